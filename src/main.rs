@@ -1,0 +1,3 @@
+//! The `metawatch` command: parse, trace, run, exit code; nothing else.
+
+fn main() {}

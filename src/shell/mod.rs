@@ -1,0 +1,3 @@
+//! The thin shell around the core: it fetches and delivers, and leaves every decision to [`crate::pipeline`].
+
+pub mod failure;
