@@ -1,0 +1,201 @@
+//! Names are for people, peer ids are keys.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// The longest name that is kept whole, in bytes. nats-server allows more; nobody reads more.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// The id of a peer of a Raft group: eight characters, computed from the server's name.
+///
+/// Source: nats-server 2.9 to 2.15, `server/util.go` and `server/raft.go` (`getHash`, `idLen`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerId([u8; 8]);
+
+impl PeerId {
+    /// The id that a server of this name has in every Raft group.
+    pub fn of_server(name: &str) -> Self {
+        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let digest = Sha256::digest(name.as_bytes());
+        let mut id = [b'0'; 8];
+        for (digit, byte) in id.iter_mut().zip(digest.iter()) {
+            *digit = DIGITS[usize::from(*byte) % DIGITS.len()];
+        }
+        Self(id)
+    }
+
+    /// Reads an id as servers spell it; `None` when it is not eight letters and digits.
+    ///
+    /// The hash of the empty name is none either: servers up to 2.14 send it when they know no leader.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = Self(text.as_bytes().try_into().ok()?);
+        let plain = id.0.iter().all(u8::is_ascii_alphanumeric);
+        (plain && id != Self::of_server("")).then_some(id)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        // Only ASCII letters and digits are ever stored.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for PeerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A name that somebody else chose, of bounded length: of a server, a cluster, a domain.
+///
+/// A longer one is cut and ends in the hash of the whole, so that two names stay two.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(transparent)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// Keeps `text`, cut to [`NAME_BYTES_MAX`] when it is longer.
+    pub fn new(text: &str) -> Self {
+        if text.len() <= NAME_BYTES_MAX {
+            return Self(text.into());
+        }
+        let mut end = NAME_BYTES_MAX - 16;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(format!("{}…{}", &text[..end], PeerId::of_server(text)).into())
+    }
+
+    /// The name as it is kept. Print it through [`printable`].
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is no name.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Printed safely: see [`printable`].
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&printable(&self.0))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+/// `text` as it may be shown on a terminal or put into a header: every character that could move the cursor,
+/// change colours, reorder what is written or end the line is shown as its code instead.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_hidden(character) {
+            shown.push_str(&format!("\\u{{{:x}}}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a character does something other than show itself: controls, line separators, directional and
+/// zero-width marks.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` as one token of a subject: `.`, `*`, `>`, `%`, blanks and everything that does not print become `%`
+/// and the two hexadecimal digits of each of their bytes. Never empty.
+pub fn subject_token(text: &str) -> String {
+    if text.is_empty() {
+        return "_".to_owned();
+    }
+    let mut token = String::with_capacity(text.len());
+    for character in text.chars() {
+        let unsafe_here = matches!(character, '.' | '*' | '>' | '%') || character.is_whitespace();
+        if unsafe_here || is_hidden(character) {
+            let mut bytes = [0; 4];
+            for byte in character.encode_utf8(&mut bytes).bytes() {
+                token.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            token.push(character);
+        }
+    }
+    token
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_ids_are_the_ones_that_real_servers_send() {
+        let measured = [("s1", "k2My6qdB"), ("s2", "noC8kOtg"), ("s3", "3ahZoO2Q"), ("c1s1", "CJDTUsEZ")];
+        for (name, id) in measured {
+            assert_eq!(PeerId::of_server(name).as_str(), id);
+            assert_eq!(PeerId::parse(id), Some(PeerId::of_server(name)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_peer_id_is_refused() {
+        for text in ["", "fqA4S4SK", "short", "nine char", "3ahZoO2\n", "3ahZoO2é", "3ahZoO2Q0"] {
+            assert_eq!(PeerId::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_distinct() {
+        let long = "é".repeat(5_000);
+        let other = format!("{long}x");
+        let (name, other) = (Name::new(&long), Name::new(&other));
+        assert!(name.as_str().len() <= NAME_BYTES_MAX, "{}", name.as_str().len());
+        assert_ne!(name, other);
+        assert_eq!(Name::new("s1").as_str(), "s1");
+    }
+
+    #[test]
+    fn hostile_names_neither_reach_the_terminal_nor_split_a_subject() {
+        assert_eq!(printable("\u{1b}[31mred\n"), "\\u{1b}[31mred\\u{a}");
+        assert_eq!(printable("a\u{202e}b\u{85}"), "a\\u{202e}b\\u{85}");
+        assert_eq!(subject_token("a.b*c>d e"), "a%2Eb%2Ac%3Ed%20e");
+        assert_eq!(subject_token("n\r\nPUB x"), "n%0D%0APUB%20x");
+        assert_eq!(subject_token("100%"), "100%25");
+        assert_eq!(subject_token(""), "_");
+        assert_eq!(subject_token("größe\u{a0}1"), "größe%C2%A01");
+    }
+}

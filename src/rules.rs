@@ -1,0 +1,56 @@
+//! The thresholds of the checks: what the flags of `metawatch run` set.
+
+use std::time::Duration;
+
+/// Which evidence may call a peer offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Basis {
+    /// The server's own flag, or two independent witnesses that agree without it.
+    #[default]
+    Observed,
+    /// Only the server's own flag: the literal definition of META_001. Everything else stays a suspicion.
+    Reported,
+}
+
+/// How long is too long, and what counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The nominal time between two epochs. A gap of more than three of them makes us blind: our own clocks
+    /// start again.
+    pub interval: Duration,
+    /// How long the leader may be without contact to a peer before that counts (the leader's own `current`
+    /// turns false at about 10 s: nats-server `server/raft.go`, `lostQuorumIntervalDefault`).
+    pub lost_contact: Duration,
+    /// Which evidence may call a peer offline.
+    pub basis: Basis,
+    /// How long a peer may be offline before it is taken for one that will not come back.
+    pub ghost_after: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2),
+            lost_contact: Duration::from_secs(10),
+            basis: Basis::Observed,
+            ghost_after: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// Silence counts once this much time has passed since the first missed epoch: longer than the 1.0 to 1.6 s
+/// that replies stay away after a lost gateway or a lost route heals by itself.
+pub const SILENCE_MIN: Duration = Duration::from_secs(2);
+/// Silence counts once a peer has missed this many epochs running.
+pub const SILENT_EPOCHS_MIN: u32 = 2;
+/// Evidence that may be a passing state must stand in this many epochs running.
+pub const STANDING_EPOCHS_MIN: u32 = 2;
+/// A meta group without a leader for this long is past any election (measured: 3.5 to 7.5 s).
+pub const LEADERLESS_MIN: Duration = Duration::from_secs(10);
+/// A server that answers and follows the leader may be missing from its list for this long.
+pub const UNLISTED_MIN: Duration = Duration::from_secs(10);
+/// Members may name different leaders for this long (an election, a thawed leader).
+pub const DISAGREEMENT_MIN: Duration = Duration::from_secs(15);
+/// A flag within this time of the peer's last answer was announced: an unannounced one takes 140 s or more
+/// (nats-server `server/events.go`: silence over 150 s, looked at every 90 s).
+pub const ANNOUNCED_FLAG_MAX: Duration = Duration::from_secs(120);

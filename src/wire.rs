@@ -1,0 +1,223 @@
+//! What servers send, as they spell it: the replies to `JSZ` and `STATSZ`, and the events of a server that stops.
+//!
+//! [`decode_jsz`] takes one payload and gives a [`Reply`] or a [`Reject`]; it never fails an epoch and never
+//! panics. Which reply means what about whom is not known here: see [`crate::view`].
+
+mod spelled;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::name::{Name, PeerId};
+
+/// A larger reply is not decoded. A real one is 1.2 to 1.4 kB and grows by about 80 bytes a peer.
+pub const REPLY_BYTES_MAX: usize = 4 << 20;
+/// A list of more replicas, or of more routes, is not decoded.
+pub const ROWS_MAX: usize = 20_000;
+
+/// Who sent a reply or an event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Server {
+    /// How many messages this server had sent: of two replies to one request, the higher is the later.
+    pub sequence: u64,
+    /// The configured server name.
+    pub name: Name,
+    /// The id that this server has as a peer: the hash of its whole name.
+    pub peer: PeerId,
+    /// The id of this run of the server (`N…`); a new one at every start.
+    pub id: Name,
+    /// The server's own cluster; empty when it is in none.
+    pub cluster: Name,
+    /// The JetStream domain; empty for none.
+    pub domain: Name,
+    /// The version of nats-server.
+    pub version: Name,
+}
+
+/// A reply to `$SYS.REQ.SERVER.PING.JSZ` that could be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reply {
+    /// Who answered.
+    pub server: Server,
+    /// What it said of its JetStream.
+    pub jetstream: JetStream,
+}
+
+/// What part a server has in JetStream, by its own word.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JetStream {
+    /// It takes part in a meta group.
+    Member(Meta),
+    /// It runs JetStream alone. A server where JetStream was just enabled says the same for up to 1.5 s.
+    Standalone,
+    /// JetStream is off: never enabled, disabled at run time, or the peer was just removed.
+    /// The server's `jetstream` field stays true then; only `data.disabled` tells (measured, 2.10 to 2.15).
+    Disabled,
+}
+
+/// One server's account of its meta group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Meta {
+    /// The responder's own cluster: no name of the group (a group that spans clusters answers under several).
+    pub cluster: Name,
+    /// The leader's server name, when this server knows one.
+    pub leader: Option<Name>,
+    /// The leader's peer id, when this server knows one.
+    pub leader_id: Option<PeerId>,
+    /// The peers this server lists. Up to 2.14 only the leader lists any; from 2.15 everyone does; nobody lists
+    /// itself, except servers of 2.15 without a leader.
+    pub rows: Vec<Row>,
+    /// How many peers the group has, the dead ones included (`cluster_size`), as sent.
+    pub size: i64,
+    /// How many must agree, where the server says so (2.15).
+    pub quorum_needed: Option<i64>,
+    /// Whether an operator lowered the quorum (`rescue`, 2.15).
+    pub rescue: bool,
+}
+
+/// What one server says of one peer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// The peer.
+    pub peer: PeerId,
+    /// Its name; `None` where the server has forgotten it (`Server name unknown at this time …`).
+    pub name: Option<Name>,
+    /// The server's offline flag, absent when false.
+    pub offline: bool,
+    /// Seen recently and caught up. Only the leader's word counts, and false alone is noise.
+    pub current: bool,
+    /// Nanoseconds since the last contact. 0 means never in this term, not just now; negative after a clock jump.
+    pub active_ns: i64,
+    /// How many operations the peer is behind; absent when 0.
+    pub lag: u64,
+}
+
+/// A reply to `STATSZ` that could be read: only what a witness needs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Statsz {
+    /// Who answered.
+    pub server: Server,
+    /// The servers of its own cluster it holds a route to, in order and each once; none when it holds no route.
+    pub routes: Vec<PeerId>,
+    /// How many servers share the system account, itself included. Counts crashed ones for minutes.
+    pub active_servers: i64,
+}
+
+/// A server said that it is about to stop.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Announcement {
+    /// Who stops.
+    pub server: Server,
+    /// How.
+    pub kind: AnnouncementKind,
+}
+
+/// How a server announced its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AnnouncementKind {
+    /// It shuts down now.
+    Shutdown,
+    /// It sends its clients away first, and already answers nothing more.
+    Lameduck,
+}
+
+impl fmt::Display for AnnouncementKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shutdown => "SHUTDOWN",
+            Self::Lameduck => "LAMEDUCK",
+        })
+    }
+}
+
+/// A payload that could not be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reject {
+    /// What was wrong.
+    pub reason: RejectReason,
+    /// In a person's words, bounded and printable.
+    pub detail: String,
+    /// Who sent it, when at least that could be read. That server is alive, whatever it said.
+    pub server: Option<Server>,
+}
+
+/// What is wrong with a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// Larger than [`REPLY_BYTES_MAX`].
+    TooLarge,
+    /// Not the JSON that a server sends: truncated, a wrong type, a missing field, too many rows.
+    Malformed,
+    /// The server answered with an error instead of data.
+    ServerError,
+}
+
+/// Reads one reply to `JSZ`.
+pub fn decode_jsz(payload: &[u8]) -> Result<Reply, Reject> {
+    let spelled: spelled::JszReply = parse(payload)?;
+    let server = spelled.server.into_server()?;
+    if let Some(error) = spelled.error {
+        return Err(Reject { server: Some(server), ..error.into_reject() });
+    }
+    match spelled.data {
+        None => Err(malformed("the reply holds neither data nor an error", Some(server))),
+        Some(data) => data.into_reply(server),
+    }
+}
+
+/// Reads one reply to `STATSZ`.
+pub fn decode_statsz(payload: &[u8]) -> Result<Statsz, Reject> {
+    let spelled: spelled::StatszReply = parse(payload)?;
+    let server = spelled.server.into_server()?;
+    if let Some(error) = spelled.error {
+        return Err(Reject { server: Some(server), ..error.into_reject() });
+    }
+    match spelled.statsz {
+        None => Err(malformed("the reply holds neither statsz nor an error", Some(server))),
+        Some(statsz) => Ok(statsz.into_statsz(server)),
+    }
+}
+
+/// Reads the event that a server sent on `$SYS.SERVER.<id>.SHUTDOWN` or `….LAMEDUCK`; `None` for other subjects.
+pub fn decode_event(subject: &str, payload: &[u8]) -> Option<Result<Announcement, Reject>> {
+    let (_, last) = subject.rsplit_once('.')?;
+    let kind = match last {
+        "SHUTDOWN" => AnnouncementKind::Shutdown,
+        "LAMEDUCK" => AnnouncementKind::Lameduck,
+        _ => return None,
+    };
+    let announcement = parse::<spelled::Server>(payload)
+        .and_then(|server| server.into_server())
+        .map(|server| Announcement { server, kind });
+    Some(announcement)
+}
+
+fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Reject> {
+    if payload.len() > REPLY_BYTES_MAX {
+        let detail = format!("{} bytes, more than the {REPLY_BYTES_MAX} that are read", payload.len());
+        return Err(Reject { reason: RejectReason::TooLarge, detail, server: None });
+    }
+    serde_json::from_slice(payload).map_err(|error| malformed(&error.to_string(), sender_of(payload)))
+}
+
+/// Who sent a payload whose rest cannot be read.
+fn sender_of(payload: &[u8]) -> Option<Server> {
+    let spelled: spelled::SenderOnly = serde_json::from_slice(payload).ok()?;
+    spelled.server.into_server().ok()
+}
+
+fn malformed(detail: &str, server: Option<Server>) -> Reject {
+    Reject { reason: RejectReason::Malformed, detail: bounded(detail), server }
+}
+
+/// A server's or a parser's words, printable and cut to a length that fits a log line.
+fn bounded(text: &str) -> String {
+    crate::name::printable(text).chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests;
