@@ -1,0 +1,447 @@
+//! One collection epoch, without sockets and without clocks.
+//!
+//! An [`Epoch`] is opened from a [`Plan`], hears what arrives, says when it wants to be woken and why it ended,
+//! and is consumed by [`Epoch::close`] into [`Gathered`]. A reply can never fail it: a bad one is data.
+//! Who talks to the server is [`crate::shell`]; what the replies mean is [`crate::view`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::name::{Name, PeerId};
+use crate::stamp::Stamp;
+use crate::wire::{self, Announcement, JetStream, Reject, Reply, Server, Statsz};
+
+/// More replies than this end the epoch.
+pub const REPLIES_MAX: usize = 65_536;
+/// More payload bytes than this end the epoch.
+pub const BYTES_MAX: usize = 64 << 20;
+/// How many rejected, late or announced ones are kept as examples; all are counted.
+const EXAMPLES_MAX: usize = 256;
+/// The least time without a reply that ends an epoch in which it is not known who else there is.
+const QUIET_MIN: Duration = Duration::from_millis(300);
+/// The least time that an epoch stays open for servers it does not count on.
+const SETTLE_MIN: Duration = Duration::from_millis(3);
+
+/// Which server: names repeat from domain to domain (`nats-0` in every Kubernetes cluster), so both count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerKey {
+    /// The hash of the server's name.
+    pub peer: PeerId,
+    /// The JetStream domain; empty for none.
+    pub domain: Name,
+}
+
+impl ServerKey {
+    /// The key of the server that sent something.
+    pub fn of(server: &Server) -> Self {
+        Self { domain: server.domain.clone(), peer: server.peer }
+    }
+}
+
+/// What is known before an epoch opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The number of the epoch; replies carry it back, so that a late one is known as late.
+    pub number: u64,
+    /// Who should answer.
+    pub expected: BTreeMap<ServerKey, Expected>,
+    /// Nobody is known yet: the epoch learns from the replies who there is.
+    pub learning: bool,
+    /// Whether every server is also asked for its routes (`STATSZ`).
+    pub ask_statsz: bool,
+    /// The absolute deadline, counted from the opening.
+    pub patience: Duration,
+    /// How long to wait after the last reply for servers that are expected but not awaited.
+    pub settle: Duration,
+}
+
+/// A server that should answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Its name, where known.
+    pub name: Option<Name>,
+    /// Whether the epoch stays open for it. One that missed the last epoch, or that announced its stop, is
+    /// expected without being awaited: it may not cost every later epoch its whole deadline.
+    pub awaited: bool,
+}
+
+/// What an open epoch can be told.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard<'a> {
+    /// A reply to the `JSZ` request of the epoch with this number.
+    Jsz {
+        /// The number that the reply's subject carries.
+        epoch: u64,
+        /// The reply.
+        payload: &'a [u8],
+    },
+    /// A reply to a `STATSZ` request of the epoch with this number.
+    Statsz {
+        /// The number that the reply's subject carries.
+        epoch: u64,
+        /// The reply.
+        payload: &'a [u8],
+    },
+    /// An event of a server that stops. It may have come before the epoch opened.
+    Event {
+        /// When it arrived.
+        at: Stamp,
+        /// Its subject.
+        subject: &'a str,
+        /// Its payload.
+        payload: &'a [u8],
+    },
+    /// The server said 503: nobody listens to the request, so this is not the system account.
+    NoResponders {
+        /// The number that the reply's subject carries.
+        epoch: u64,
+    },
+    /// Something arrived on our inbox that belongs to no request.
+    Unexpected,
+    /// The client dropped messages because we were too slow; how many is not known exactly.
+    Dropped,
+    /// The connection was lost.
+    Disconnected,
+}
+
+/// Why an epoch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Every awaited server answered.
+    AllHeard,
+    /// No reply came for a while after the last one, and it was not known who else should answer.
+    Quiet,
+    /// The absolute deadline passed.
+    Deadline,
+    /// Too many replies or bytes.
+    Full,
+    /// Nobody listens to the request: the user is not in the system account.
+    NoResponders,
+    /// The connection was lost.
+    Disconnected,
+}
+
+/// How much arrived that could not be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Replies and events that could not be read.
+    pub rejected: u64,
+    /// Replies to earlier epochs.
+    pub late: u64,
+    /// Further replies of a server that had answered.
+    pub duplicate: u64,
+    /// Messages that belong to no request.
+    pub unexpected: u64,
+    /// Times that the client dropped messages.
+    pub dropped: u64,
+}
+
+/// A server answered after its epoch had ended. It lives, and needs more time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// Who answered.
+    pub server: Server,
+    /// The epoch it was meant for.
+    pub epoch: u64,
+    /// When its answer came.
+    pub heard: Stamp,
+}
+
+/// All that one epoch brought together. It is created here and consumed by [`crate::view`].
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// The number of the epoch.
+    pub number: u64,
+    /// When the requests were sent.
+    pub opened: Stamp,
+    /// When it ended: the reference time of everything that is concluded from it.
+    pub closed: Stamp,
+    /// Why it ended.
+    pub ended: Ended,
+    /// The replies, in an order that does not depend on how they arrived; one a run of a server.
+    pub replies: Vec<Reply>,
+    /// Whether every server was asked for its routes.
+    pub asked_statsz: bool,
+    /// The answers to that, in order.
+    pub statsz: Vec<Statsz>,
+    /// Who announced its stop, and when.
+    pub announcements: Vec<(Stamp, Announcement)>,
+    /// Who should have answered, with a name where one is known.
+    pub expected: BTreeMap<ServerKey, Option<Name>>,
+    /// The first of what could not be read.
+    pub rejects: Vec<Reject>,
+    /// The first of what came too late.
+    pub late: Vec<Late>,
+    /// How much could not be used.
+    pub counts: Counts,
+    /// How long each server took to answer.
+    pub delays: BTreeMap<ServerKey, Duration>,
+}
+
+impl Gathered {
+    /// Whether a server that did not answer can be said to have missed the epoch.
+    pub fn counts_absence(&self) -> bool {
+        let ran_its_course = matches!(self.ended, Ended::AllHeard | Ended::Quiet | Ended::Deadline);
+        ran_its_course && self.counts.dropped == 0
+    }
+
+    /// Whether this server gave any sign of life in time, readable or not.
+    pub fn heard(&self, key: &ServerKey) -> bool {
+        self.delays.contains_key(key)
+    }
+
+    /// Who should have answered and did not.
+    pub fn missing(&self) -> impl Iterator<Item = (&ServerKey, Option<&Name>)> {
+        let missing = self.expected.iter().filter(|(key, _)| !self.heard(key));
+        missing.map(|(key, name)| (key, name.as_ref()))
+    }
+}
+
+/// An open epoch.
+#[derive(Debug)]
+pub struct Epoch {
+    plan: Plan,
+    opened: Stamp,
+    last_reply: Stamp,
+    replies: BTreeMap<(ServerKey, Name), Reply>,
+    statsz: BTreeMap<(ServerKey, Name), Statsz>,
+    delays: BTreeMap<ServerKey, Duration>,
+    awaited: BTreeSet<ServerKey>,
+    listed: BTreeMap<ServerKey, Option<Name>>,
+    announcements: Vec<(Stamp, Announcement)>,
+    rejects: Vec<Reject>,
+    late: Vec<Late>,
+    counts: Counts,
+    bytes: usize,
+    active_servers: Option<usize>,
+    refused: bool,
+    disconnected: bool,
+}
+
+impl Epoch {
+    /// Opens the epoch at the moment its requests are sent.
+    pub fn open(plan: Plan, now: Stamp) -> Self {
+        let awaited = plan.expected.iter().filter(|(_, expected)| expected.awaited);
+        let awaited = awaited.map(|(key, _)| key.clone()).collect();
+        Self {
+            plan,
+            opened: now,
+            last_reply: now,
+            replies: BTreeMap::new(),
+            statsz: BTreeMap::new(),
+            delays: BTreeMap::new(),
+            awaited,
+            listed: BTreeMap::new(),
+            announcements: Vec::new(),
+            rejects: Vec::new(),
+            late: Vec::new(),
+            counts: Counts::default(),
+            bytes: 0,
+            active_servers: None,
+            refused: false,
+            disconnected: false,
+        }
+    }
+
+    /// Takes in one thing that arrived.
+    pub fn hear(&mut self, now: Stamp, heard: Heard<'_>) {
+        match heard {
+            Heard::Jsz { epoch, payload } => self.hear_jsz(now, epoch, payload),
+            Heard::Statsz { epoch, payload } => self.hear_statsz(now, epoch, payload),
+            Heard::Event { at, subject, payload } => self.hear_event(at, subject, payload),
+            Heard::NoResponders { epoch } => self.refused |= epoch == self.plan.number,
+            Heard::Unexpected => self.counts.unexpected += 1,
+            Heard::Dropped => self.counts.dropped += 1,
+            Heard::Disconnected => self.disconnected = true,
+        }
+    }
+
+    /// Why the epoch is over, once it is.
+    pub fn ended(&self, now: Stamp) -> Option<Ended> {
+        if self.disconnected {
+            return Some(Ended::Disconnected);
+        }
+        if self.refused && self.replies.is_empty() {
+            return Some(Ended::NoResponders);
+        }
+        if self.replies.len() >= REPLIES_MAX || self.bytes >= BYTES_MAX {
+            return Some(Ended::Full);
+        }
+        let (at, ended) = self.ends();
+        (now >= at).then_some(ended)
+    }
+
+    /// When to ask [`Self::ended`] again, if nothing arrives before.
+    pub fn wake_at(&self) -> Stamp {
+        self.ends().0
+    }
+
+    /// Ends the epoch.
+    pub fn close(self, now: Stamp, ended: Ended) -> Gathered {
+        let mut expected: BTreeMap<_, _> =
+            self.plan.expected.into_iter().map(|(key, expected)| (key, expected.name)).collect();
+        for (key, name) in self.listed {
+            expected.entry(key).or_insert(name);
+        }
+        for ((key, _), reply) in &self.replies {
+            expected.insert(key.clone(), Some(reply.server.name.clone()));
+        }
+        Gathered {
+            number: self.plan.number,
+            opened: self.opened,
+            closed: now,
+            ended,
+            replies: self.replies.into_values().collect(),
+            asked_statsz: self.plan.ask_statsz,
+            statsz: self.statsz.into_values().collect(),
+            announcements: self.announcements,
+            expected,
+            rejects: self.rejects,
+            late: self.late,
+            counts: self.counts,
+            delays: self.delays,
+        }
+    }
+
+    /// When the epoch ends if nothing more arrives, and why.
+    fn ends(&self) -> (Stamp, Ended) {
+        let deadline = (self.opened.plus(self.plan.patience), Ended::Deadline);
+        if self.delays.is_empty() {
+            return deadline;
+        }
+        let slowest = self.last_reply.since(self.opened);
+        let settled = self.last_reply.plus(self.plan.settle.max(slowest * 2).max(SETTLE_MIN));
+        let end = if self.plan.learning {
+            let listed_heard = self.listed.keys().all(|key| self.delays.contains_key(key));
+            match self.active_servers {
+                Some(floor) if self.delays.len() >= floor && listed_heard => (settled, Ended::AllHeard),
+                _ => (self.last_reply.plus(QUIET_MIN.max(slowest * 20)), Ended::Quiet),
+            }
+        } else if !self.awaited.is_empty() {
+            deadline
+        } else if self.everybody_said_everything() {
+            (self.last_reply, Ended::AllHeard)
+        } else {
+            (settled, Ended::AllHeard)
+        };
+        end.min(deadline)
+    }
+
+    fn everybody_said_everything(&self) -> bool {
+        let expected = self.plan.expected.keys().chain(self.listed.keys());
+        let answered = expected.clone().all(|key| self.delays.contains_key(key));
+        answered && (!self.plan.ask_statsz || self.statsz.len() >= self.replies.len())
+    }
+
+    fn hear_jsz(&mut self, now: Stamp, epoch: u64, payload: &[u8]) {
+        self.bytes = self.bytes.saturating_add(payload.len());
+        let decoded = wire::decode_jsz(payload);
+        if epoch != self.plan.number {
+            return self.hear_late(now, epoch, decoded.map(|reply| reply.server));
+        }
+        let reply = match decoded {
+            Ok(reply) => reply,
+            Err(reject) => {
+                if let Some(server) = &reject.server {
+                    self.sign_of_life(now, ServerKey::of(server));
+                }
+                return self.reject(reject);
+            }
+        };
+        self.sign_of_life(now, ServerKey::of(&reply.server));
+        self.learn_members(&reply);
+        let key = (ServerKey::of(&reply.server), reply.server.id.clone());
+        match self.replies.entry(key) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(reply);
+            }
+            // The greater one counts (the later, where they differ), so that the order of arrival does not.
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                self.counts.duplicate += 1;
+                if reply > *entry.get() {
+                    entry.insert(reply);
+                }
+            }
+        }
+    }
+
+    fn hear_statsz(&mut self, now: Stamp, epoch: u64, payload: &[u8]) {
+        self.bytes = self.bytes.saturating_add(payload.len());
+        let decoded = wire::decode_statsz(payload);
+        if epoch != self.plan.number {
+            self.counts.late += 1;
+            return;
+        }
+        let statsz = match decoded {
+            Ok(statsz) => statsz,
+            Err(reject) => return self.reject(reject),
+        };
+        self.last_reply = self.last_reply.max(now);
+        let floor = usize::try_from(statsz.active_servers).unwrap_or(0);
+        self.active_servers = self.active_servers.max(Some(floor));
+        if !self.plan.ask_statsz {
+            return;
+        }
+        let key = (ServerKey::of(&statsz.server), statsz.server.id.clone());
+        let kept = self.statsz.entry(key).or_insert_with(|| statsz.clone());
+        if statsz > *kept {
+            *kept = statsz;
+        }
+    }
+
+    fn hear_event(&mut self, at: Stamp, subject: &str, payload: &[u8]) {
+        match wire::decode_event(subject, payload) {
+            None => self.counts.unexpected += 1,
+            Some(Err(reject)) => self.reject(reject),
+            Some(Ok(announcement)) => {
+                self.awaited.remove(&ServerKey::of(&announcement.server));
+                if self.announcements.len() < EXAMPLES_MAX {
+                    self.announcements.push((at, announcement));
+                }
+            }
+        }
+    }
+
+    fn hear_late(&mut self, now: Stamp, epoch: u64, server: Result<Server, Reject>) {
+        self.counts.late += 1;
+        if let Ok(server) = server
+            && self.late.len() < EXAMPLES_MAX
+        {
+            self.late.push(Late { server, epoch, heard: now });
+        }
+    }
+
+    fn reject(&mut self, reject: Reject) {
+        self.counts.rejected += 1;
+        if self.rejects.len() < EXAMPLES_MAX {
+            self.rejects.push(reject);
+        }
+    }
+
+    fn sign_of_life(&mut self, now: Stamp, key: ServerKey) {
+        self.last_reply = self.last_reply.max(now);
+        self.awaited.remove(&key);
+        self.delays.entry(key).or_insert_with(|| now.since(self.opened));
+    }
+
+    /// A leader names the members, so an epoch that knows nobody yet waits for them too.
+    fn learn_members(&mut self, reply: &Reply) {
+        let JetStream::Member(meta) = &reply.jetstream else { return };
+        if meta.leader.as_ref() != Some(&reply.server.name) {
+            return;
+        }
+        for row in &meta.rows {
+            let key = ServerKey { domain: reply.server.domain.clone(), peer: row.peer };
+            let name = self.listed.entry(key).or_insert(None);
+            if name.is_none() {
+                name.clone_from(&row.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! One meta group: whose list counts, how many peers there are, and since when something has been wrong with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::link::{Linked, claims, complete};
+use super::memory::{GroupMemory, Memory};
+use super::peer::{self, Witnesses};
+use super::{Answer, Authority, GroupView, Opinion, PeerView, Standing};
+use crate::epoch::{Gathered, ServerKey};
+use crate::name::{Name, PeerId};
+use crate::rules::Rules;
+use crate::wire::{JetStream, Meta, Reply, Row, Statsz};
+
+/// What everyone sent, by server: looked up by every group.
+pub(super) struct Answers<'a> {
+    by_key: BTreeMap<ServerKey, (Answer, Option<&'a Reply>)>,
+    statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(gathered: &'a Gathered) -> Self {
+        let mut by_key = BTreeMap::new();
+        for reject in gathered.rejects.iter().filter_map(|reject| reject.server.as_ref()) {
+            by_key.insert(ServerKey::of(reject), (Answer::Unreadable, None));
+        }
+        for reply in &gathered.replies {
+            let answer = match &reply.jetstream {
+                JetStream::Member(_) => Answer::Member,
+                JetStream::Standalone => Answer::Standalone,
+                JetStream::Disabled => Answer::Disabled,
+            };
+            let entry = by_key.entry(ServerKey::of(&reply.server)).or_insert((answer, Some(reply)));
+            // Of two servers with one name, the member counts.
+            if entry.0 != Answer::Member {
+                *entry = (answer, Some(reply));
+            }
+        }
+        let mut statsz: BTreeMap<_, BTreeMap<_, Vec<&Statsz>>> = BTreeMap::new();
+        for reply in &gathered.statsz {
+            let domain = statsz.entry(&reply.server.domain).or_default();
+            domain.entry(&reply.server.cluster).or_default().push(reply);
+        }
+        Self { by_key, statsz }
+    }
+
+    pub(super) fn of(&self, peer: PeerId, domain: &Name) -> Answer {
+        let key = ServerKey { peer, domain: domain.clone() };
+        self.by_key.get(&key).map_or(Answer::None, |(answer, _)| *answer)
+    }
+
+    /// The answers to `STATSZ` from the servers of one cluster.
+    pub(super) fn statsz(&self, domain: &Name, cluster: &Name) -> &[&'a Statsz] {
+        self.statsz.get(domain).and_then(|clusters| clusters.get(cluster)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Makes the view of every group: of those that answered, and of those that are remembered.
+pub(super) fn merge_all(
+    gathered: &Gathered,
+    mut links: BTreeMap<Name, Linked<'_>>,
+    memory: &mut Memory,
+    rules: &Rules,
+    inconsistent: &mut Vec<String>,
+) -> Vec<GroupView> {
+    for (key, group) in memory.groups() {
+        let linked = links.entry(key.clone()).or_default();
+        // A group keeps its domain for life; its key was made from it.
+        linked.domain = group.domain.clone();
+    }
+    let answers = Answers::new(gathered);
+    let mut views = Vec::with_capacity(links.len());
+    for (key, linked) in links {
+        let mut group = memory.take(&key);
+        group.domain = linked.domain.clone();
+        let merge = Merge { gathered, answers: &answers, rules, memory };
+        let (view, gone) = merge.group(&key, &linked, &mut group, inconsistent);
+        for peer in gone {
+            memory.forget_peer(&ServerKey { peer, domain: group.domain.clone() });
+        }
+        memory.put(key, group);
+        views.push(view);
+    }
+    views
+}
+
+/// What merging one group needs besides the group.
+struct Merge<'a> {
+    gathered: &'a Gathered,
+    answers: &'a Answers<'a>,
+    rules: &'a Rules,
+    memory: &'a Memory,
+}
+
+/// The members' replies of one group, one a peer.
+type Members<'a> = BTreeMap<PeerId, (&'a Reply, &'a Meta)>;
+
+impl Merge<'_> {
+    fn group(
+        &self,
+        key: &Name,
+        linked: &Linked<'_>,
+        group: &mut GroupMemory,
+        inconsistent: &mut Vec<String>,
+    ) -> (GroupView, Vec<PeerId>) {
+        let members = one_each(linked, inconsistent);
+        let claimants: Vec<_> = members.values().copied().filter(|(reply, meta)| claims(reply, meta)).collect();
+        let leader = authority(&claimants, &members);
+        let list = leader.map(|(reply, meta)| list_of(reply, meta, inconsistent)).unwrap_or_default();
+        let authority = leader.map(|(reply, meta)| Authority {
+            peer: reply.server.peer,
+            name: reply.server.name.clone(),
+            complete: complete(meta) && i64::try_from(list.len() + 1) == Ok(meta.size),
+        });
+        self.learn(group, &members, authority.as_ref(), leader.map(|(_, meta)| meta), &list);
+        let answering = members.keys().filter(|peer| group.members.contains(peer)).count() as u64;
+        self.stand(group, &members, !claimants.is_empty());
+
+        let opinions = Opinions::new(&members, authority.as_ref());
+        let ids = peer_ids(group, &members, &list, &opinions);
+        let others_answer = self.members_that_answer(group, &ids);
+        let mut view = GroupView {
+            key: key.clone(),
+            domain: group.domain.clone(),
+            clusters: group.clusters.clone(),
+            claimants: claimants.iter().map(|(reply, _)| reply.server.name.clone()).collect(),
+            named_leaders: named_leaders(&members),
+            size: group.size,
+            quorum: group.quorum,
+            rescue: group.rescue,
+            answering,
+            online: None,
+            leaderless: group.leaderless,
+            short: None,
+            disagreement: group.disagreement,
+            peers: Vec::with_capacity(ids.len()),
+            authority,
+        };
+        for id in ids {
+            let memory = group.peers.entry(id).or_default();
+            let witnesses = Witnesses {
+                gathered: self.gathered,
+                answers: self.answers,
+                rules: self.rules,
+                authority: view.authority.as_ref(),
+                row: list.get(&id).copied(),
+                reply: members.get(&id).copied(),
+                server: self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() }),
+                others_answer: others_answer.iter().any(|peer| *peer != id),
+                quorum_answers: !view.quorum_gone(),
+                member: group.members.contains(&id),
+                clusters: &group.clusters,
+                domain: &group.domain,
+                opinions: opinions.of(id),
+                lists: opinions.lists_besides(id),
+            };
+            view.peers.push(peer::merge(id, &witnesses, memory));
+        }
+        view.online = online(&view);
+        group.short = match (view.online, view.quorum) {
+            (Some(online), Some(quorum)) if online < quorum => {
+                Some(Standing::again(group.short, self.gathered.opened))
+            }
+            (None, _) => group.short,
+            _ => None,
+        };
+        view.short = group.short.filter(|_| view.online.is_some());
+        let gone = forget_absent(group, &view.peers);
+        (view, gone)
+    }
+
+    /// Learns members, size and quorum from a list, or, before there was any, from who answers.
+    fn learn(
+        &self,
+        group: &mut GroupMemory,
+        members: &Members<'_>,
+        authority: Option<&Authority>,
+        meta: Option<&Meta>,
+        list: &BTreeMap<PeerId, &Row>,
+    ) {
+        if !members.is_empty() {
+            group.last_heard = Some(self.gathered.closed);
+        }
+        group.clusters.extend(
+            members.values().map(|(reply, _)| reply.server.cluster.clone()).filter(|cluster| !cluster.is_empty()),
+        );
+        for (id, (reply, _)) in members {
+            group.peers.entry(*id).or_default().name = Some(reply.server.name.clone());
+        }
+        for (id, row) in list {
+            let peer = group.peers.entry(*id).or_default();
+            if peer.name.is_none() || row.name.is_some() {
+                peer.name.clone_from(&row.name);
+            }
+        }
+        if let (Some(authority), Some(meta)) = (authority, meta) {
+            if authority.complete {
+                group.members = list.keys().copied().chain([authority.peer]).collect();
+                group.has_list = true;
+            }
+            group.rescue = meta.rescue;
+            // A size smaller than the list it comes with is no size.
+            let told = u64::try_from(meta.size).ok().filter(|size| *size > list.len() as u64);
+            if let Some(size) = told {
+                group.size = Some(size);
+                let needed = meta.quorum_needed.and_then(|needed| u64::try_from(needed).ok());
+                group.quorum = Some(needed.filter(|needed| *needed > 0).unwrap_or(size / 2 + 1));
+            }
+        }
+        if !group.has_list {
+            group.members.extend(members.keys().copied());
+            if group.size.is_none() || authority.is_none() {
+                let told = members.values().filter_map(|(_, meta)| u64::try_from(meta.size).ok()).max();
+                let told = told.filter(|size| *size >= group.members.len() as u64);
+                group.size = told.or(group.size);
+                let needed = members.values().filter_map(|(_, meta)| meta.quorum_needed).max();
+                let needed = needed.and_then(|needed| u64::try_from(needed).ok()).filter(|needed| *needed > 0);
+                group.quorum = needed.or(group.size.map(|size| size / 2 + 1));
+            }
+        }
+    }
+
+    /// Runs the clocks of the group as a whole.
+    fn stand(&self, group: &mut GroupMemory, members: &Members<'_>, led: bool) {
+        if members.is_empty() {
+            return;
+        }
+        let opened = self.gathered.opened;
+        group.leaderless = if led { None } else { Some(Standing::again(group.leaderless, opened)) };
+        let named: BTreeSet<_> = members.values().filter_map(|(_, meta)| meta.leader_id).collect();
+        let claimants = members.values().filter(|(reply, meta)| claims(reply, meta)).count();
+        let disagree = named.len() > 1 || claimants > 1;
+        group.disagreement = disagree.then(|| Standing::again(group.disagreement, opened));
+    }
+
+    /// The members that gave any sign of life: two are enough to know for each peer whether another answered.
+    fn members_that_answer(&self, group: &GroupMemory, ids: &BTreeSet<PeerId>) -> Vec<PeerId> {
+        let answers = |id: &&PeerId| {
+            group.members.contains(*id) && self.answers.of(**id, &group.domain) != Answer::None
+        };
+        ids.iter().filter(answers).take(2).copied().collect()
+    }
+}
+
+/// One reply a peer; two servers under one name are said, and the later one counts.
+fn one_each<'a>(linked: &Linked<'a>, inconsistent: &mut Vec<String>) -> Members<'a> {
+    let mut members: Members<'a> = BTreeMap::new();
+    for (reply, meta) in &linked.members {
+        match members.get(&reply.server.peer) {
+            None => {
+                members.insert(reply.server.peer, (*reply, *meta));
+            }
+            Some((other, _)) => {
+                inconsistent.push(format!(
+                    "two servers answer as {} ({} and {})",
+                    reply.server.name, other.server.id, reply.server.id
+                ));
+                if *reply > *other {
+                    members.insert(reply.server.peer, (*reply, *meta));
+                }
+            }
+        }
+    }
+    members
+}
+
+/// Whose list counts. A sole claimant does, however stale its list. Among several, one whose list is all stale
+/// loses; then the one that more members name wins; then the one that is in contact with a majority. Where that
+/// leaves two, nobody's list counts.
+fn authority<'a>(
+    claimants: &[(&'a Reply, &'a Meta)],
+    members: &BTreeMap<PeerId, (&Reply, &Meta)>,
+) -> Option<(&'a Reply, &'a Meta)> {
+    let rank = |(reply, meta): &(&Reply, &Meta)| {
+        let fresh = meta.rows.iter().filter(|row| row.current).count() as i64;
+        let named_by = members.values().filter(|(_, other)| other.leader_id == Some(reply.server.peer)).count();
+        (fresh > 0, named_by, fresh + 1 > meta.size / 2)
+    };
+    let best = claimants.iter().max_by_key(|claimant| rank(claimant))?;
+    let equals = claimants.iter().filter(|claimant| rank(claimant) == rank(best)).count();
+    (equals == 1).then_some(*best)
+}
+
+/// The rows of a leader's list, one a peer and without its own.
+fn list_of<'a>(reply: &Reply, meta: &'a Meta, inconsistent: &mut Vec<String>) -> BTreeMap<PeerId, &'a Row> {
+    let leader = &reply.server.name;
+    let mut list = BTreeMap::new();
+    let mut repeated = 0;
+    for row in &meta.rows {
+        if row.peer == reply.server.peer {
+            inconsistent.push(format!("the leader {leader} lists itself"));
+        } else if let Some(other) = list.insert(row.peer, row) {
+            repeated += 1;
+            // The worse of two rows counts: offline, then not current, then the longer without contact.
+            let badness = |row: &Row| (row.offline, !row.current, row.active_ns, row.lag);
+            if badness(other) > badness(row) {
+                list.insert(row.peer, other);
+            }
+        }
+    }
+    if repeated > 0 {
+        inconsistent.push(format!("the leader {leader} lists {repeated} peers twice"));
+    }
+    if i64::try_from(list.len() + 1).is_ok_and(|peers| peers > meta.size) {
+        inconsistent.push(format!(
+            "the leader {leader} lists {} peers besides itself but gives a cluster size of {}",
+            list.len(),
+            meta.size
+        ));
+    }
+    list
+}
+
+fn named_leaders(members: &Members<'_>) -> BTreeMap<Name, Option<Name>> {
+    members.values().map(|(reply, meta)| (reply.server.name.clone(), meta.leader.clone())).collect()
+}
+
+fn peer_ids(
+    group: &GroupMemory,
+    members: &Members<'_>,
+    list: &BTreeMap<PeerId, &Row>,
+    opinions: &Opinions<'_>,
+) -> BTreeSet<PeerId> {
+    let mut ids: BTreeSet<PeerId> = group.members.iter().chain(group.peers.keys()).copied().collect();
+    ids.extend(members.keys());
+    ids.extend(list.keys());
+    // Hearsay can name peers only where nothing better is known.
+    if !group.has_list {
+        ids.extend(opinions.by_peer.keys());
+    }
+    ids
+}
+
+/// The leader and the rows that are neither offline nor out of contact; only a complete list tells.
+fn online(view: &GroupView) -> Option<u64> {
+    view.authority.as_ref().filter(|authority| authority.complete)?;
+    let fresh = view.peers.iter().filter(|peer| {
+        let fresh = peer.contact == super::Contact::Fresh;
+        peer.row.as_ref().is_some_and(|row| !row.offline && fresh)
+    });
+    Some(1 + fresh.count() as u64)
+}
+
+/// Drops the peers that a complete list has lacked for long enough; their last view has told so.
+fn forget_absent(group: &mut GroupMemory, peers: &[PeerView]) -> Vec<PeerId> {
+    let gone = |peer: &&PeerView| {
+        peer.absent_epochs >= crate::rules::STANDING_EPOCHS_MIN && !group.members.contains(&peer.id)
+    };
+    let gone: Vec<PeerId> = peers.iter().filter(gone).map(|peer| peer.id).collect();
+    for peer in &gone {
+        group.peers.remove(peer);
+    }
+    gone
+}
+
+/// Who says what of whom.
+struct Opinions<'a> {
+    by_peer: BTreeMap<PeerId, Vec<(&'a Name, Opinion)>>,
+    /// The reporters with a list, by peer id.
+    reporters: BTreeSet<PeerId>,
+}
+
+impl<'a> Opinions<'a> {
+    fn new(members: &Members<'a>, authority: Option<&Authority>) -> Self {
+        let mut by_peer: BTreeMap<PeerId, Vec<_>> = BTreeMap::new();
+        let mut reporters = BTreeSet::new();
+        for (id, (reply, meta)) in members {
+            let leads = authority.is_some_and(|authority| authority.peer == *id);
+            // A server of 2.15 without a leader lists itself: that is no opinion.
+            let rows = meta.rows.iter().filter(|row| row.peer != *id);
+            for row in rows {
+                reporters.insert(*id);
+                by_peer.entry(row.peer).or_default().push((&reply.server.name, opinion(row, leads)));
+            }
+        }
+        Self { by_peer, reporters }
+    }
+
+    fn of(&self, peer: PeerId) -> &[(&'a Name, Opinion)] {
+        self.by_peer.get(&peer).map_or(&[], Vec::as_slice)
+    }
+
+    fn lists_besides(&self, peer: PeerId) -> u64 {
+        (self.reporters.len() - usize::from(self.reporters.contains(&peer))) as u64
+    }
+}
+
+fn opinion(row: &Row, leads: bool) -> Opinion {
+    match (row.offline, leads, row.current) {
+        (true, _, _) => Opinion::Offline,
+        (false, false, _) => Opinion::Online,
+        (false, true, true) => Opinion::Current,
+        (false, true, false) => Opinion::NotCurrent,
+    }
+}

@@ -1,0 +1,299 @@
+//! What is remembered from epoch to epoch: who there is, who belongs to which group, and since when we see what.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::{Contact, Standing};
+use crate::epoch::{Expected, Gathered, Plan, REPLIES_MAX, ServerKey};
+use crate::name::{Name, PeerId};
+use crate::rules::Rules;
+use crate::stamp::Stamp;
+use crate::wire::{AnnouncementKind, Server};
+
+/// A server outside every group is expected for this long after its last answer.
+const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
+/// The least and the usual patience: how long an epoch waits for a server that answered the last one.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// Patience in multiples of the slowest answer known.
+const PATIENCE_FACTOR: u32 = 5;
+/// Groups beyond this are forgotten, the longest unheard first.
+const GROUPS_MAX: usize = 4_096;
+/// A group that nobody has answered for, for this long, is forgotten.
+const GROUP_FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How many openings are kept to tell how late a late reply is.
+const OPENINGS_MAX: usize = 32;
+
+/// What earlier epochs taught. Created empty; only [`super::merge`] changes it.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    servers: BTreeMap<ServerKey, ServerMemory>,
+    groups: BTreeMap<Name, GroupMemory>,
+    group_of: BTreeMap<ServerKey, Name>,
+    last_informative: Option<Stamp>,
+    openings: VecDeque<(u64, Stamp)>,
+}
+
+/// One server, member or not.
+#[derive(Clone, Debug)]
+pub(super) struct ServerMemory {
+    pub(super) name: Name,
+    pub(super) id: Name,
+    pub(super) cluster: Name,
+    pub(super) last_heard: Stamp,
+    /// Epochs missed running.
+    missed: u32,
+    /// How long it takes to answer: the last answer, or a slower one not long ago.
+    delay: Duration,
+    stopped: bool,
+}
+
+/// One meta group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GroupMemory {
+    pub(super) domain: Name,
+    pub(super) clusters: BTreeSet<Name>,
+    /// The peers of the last complete authoritative list; before any, the members that answered.
+    pub(super) members: BTreeSet<PeerId>,
+    pub(super) has_list: bool,
+    pub(super) size: Option<u64>,
+    pub(super) quorum: Option<u64>,
+    pub(super) rescue: bool,
+    pub(super) leaderless: Option<Standing>,
+    pub(super) short: Option<Standing>,
+    pub(super) disagreement: Option<Standing>,
+    pub(super) peers: BTreeMap<PeerId, PeerMemory>,
+    pub(super) last_heard: Option<Stamp>,
+}
+
+/// One peer of a group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerMemory {
+    pub(super) name: Option<Name>,
+    pub(super) flag_epochs: u32,
+    /// Since when a leader's row has said that it had no contact in its term.
+    pub(super) no_contact_since: Option<Stamp>,
+    pub(super) contact_lost: bool,
+    pub(super) silence: Option<Standing>,
+    pub(super) disconnected_epochs: u32,
+    pub(super) routes_held: bool,
+    pub(super) announced: Option<(Stamp, AnnouncementKind)>,
+    pub(super) unlisted: Option<Standing>,
+    pub(super) absent_epochs: u32,
+    pub(super) down_since: Option<Stamp>,
+    pub(super) ever_in_contact: bool,
+}
+
+impl PeerMemory {
+    /// Remembers what a row or its absence says of contact, and tells it.
+    pub(super) fn contact(
+        &mut self,
+        row: Option<&crate::wire::Row>,
+        opened: Stamp,
+        closed: Stamp,
+        rules: &Rules,
+    ) -> Contact {
+        let Some(row) = row else {
+            self.no_contact_since = None;
+            return Contact::Untold;
+        };
+        self.ever_in_contact |= row.current || row.active_ns > 0;
+        if row.active_ns < 0 && !row.current {
+            // The leader's clock jumped: it says nothing about contact.
+            return Contact::Untold;
+        }
+        let active = Duration::from_nanos(u64::try_from(row.active_ns).unwrap_or(0));
+        if row.current || (!active.is_zero() && active <= rules.lost_contact) {
+            (self.no_contact_since, self.contact_lost) = (None, false);
+            return Contact::Fresh;
+        }
+        let away = if active.is_zero() {
+            let missed_since = self.silence.map_or(opened, |silence| silence.since);
+            let since = *self.no_contact_since.get_or_insert(opened.min(missed_since));
+            closed.since(since)
+        } else {
+            self.no_contact_since = None;
+            active
+        };
+        self.contact_lost = away > rules.lost_contact;
+        Contact::Away(away)
+    }
+}
+
+impl Memory {
+    /// The plan of the next epoch: who should answer, whom to wait for, for how long at most.
+    pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
+        let expected = self.expected(now);
+        let slowest = self.servers.values().map(|server| server.delay).max().unwrap_or_default();
+        let learning = !expected.values().any(|expected| expected.awaited);
+        let patience = if learning { timeout } else { PATIENCE_MIN.max(slowest * PATIENCE_FACTOR).min(timeout) };
+        Plan { number, expected, learning, ask_statsz: self.somebody_is_silent(), patience, settle: slowest * 2 }
+    }
+
+    /// Whether a member of any group has missed the last epoch.
+    pub fn somebody_is_silent(&self) -> bool {
+        self.groups.values().any(|group| {
+            let silent = |peer: &PeerId| group.peers.get(peer).is_some_and(|peer| peer.silence.is_some());
+            group.members.iter().any(silent)
+        })
+    }
+
+    fn expected(&self, now: Stamp) -> BTreeMap<ServerKey, Expected> {
+        let mut expected = BTreeMap::new();
+        for (key, server) in &self.servers {
+            if now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped {
+                let awaited = server.missed == 0;
+                expected.insert(key.clone(), Expected { name: Some(server.name.clone()), awaited });
+            }
+        }
+        for group in self.groups.values() {
+            for peer in &group.members {
+                let key = ServerKey { peer: *peer, domain: group.domain.clone() };
+                let name = || group.peers.get(peer).and_then(|peer| peer.name.clone());
+                expected.entry(key).or_insert_with(|| Expected { name: name(), awaited: false });
+            }
+        }
+        expected
+    }
+
+    /// The last known name of a server.
+    pub(super) fn name_of(&self, key: &ServerKey) -> Option<&Name> {
+        self.servers.get(key).map(|server| &server.name)
+    }
+
+    pub(super) fn server(&self, key: &ServerKey) -> Option<&ServerMemory> {
+        self.servers.get(key)
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&Name, &GroupMemory)> {
+        self.groups.iter()
+    }
+
+    pub(super) fn group(&self, key: &Name) -> Option<&GroupMemory> {
+        self.groups.get(key)
+    }
+
+    pub(super) fn group_of(&self, key: &ServerKey) -> Option<&Name> {
+        self.group_of.get(key)
+    }
+
+    /// Takes a group out to change it; [`Self::put`] brings it back.
+    pub(super) fn take(&mut self, key: &Name) -> GroupMemory {
+        self.groups.remove(key).unwrap_or_default()
+    }
+
+    pub(super) fn put(&mut self, key: Name, group: GroupMemory) {
+        for peer in group.members.iter().chain(group.peers.keys()) {
+            let server = ServerKey { peer: *peer, domain: group.domain.clone() };
+            if self.group_of.get(&server) != Some(&key) {
+                self.group_of.insert(server, key.clone());
+            }
+        }
+        self.groups.insert(key, group);
+    }
+
+    pub(super) fn forget_peer(&mut self, key: &ServerKey) {
+        self.group_of.remove(key);
+        self.servers.remove(key);
+    }
+
+    /// Takes in who answered, before the groups are looked at.
+    pub(super) fn begin(&mut self, gathered: &Gathered, rules: &Rules) {
+        let blind = self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3);
+        if blind {
+            self.restart_clocks();
+        }
+        if !gathered.replies.is_empty() {
+            self.last_informative = Some(gathered.closed);
+        }
+        self.openings.push_back((gathered.number, gathered.opened));
+        if self.openings.len() > OPENINGS_MAX {
+            self.openings.pop_front();
+        }
+        for reply in &gathered.replies {
+            let delay = gathered.delays.get(&ServerKey::of(&reply.server)).copied().unwrap_or_default();
+            self.heard(&reply.server, gathered.closed, delay);
+        }
+        if gathered.counts_absence() && !gathered.delays.is_empty() {
+            for (key, _) in gathered.missing() {
+                if let Some(server) = self.servers.get_mut(key) {
+                    server.missed = server.missed.saturating_add(1);
+                }
+            }
+        }
+        self.hear_late(gathered);
+        for (_, announcement) in &gathered.announcements {
+            if let Some(server) = self.servers.get_mut(&ServerKey::of(&announcement.server))
+                && server.id == announcement.server.id
+            {
+                server.stopped = true;
+            }
+        }
+    }
+
+    fn heard(&mut self, server: &Server, closed: Stamp, delay: Duration) {
+        let known = ServerMemory {
+            name: server.name.clone(),
+            id: server.id.clone(),
+            cluster: server.cluster.clone(),
+            last_heard: closed,
+            missed: 0,
+            delay,
+            stopped: false,
+        };
+        if let Some(memory) = self.servers.get_mut(&ServerKey::of(server)) {
+            *memory = ServerMemory { delay: delay.max(memory.delay * 3 / 4), ..known };
+        } else if self.servers.len() < REPLIES_MAX {
+            self.servers.insert(ServerKey::of(server), known);
+        }
+    }
+
+    /// A server that answers too late lives and needs more time: the next epochs wait for it.
+    fn hear_late(&mut self, gathered: &Gathered) {
+        for late in &gathered.late {
+            let opened = self.openings.iter().find(|(number, _)| *number == late.epoch).map(|(_, opened)| *opened);
+            let Some(opened) = opened else { continue };
+            let delay = late.heard.since(opened);
+            let key = ServerKey::of(&late.server);
+            if !self.servers.contains_key(&key) {
+                self.heard(&late.server, late.heard, delay);
+            } else if let Some(server) = self.servers.get_mut(&key) {
+                server.missed = 0;
+                server.delay = server.delay.max(delay);
+            }
+        }
+    }
+
+    /// Forgets what is over.
+    pub(super) fn end(&mut self, gathered: &Gathered) {
+        let now = gathered.closed;
+        let members = &self.group_of;
+        self.servers.retain(|key, server| {
+            members.contains_key(key) || (now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped)
+        });
+        let old = |group: &GroupMemory| group.last_heard.is_none_or(|heard| now.since(heard) > GROUP_FORGOTTEN);
+        let mut forgotten: Vec<Name> =
+            self.groups.iter().filter(|(_, group)| old(group)).map(|(key, _)| key.clone()).collect();
+        if self.groups.len() > GROUPS_MAX {
+            let mut by_age: Vec<_> = self.groups.iter().map(|(key, group)| (group.last_heard, key)).collect();
+            by_age.sort();
+            forgotten.extend(by_age.iter().take(self.groups.len() - GROUPS_MAX).map(|(_, key)| (*key).clone()));
+        }
+        for key in forgotten {
+            self.groups.remove(&key);
+            self.group_of.retain(|_, group| *group != key);
+        }
+    }
+
+    /// We saw nothing for a while: what happened meanwhile is not known, so nothing counts as having lasted.
+    fn restart_clocks(&mut self) {
+        for group in self.groups.values_mut() {
+            (group.leaderless, group.short, group.disagreement) = (None, None, None);
+            for peer in group.peers.values_mut() {
+                peer.silence = None;
+                peer.no_contact_since = None;
+                peer.unlisted = None;
+                peer.disconnected_epochs = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! One peer: what every witness says of it in this epoch, and since when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::group::Answers;
+use super::memory::{PeerMemory, ServerMemory};
+use super::{Answer, Authority, Opinion, PeerView, Route, Standing};
+use crate::epoch::Gathered;
+use crate::name::{Name, PeerId};
+use crate::rules::Rules;
+use crate::wire::{Meta, Reply, Row, Statsz};
+
+/// How many reporters and routes are told of one peer.
+const TOLD_MAX: usize = 64;
+
+/// All that this epoch holds of one peer.
+pub(super) struct Witnesses<'a> {
+    pub(super) gathered: &'a Gathered,
+    pub(super) answers: &'a Answers<'a>,
+    pub(super) rules: &'a Rules,
+    pub(super) authority: Option<&'a Authority>,
+    /// Its row in the authoritative list.
+    pub(super) row: Option<&'a Row>,
+    /// Its own reply, as a member.
+    pub(super) reply: Option<(&'a Reply, &'a Meta)>,
+    /// What is remembered of it as a server.
+    pub(super) server: Option<&'a ServerMemory>,
+    /// Whether another member of its group answered.
+    pub(super) others_answer: bool,
+    /// Whether as many members answer as must agree.
+    pub(super) quorum_answers: bool,
+    pub(super) member: bool,
+    pub(super) clusters: &'a BTreeSet<Name>,
+    pub(super) domain: &'a Name,
+    pub(super) opinions: &'a [(&'a Name, Opinion)],
+    /// How many other members sent a list.
+    pub(super) lists: u64,
+}
+
+/// Joins what the witnesses say with what is remembered of the peer.
+pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemory) -> PeerView {
+    let answer = witnesses.answer(id);
+    witnesses.announcement(id, answer, memory);
+    witnesses.silence(answer, memory);
+    let (opened, closed) = (witnesses.gathered.opened, witnesses.gathered.closed);
+    let lost_earlier = memory.contact_lost;
+    let contact = memory.contact(witnesses.row, opened, closed, witnesses.rules);
+    if answer == Answer::Member && witnesses.row.is_none() {
+        memory.contact_lost = false;
+    }
+    if witnesses.authority.is_some() {
+        let flagged = witnesses.row.is_some_and(|row| row.offline);
+        memory.flag_epochs = if flagged { memory.flag_epochs.saturating_add(1) } else { 0 };
+    }
+    let routes = witnesses.routes(id, memory);
+    witnesses.membership(id, answer, memory);
+    let well = answer == Answer::Member && memory.flag_epochs == 0;
+    memory.down_since = if well { None } else { memory.down_since.or(Some(opened)) };
+    let said_offline = witnesses.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
+    PeerView {
+        id,
+        name: memory.name.clone().or_else(|| witnesses.server.map(|server| server.name.clone())),
+        cluster: witnesses.cluster(),
+        server_id: witnesses.server.map(|server| server.id.clone()).unwrap_or_default(),
+        leader: witnesses.authority.is_some_and(|authority| authority.peer == id),
+        member: witnesses.member,
+        row: witnesses.row.cloned(),
+        answer,
+        flag_epochs: memory.flag_epochs,
+        contact,
+        contact_lost_earlier: witnesses.authority.is_none() && lost_earlier && memory.contact_lost,
+        silence: memory.silence,
+        disconnected_epochs: memory.disconnected_epochs,
+        routes,
+        routes_held: memory.routes_held,
+        announced: memory.announced,
+        hearsay: (if witnesses.authority.is_none() { said_offline as u64 } else { 0 }, witnesses.lists),
+        opinions: witnesses.opinions.iter().take(TOLD_MAX).map(|(name, said)| ((*name).clone(), *said)).collect(),
+        unlisted: memory.unlisted,
+        absent_epochs: memory.absent_epochs,
+        last_heard: witnesses.server.map(|server| server.last_heard),
+        down_since: memory.down_since,
+        ever_in_contact: memory.ever_in_contact,
+    }
+}
+
+impl Witnesses<'_> {
+    fn answer(&self, id: PeerId) -> Answer {
+        if self.reply.is_some() { Answer::Member } else { self.answers.of(id, self.domain) }
+    }
+
+    /// The last cluster it answered from; where the whole group is in one, that one.
+    fn cluster(&self) -> Name {
+        let remembered = self.server.map(|server| &server.cluster).filter(|cluster| !cluster.is_empty());
+        let only = self.clusters.first().filter(|_| self.clusters.len() == 1);
+        remembered.or(only).cloned().unwrap_or_default()
+    }
+
+    /// An announcement stands until the peer answers; one stamped after the epoch opened is later than its replies.
+    fn announcement(&self, id: PeerId, answer: Answer, memory: &mut PeerMemory) {
+        for (at, announcement) in &self.gathered.announcements {
+            let server = &announcement.server;
+            // Another run of it, or a server of the same name elsewhere, is not this peer's end.
+            let same_run = self.server.is_none_or(|known| known.id == server.id || known.id.is_empty());
+            if server.peer == id && server.domain == *self.domain && same_run {
+                memory.announced = Some((*at, announcement.kind));
+            }
+        }
+        let before_replies = memory.announced.is_some_and(|(at, _)| at <= self.gathered.opened);
+        if answer != Answer::None && before_replies {
+            memory.announced = None;
+        }
+    }
+
+    fn silence(&self, answer: Answer, memory: &mut PeerMemory) {
+        if answer != Answer::None {
+            (memory.silence, memory.disconnected_epochs, memory.routes_held) = (None, 0, false);
+        } else if self.member && self.others_answer && self.gathered.counts_absence() {
+            memory.silence = Some(Standing::again(memory.silence, self.gathered.opened));
+        }
+    }
+
+    /// Who of the peer's own cluster holds a route to it. Routes join servers of one cluster only, so the word of
+    /// other clusters says nothing; and where less than a quorum answers, the cut-off side may be ours.
+    fn routes(&self, id: PeerId, memory: &mut PeerMemory) -> BTreeMap<Name, Route> {
+        if memory.silence.is_none() || !self.gathered.asked_statsz {
+            return BTreeMap::new();
+        }
+        let reporters = self.answers.statsz(self.domain, &self.cluster());
+        let route = |reporter: &&Statsz| {
+            let held = reporter.routes.binary_search(&id).is_ok();
+            (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost })
+        };
+        let routes: BTreeMap<Name, Route> =
+            reporters.iter().filter(|reporter| reporter.server.peer != id).take(TOLD_MAX).map(route).collect();
+        if routes.is_empty() {
+            return routes;
+        }
+        if routes.values().any(|route| *route == Route::Held) {
+            (memory.disconnected_epochs, memory.routes_held) = (0, true);
+        } else if self.quorum_answers {
+            memory.disconnected_epochs = memory.disconnected_epochs.saturating_add(1);
+        } else {
+            memory.disconnected_epochs = 0;
+        }
+        routes
+    }
+
+    /// Whether the leader's complete list has the peer at all.
+    fn membership(&self, id: PeerId, answer: Answer, memory: &mut PeerMemory) {
+        let Some(authority) = self.authority.filter(|authority| authority.complete) else {
+            return;
+        };
+        if self.row.is_some() || authority.peer == id {
+            (memory.unlisted, memory.absent_epochs) = (None, 0);
+        } else if let Some((_, meta)) = self.reply {
+            memory.absent_epochs = 0;
+            let follows = meta.leader_id == Some(authority.peer);
+            memory.unlisted = follows.then(|| Standing::again(memory.unlisted, self.gathered.opened));
+        } else {
+            memory.unlisted = None;
+            // A server that was removed while it ran answers as disabled; one that cannot be read may be anything.
+            let counts = answer != Answer::Unreadable && self.gathered.counts_absence();
+            if counts {
+                memory.absent_epochs = memory.absent_epochs.saturating_add(1);
+            }
+        }
+    }
+}
