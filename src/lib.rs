@@ -1,9 +1,13 @@
 //! metawatch watches the JetStream meta group of a NATS system.
 
-pub mod stamp;
-pub mod name;
-pub mod rules;
+pub mod alert;
+pub mod check;
 pub mod epoch;
+pub mod event;
+pub mod name;
+pub mod pipeline;
+pub mod rules;
+pub mod stamp;
 pub mod view;
 pub mod wire;
 

@@ -34,10 +34,7 @@ impl Stamp {
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-        Self {
-            steady_ns: self.steady_ns.saturating_add(nanos),
-            wall_ns: self.wall_ns.saturating_add(nanos),
-        }
+        Self { steady_ns: self.steady_ns.saturating_add(nanos), wall_ns: self.wall_ns.saturating_add(nanos) }
     }
 
     /// The wall clock in nanoseconds since 1970.

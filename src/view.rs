@@ -196,6 +196,8 @@ pub struct PeerView {
     pub answer: Answer,
     /// How many epochs running the authoritative list has had it offline.
     pub flag_epochs: u32,
+    /// The flag came so soon after the peer's last answer that its stop must have been announced.
+    pub flag_announced: bool,
     /// The leader's contact to it.
     pub contact: Contact,
     /// Contact was lost when a leader last told of it, and nothing has shown the peer alive since.
@@ -296,12 +298,7 @@ pub fn merge(gathered: &Gathered, memory: &mut Memory, rules: &Rules) -> Cluster
     let groups = group::merge_all(gathered, links, memory, rules, &mut inconsistent);
     memory.end(gathered);
     inconsistent.truncate(INCONSISTENT_MAX);
-    ClusterView {
-        epoch: facts(gathered, memory),
-        groups,
-        servers: servers(gathered),
-        inconsistent,
-    }
+    ClusterView { epoch: facts(gathered, memory), groups, servers: servers(gathered), inconsistent }
 }
 
 /// How many contradictions are told.

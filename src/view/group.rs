@@ -103,7 +103,8 @@ impl Merge<'_> {
         inconsistent: &mut Vec<String>,
     ) -> (GroupView, Vec<PeerId>) {
         let members = one_each(linked, inconsistent);
-        let claimants: Vec<_> = members.values().copied().filter(|(reply, meta)| claims(reply, meta)).collect();
+        let claimants: Vec<_> =
+            members.values().copied().filter(|(reply, meta)| claims(reply, meta)).collect();
         let leader = authority(&claimants, &members);
         let list = leader.map(|(reply, meta)| list_of(reply, meta, inconsistent)).unwrap_or_default();
         let authority = leader.map(|(reply, meta)| Authority {
@@ -181,7 +182,10 @@ impl Merge<'_> {
             group.last_heard = Some(self.gathered.closed);
         }
         group.clusters.extend(
-            members.values().map(|(reply, _)| reply.server.cluster.clone()).filter(|cluster| !cluster.is_empty()),
+            members
+                .values()
+                .map(|(reply, _)| reply.server.cluster.clone())
+                .filter(|cluster| !cluster.is_empty()),
         );
         for (id, (reply, _)) in members {
             group.peers.entry(*id).or_default().name = Some(reply.server.name.clone());
@@ -213,7 +217,8 @@ impl Merge<'_> {
                 let told = told.filter(|size| *size >= group.members.len() as u64);
                 group.size = told.or(group.size);
                 let needed = members.values().filter_map(|(_, meta)| meta.quorum_needed).max();
-                let needed = needed.and_then(|needed| u64::try_from(needed).ok()).filter(|needed| *needed > 0);
+                let needed =
+                    needed.and_then(|needed| u64::try_from(needed).ok()).filter(|needed| *needed > 0);
                 group.quorum = needed.or(group.size.map(|size| size / 2 + 1));
             }
         }
@@ -272,7 +277,8 @@ fn authority<'a>(
 ) -> Option<(&'a Reply, &'a Meta)> {
     let rank = |(reply, meta): &(&Reply, &Meta)| {
         let fresh = meta.rows.iter().filter(|row| row.current).count() as i64;
-        let named_by = members.values().filter(|(_, other)| other.leader_id == Some(reply.server.peer)).count();
+        let named_by =
+            members.values().filter(|(_, other)| other.leader_id == Some(reply.server.peer)).count();
         (fresh > 0, named_by, fresh + 1 > meta.size / 2)
     };
     let best = claimants.iter().max_by_key(|claimant| rank(claimant))?;

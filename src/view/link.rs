@@ -66,8 +66,9 @@ pub(super) fn link<'a>(
         (!component.stands_alone(), usize::MAX - component.overlap, usize::MAX - component.keys.len(), first)
     });
     let mut groups = BTreeMap::new();
-    let (single, joined): (Vec<_>, Vec<_>) =
-        components.into_iter().partition(|component| component.names_nobody_else() && !component.stands_alone());
+    let (single, joined): (Vec<_>, Vec<_>) = components
+        .into_iter()
+        .partition(|component| component.names_nobody_else() && !component.stands_alone());
     for component in joined {
         let key = match &component.remembered {
             Some(key) if !(component.stands_alone() && groups.contains_key(key)) => key.clone(),
@@ -187,7 +188,8 @@ fn join_across_domains(members: &[(&Reply, &Meta)], sets: &mut Sets, inconsisten
     if leaders.len() == members.len() {
         return;
     }
-    let answered: BTreeSet<ServerKey> = members.iter().map(|(reply, _)| ServerKey::of(&reply.server)).collect();
+    let answered: BTreeSet<ServerKey> =
+        members.iter().map(|(reply, _)| ServerKey::of(&reply.server)).collect();
     for (reply, meta) in members {
         let Some(leader_id) = meta.leader_id else { continue };
         let own = ServerKey::of(&reply.server);

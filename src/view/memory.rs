@@ -70,6 +70,7 @@ pub(super) struct GroupMemory {
 pub(super) struct PeerMemory {
     pub(super) name: Option<Name>,
     pub(super) flag_epochs: u32,
+    pub(super) flag_announced: bool,
     /// Since when a leader's row has said that it had no contact in its term.
     pub(super) no_contact_since: Option<Stamp>,
     pub(super) contact_lost: bool,
@@ -125,8 +126,16 @@ impl Memory {
         let expected = self.expected(now);
         let slowest = self.servers.values().map(|server| server.delay).max().unwrap_or_default();
         let learning = !expected.values().any(|expected| expected.awaited);
-        let patience = if learning { timeout } else { PATIENCE_MIN.max(slowest * PATIENCE_FACTOR).min(timeout) };
-        Plan { number, expected, learning, ask_statsz: self.somebody_is_silent(), patience, settle: slowest * 2 }
+        let patience =
+            if learning { timeout } else { PATIENCE_MIN.max(slowest * PATIENCE_FACTOR).min(timeout) };
+        Plan {
+            number,
+            expected,
+            learning,
+            ask_statsz: self.somebody_is_silent(),
+            patience,
+            settle: slowest * 2,
+        }
     }
 
     /// Whether a member of any group has missed the last epoch.
@@ -198,7 +207,8 @@ impl Memory {
 
     /// Takes in who answered, before the groups are looked at.
     pub(super) fn begin(&mut self, gathered: &Gathered, rules: &Rules) {
-        let blind = self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3);
+        let blind =
+            self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3);
         if blind {
             self.restart_clocks();
         }
@@ -250,7 +260,8 @@ impl Memory {
     /// A server that answers too late lives and needs more time: the next epochs wait for it.
     fn hear_late(&mut self, gathered: &Gathered) {
         for late in &gathered.late {
-            let opened = self.openings.iter().find(|(number, _)| *number == late.epoch).map(|(_, opened)| *opened);
+            let opened =
+                self.openings.iter().find(|(number, _)| *number == late.epoch).map(|(_, opened)| *opened);
             let Some(opened) = opened else { continue };
             let delay = late.heard.since(opened);
             let key = ServerKey::of(&late.server);
@@ -268,15 +279,18 @@ impl Memory {
         let now = gathered.closed;
         let members = &self.group_of;
         self.servers.retain(|key, server| {
-            members.contains_key(key) || (now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped)
+            members.contains_key(key)
+                || (now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped)
         });
-        let old = |group: &GroupMemory| group.last_heard.is_none_or(|heard| now.since(heard) > GROUP_FORGOTTEN);
+        let old =
+            |group: &GroupMemory| group.last_heard.is_none_or(|heard| now.since(heard) > GROUP_FORGOTTEN);
         let mut forgotten: Vec<Name> =
             self.groups.iter().filter(|(_, group)| old(group)).map(|(key, _)| key.clone()).collect();
         if self.groups.len() > GROUPS_MAX {
             let mut by_age: Vec<_> = self.groups.iter().map(|(key, group)| (group.last_heard, key)).collect();
             by_age.sort();
-            forgotten.extend(by_age.iter().take(self.groups.len() - GROUPS_MAX).map(|(_, key)| (*key).clone()));
+            forgotten
+                .extend(by_age.iter().take(self.groups.len() - GROUPS_MAX).map(|(_, key)| (*key).clone()));
         }
         for key in forgotten {
             self.groups.remove(&key);

@@ -7,7 +7,7 @@ use super::memory::{PeerMemory, ServerMemory};
 use super::{Answer, Authority, Opinion, PeerView, Route, Standing};
 use crate::epoch::Gathered;
 use crate::name::{Name, PeerId};
-use crate::rules::Rules;
+use crate::rules::{ANNOUNCED_FLAG_MAX, Rules};
 use crate::wire::{Meta, Reply, Row, Statsz};
 
 /// How many reporters and routes are told of one peer.
@@ -48,10 +48,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
     if answer == Answer::Member && witnesses.row.is_none() {
         memory.contact_lost = false;
     }
-    if witnesses.authority.is_some() {
-        let flagged = witnesses.row.is_some_and(|row| row.offline);
-        memory.flag_epochs = if flagged { memory.flag_epochs.saturating_add(1) } else { 0 };
-    }
+    witnesses.flag(memory);
     let routes = witnesses.routes(id, memory);
     witnesses.membership(id, answer, memory);
     let well = answer == Answer::Member && memory.flag_epochs == 0;
@@ -67,6 +64,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         row: witnesses.row.cloned(),
         answer,
         flag_epochs: memory.flag_epochs,
+        flag_announced: memory.flag_announced,
         contact,
         contact_lost_earlier: witnesses.authority.is_none() && lost_earlier && memory.contact_lost,
         silence: memory.silence,
@@ -75,7 +73,12 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         routes_held: memory.routes_held,
         announced: memory.announced,
         hearsay: (if witnesses.authority.is_none() { said_offline as u64 } else { 0 }, witnesses.lists),
-        opinions: witnesses.opinions.iter().take(TOLD_MAX).map(|(name, said)| ((*name).clone(), *said)).collect(),
+        opinions: witnesses
+            .opinions
+            .iter()
+            .take(TOLD_MAX)
+            .map(|(name, said)| ((*name).clone(), *said))
+            .collect(),
         unlisted: memory.unlisted,
         absent_epochs: memory.absent_epochs,
         last_heard: witnesses.server.map(|server| server.last_heard),
@@ -120,6 +123,22 @@ impl Witnesses<'_> {
         }
     }
 
+    /// Counts how long the flag stands, and remembers whether it came too soon to be the sweep's: that one needs
+    /// 150 s of silence.
+    fn flag(&self, memory: &mut PeerMemory) {
+        let Some(row) = self.authority.and(self.row).filter(|row| row.offline) else {
+            if self.authority.is_some() {
+                memory.flag_epochs = 0;
+            }
+            return;
+        };
+        if memory.flag_epochs == 0 {
+            let heard = self.server.map(|server| self.gathered.closed.since(server.last_heard));
+            memory.flag_announced = row.name.is_some() && heard.is_some_and(|ago| ago <= ANNOUNCED_FLAG_MAX);
+        }
+        memory.flag_epochs = memory.flag_epochs.saturating_add(1);
+    }
+
     /// Who of the peer's own cluster holds a route to it. Routes join servers of one cluster only, so the word of
     /// other clusters says nothing; and where less than a quorum answers, the cut-off side may be ours.
     fn routes(&self, id: PeerId, memory: &mut PeerMemory) -> BTreeMap<Name, Route> {
@@ -131,8 +150,12 @@ impl Witnesses<'_> {
             let held = reporter.routes.binary_search(&id).is_ok();
             (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost })
         };
-        let routes: BTreeMap<Name, Route> =
-            reporters.iter().filter(|reporter| reporter.server.peer != id).take(TOLD_MAX).map(route).collect();
+        let routes: BTreeMap<Name, Route> = reporters
+            .iter()
+            .filter(|reporter| reporter.server.peer != id)
+            .take(TOLD_MAX)
+            .map(route)
+            .collect();
         if routes.is_empty() {
             return routes;
         }

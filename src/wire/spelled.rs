@@ -147,9 +147,9 @@ impl MetaCluster {
             rows.push(replica.into_row().map_err(|detail| malformed(&detail, Some(server.clone())))?);
         }
         let leader = (!self.leader.is_empty()).then(|| Name::new(&self.leader));
-        let leader_id = leader.is_some().then(|| {
-            PeerId::parse(&self.peer).unwrap_or_else(|| PeerId::of_server(&self.leader))
-        });
+        let leader_id = leader
+            .is_some()
+            .then(|| PeerId::parse(&self.peer).unwrap_or_else(|| PeerId::of_server(&self.leader)));
         Ok(Meta {
             cluster: Name::new(&self.name),
             leader,

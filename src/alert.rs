@@ -1,0 +1,333 @@
+//! The life of an alert: suspected, firing, resolved.
+//!
+//! The [`Book`] follows every alert from its first suspicion to its resolution. It takes the findings of one epoch
+//! and gives the transitions they cause; telling anyone is [`crate::event`]'s part. **Invariant:** an alert ends
+//! only on positive evidence (clear, gone), and its identity holds no value that changes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
+use crate::name::{Name, PeerId};
+use crate::stamp::Stamp;
+
+/// More alerts than this are not followed at once; the ones over the limit are counted.
+pub const ALERTS_MAX: usize = 10_000;
+/// How many different findings of one incident are announced as updates.
+const UPDATES_MAX: usize = 16;
+
+/// What an alert is about. It stays the same from the first suspicion on, and across incidents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The code of the check.
+    pub check: &'static str,
+    /// The key of the meta group.
+    pub group: Name,
+    /// The peer; `None` for an alert about the whole group.
+    pub peer: Option<PeerId>,
+}
+
+impl Identity {
+    fn of(finding: &Finding) -> Self {
+        Self { check: finding.check, group: finding.group.clone(), peer: finding.peer }
+    }
+}
+
+/// Where an alert stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// One witness speaks.
+    Suspected,
+    /// It is a fault.
+    Firing,
+    /// It is over.
+    Resolved,
+}
+
+impl State {
+    /// The word that subjects and events carry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Suspected => "suspected",
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// Why a transition happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A first witness spoke.
+    Suspected,
+    /// The servers reported the fault themselves.
+    Reported,
+    /// Two independent witnesses agreed on the fault.
+    Observed,
+    /// The alert goes on, and more is known of it.
+    Updated,
+    /// The answer to a further question to the servers came in.
+    Diagnosed,
+    /// The alert goes on; told again for those who came late.
+    Reminder,
+    /// There is positive evidence that it is over.
+    Recovered,
+    /// The peer was removed from the group.
+    Removed,
+    /// It was a suspicion only, and there is positive evidence against it.
+    Withdrawn,
+}
+
+/// How alerts live: what the flags of `metawatch run` set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LifeRules {
+    /// How many clear epochs running resolve an alert.
+    pub resolve_after: u32,
+    /// An alert that returns this soon after its resolution opens the same incident again.
+    pub flap_window: Duration,
+    /// How often a firing alert is told again.
+    pub remind: Duration,
+}
+
+impl Default for LifeRules {
+    fn default() -> Self {
+        Self { resolve_after: 2, flap_window: Duration::from_secs(120), remind: Duration::from_secs(15 * 60) }
+    }
+}
+
+/// One alert, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// What it is about.
+    pub identity: Identity,
+    /// The id of the incident: one life from the first suspicion to the resolution.
+    pub incident: String,
+    /// How many events of the incident there have been.
+    pub sequence: u64,
+    /// Where it stands.
+    pub state: State,
+    /// Our own clock at the first evidence.
+    pub since: Stamp,
+    /// Whether it has fired in this incident.
+    pub fired: bool,
+    /// The grounds it fired on.
+    pub grounds: Option<Grounds>,
+    /// How often it came back shortly after a resolution.
+    pub flaps: u32,
+    /// The verdict of the last epoch.
+    pub verdict: Verdict,
+    /// The name of the peer at the incident's first event, for subjects; `_` for a group.
+    pub subject_name: Name,
+    clear_epochs: u32,
+    told: Stamp,
+    told_of: Vec<(Option<Grounds>, Option<CauseKind>)>,
+}
+
+impl Alert {
+    /// Whether the alert is neither settled nor over: looking more often may settle it.
+    pub fn is_unsettled(&self) -> bool {
+        match self.state {
+            State::Suspected => true,
+            State::Firing => self.verdict != Verdict::Fault,
+            State::Resolved => false,
+        }
+    }
+
+    /// How bad it is, or was.
+    pub fn severity(&self) -> Severity {
+        match check::by_code(self.identity.check) {
+            Some(check) if self.fired => check.severity,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+/// A step in an alert's life that is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The alert after the step.
+    pub alert: Alert,
+    /// Why.
+    pub reason: Reason,
+    /// The finding that caused it: an index into the epoch's findings.
+    pub finding: usize,
+}
+
+/// Every alert that is not over, and those that were until a moment ago.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    alerts: BTreeMap<Identity, Alert>,
+    overflow: u64,
+}
+
+impl Book {
+    /// The alerts that are suspected or firing.
+    pub fn active(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.values().filter(|alert| alert.state != State::Resolved)
+    }
+
+    /// How many alerts could not be followed because there were too many.
+    pub fn overflow(&self) -> u64 {
+        self.overflow
+    }
+
+    /// Takes the findings of one epoch. `name_of` gives the name for people of what a finding is about.
+    pub fn step(
+        &mut self,
+        findings: &[Finding],
+        now: Stamp,
+        rules: &LifeRules,
+        name_of: impl Fn(&Identity) -> Name,
+    ) -> Vec<Transition> {
+        self.alerts
+            .retain(|_, alert| alert.state != State::Resolved || now.since(alert.told) <= rules.flap_window);
+        let mut transitions = Vec::new();
+        for (index, finding) in findings.iter().enumerate() {
+            let bad = matches!(finding.verdict, Verdict::Suspect | Verdict::Fault);
+            if !bad && self.alerts.is_empty() {
+                continue;
+            }
+            let identity = Identity::of(finding);
+            if bad && !self.alerts.contains_key(&identity) {
+                if self.alerts.len() >= ALERTS_MAX {
+                    self.overflow += 1;
+                    continue;
+                }
+                let alert = Alert::open(identity.clone(), finding, now, name_of(&identity));
+                self.alerts.insert(identity.clone(), alert);
+            }
+            let Some(alert) = self.alerts.get_mut(&identity) else { continue };
+            let reason = alert.take(finding, now, rules).or_else(|| alert.remind(now, rules));
+            if let Some(reason) = reason {
+                alert.sequence += 1;
+                alert.told = now;
+                transitions.push(Transition { alert: alert.clone(), reason, finding: index });
+            }
+        }
+        transitions
+    }
+}
+
+impl Alert {
+    fn open(identity: Identity, finding: &Finding, now: Stamp, subject_name: Name) -> Self {
+        let since = finding.since.unwrap_or(now);
+        Self {
+            incident: incident_id(&identity, since),
+            identity,
+            sequence: 0,
+            // It leaves this state with the finding that opened it.
+            state: State::Resolved,
+            since,
+            fired: false,
+            grounds: None,
+            flaps: 0,
+            verdict: finding.verdict,
+            subject_name,
+            clear_epochs: 0,
+            told: now,
+            told_of: Vec::new(),
+        }
+    }
+
+    /// Takes what an epoch found; gives the reason when that is to be told.
+    fn take(&mut self, finding: &Finding, now: Stamp, rules: &LifeRules) -> Option<Reason> {
+        self.verdict = finding.verdict;
+        self.clear_epochs = if finding.verdict == Verdict::Clear { self.clear_epochs + 1 } else { 0 };
+        match finding.verdict {
+            Verdict::Unknown => None,
+            Verdict::Clear if self.clear_epochs < rules.resolve_after => None,
+            Verdict::Clear | Verdict::Gone => self.resolve(finding.verdict),
+            Verdict::Suspect => self.suspect(finding, now),
+            Verdict::Fault => self.fire(finding, now),
+        }
+    }
+
+    /// A firing alert is told again when nobody has been told of it for long.
+    fn remind(&self, now: Stamp, rules: &LifeRules) -> Option<Reason> {
+        let due = self.state == State::Firing && now.since(self.told) >= rules.remind;
+        due.then_some(Reason::Reminder)
+    }
+
+    fn resolve(&mut self, verdict: Verdict) -> Option<Reason> {
+        if self.state == State::Resolved {
+            return None;
+        }
+        self.state = State::Resolved;
+        Some(match verdict {
+            Verdict::Gone => Reason::Removed,
+            _ if self.fired => Reason::Recovered,
+            _ => Reason::Withdrawn,
+        })
+    }
+
+    fn suspect(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
+        if self.state != State::Resolved {
+            return None;
+        }
+        self.reopen(finding, now);
+        self.state = State::Suspected;
+        Some(Reason::Suspected)
+    }
+
+    fn fire(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
+        let told_of = (finding.grounds, finding.cause.as_ref().map(|cause| cause.kind));
+        if self.state == State::Firing {
+            let new = !self.told_of.contains(&told_of) && self.told_of.len() < UPDATES_MAX;
+            let known = told_of.1.is_some_and(|cause| cause != CauseKind::Unknown);
+            let matters = finding.grounds > self.grounds || finding.grounds < self.grounds || known;
+            if !(new && matters) {
+                return None;
+            }
+            self.told_of.push(told_of);
+            self.grounds = finding.grounds;
+            return Some(Reason::Updated);
+        }
+        if self.state == State::Resolved {
+            self.reopen(finding, now);
+        }
+        self.state = State::Firing;
+        self.fired = true;
+        self.grounds = finding.grounds;
+        self.told_of.push(told_of);
+        Some(match finding.grounds {
+            Some(Grounds::Reported) | None => Reason::Reported,
+            Some(Grounds::Observed) => Reason::Observed,
+        })
+    }
+
+    /// A resolved alert that returns opens the same incident again.
+    fn reopen(&mut self, finding: &Finding, now: Stamp) {
+        if self.sequence > 0 {
+            self.flaps += 1;
+            self.since = finding.since.unwrap_or(now);
+            self.fired = false;
+            self.told_of.clear();
+        }
+    }
+}
+
+/// An id that two watchers who saw the same beginning agree on: 22 letters and digits.
+fn incident_id(identity: &Identity, since: Stamp) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut hash = Sha256::new();
+    hash.update(identity.check);
+    hash.update([0]);
+    hash.update(identity.group.as_str());
+    hash.update([0]);
+    hash.update(identity.peer.as_ref().map_or("_", PeerId::as_str));
+    hash.update(since.wall_ns().to_be_bytes());
+    hash.finalize()
+        .iter()
+        .take(22)
+        .map(|byte| char::from(DIGITS[usize::from(*byte) % DIGITS.len()]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! META_006: the meta group has lost its quorum. META_001 is blind exactly then: without a leader no list is
+//! authoritative, and up to 2.14 there is no list at all.
+
+use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness, plain};
+use crate::rules::{LEADERLESS_MIN, STANDING_EPOCHS_MIN};
+use crate::view::GroupView;
+
+pub(super) const CHECK: Check = Check {
+    code: "META_006",
+    title: "NATS Meta Quorum Lost",
+    category: "Health",
+    severity: Severity::Critical,
+    event: "quorum_lost",
+    run,
+};
+
+fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
+    let leaderless = group.leaderless.filter(|standing| context.now.since(standing.since) >= LEADERLESS_MIN);
+    // A leader that was just elected shows peers that it has not heard of yet: one epoch is not enough.
+    let short = group.short.filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN);
+    let enough = group.online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
+    let verdict = match (leaderless.or(short), enough) {
+        (Some(_), _) => Verdict::Fault,
+        (None, true) => Verdict::Clear,
+        (None, false) => Verdict::Unknown,
+    };
+    let mut finding = Finding::new(check, group, None, verdict);
+    let mut because = Vec::new();
+    if let Some(standing) = leaderless {
+        finding.witnesses.push(Witness::Leaderless);
+        because
+            .push(format!("no member has claimed to lead for {}", plain(context.now.since(standing.since))));
+        if let Some(quorum) = group.quorum {
+            because.push(format!("{} members answer, {quorum} must agree", group.answering));
+        }
+    }
+    if let (Some(_), Some(online), Some(quorum)) = (short, group.online, group.quorum) {
+        finding.witnesses.push(Witness::Short);
+        because.push(format!("the leader's list has {online} online, {quorum} must agree"));
+    }
+    if verdict == Verdict::Fault {
+        finding.grounds = Some(if short.is_some() { Grounds::Reported } else { Grounds::Observed });
+        let since = [leaderless, short].into_iter().flatten().map(|standing| standing.since).min();
+        finding.since = since;
+        finding.cause = Some(Cause { kind: CauseKind::Unknown, because });
+    }
+    findings.push(finding);
+}

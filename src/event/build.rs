@@ -1,0 +1,190 @@
+//! Makes an event of a transition, from the view that caused it.
+
+use std::collections::BTreeMap;
+
+use super::{
+    AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, Outgoing, words,
+};
+use crate::alert::{State, Transition};
+use crate::check::{self, Finding, Impact, Verdict, Witness, advice};
+use crate::name::{Name, PeerId};
+use crate::view::{Answer, ClusterView, EpochFacts, GroupView, Opinion, PeerView, Route};
+
+/// What all events of one epoch share.
+pub struct Scene<'a> {
+    /// The view.
+    pub view: &'a ClusterView,
+    /// The findings.
+    pub findings: &'a [Finding],
+    /// Who watches.
+    pub monitor: &'a Monitor,
+    /// The prefix of the subjects.
+    pub prefix: &'a str,
+}
+
+/// Makes the event that tells of a transition of this epoch; `None` when the transition is not of this epoch.
+pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoing> {
+    let alert = &transition.alert;
+    let group = scene.view.groups.iter().find(|group| group.key == alert.identity.group)?;
+    let check = check::by_code(alert.identity.check)?;
+    let peer = alert.identity.peer.and_then(|id| group.peer(id));
+    let finding = scene.findings.get(transition.finding);
+    let now = scene.view.epoch.closed;
+    let impact = check::impact(group, scene.findings);
+    let name = alert.identity.peer.map(|id| match peer {
+        Some(peer) => peer.label(),
+        None => crate::view::label(Some(&alert.subject_name), id),
+    });
+    let summary = match &name {
+        Some(name) => words::of_peer(alert, transition.reason, finding, name, group, impact, now),
+        None => words::of_group(alert, finding, group, impact, now),
+    };
+    let over = alert.state == State::Resolved;
+    let told =
+        finding.filter(|finding| matches!(finding.verdict, Verdict::Fault | Verdict::Suspect) && !over);
+    let event = AlertEvent {
+        event_type: format!("{EVENT_TYPE}.{}", check.event),
+        id: format!("{}.{}", alert.incident, alert.sequence),
+        timestamp: now.to_string(),
+        check: check.code.to_owned(),
+        title: check.title.to_owned(),
+        category: check.category.to_owned(),
+        severity: alert.severity(),
+        state: alert.state,
+        reason: transition.reason,
+        incident: alert.incident.clone(),
+        seq: alert.sequence,
+        since: alert.since.to_string(),
+        flaps: alert.flaps,
+        summary,
+        peer: alert.identity.peer.map(|id| event_peer(id, &alert.subject_name, peer)),
+        group: event_group(group, impact),
+        basis: if over { None } else { alert.grounds.filter(|_| alert.fired) },
+        evidence: peer.map(|peer| evidence(peer, finding)),
+        cause: told.and_then(|finding| finding.cause.clone()),
+        advice: told.map(|finding| advice_for(finding, group, scene.findings)).unwrap_or_default(),
+        epoch: event_epoch(&scene.view.epoch, scene.monitor),
+        monitor: scene.monitor.clone(),
+    };
+    let subject = event.subject(scene.prefix, alert.subject_name.as_str());
+    Some(Outgoing { headers: event.headers(&subject), subject, event })
+}
+
+fn text(name: &Name) -> String {
+    name.as_str().to_owned()
+}
+
+fn known(name: &Name) -> Option<String> {
+    (!name.is_empty()).then(|| text(name))
+}
+
+fn event_peer(id: PeerId, subject_name: &Name, peer: Option<&PeerView>) -> EventPeer {
+    EventPeer {
+        id: id.to_string(),
+        name: match peer {
+            Some(peer) => peer.name.as_ref().map(text),
+            None => known(subject_name),
+        },
+        cluster: peer.and_then(|peer| known(&peer.cluster)),
+        last_heard: peer.and_then(|peer| peer.last_heard).map(|heard| heard.to_string()),
+    }
+}
+
+/// The numbers of a group, as events tell them.
+pub(super) fn event_group(group: &GroupView, impact: Impact) -> EventGroup {
+    EventGroup {
+        name: text(&group.key),
+        domain: text(&group.domain),
+        clusters: group.clusters.iter().take(LIST_MAX).map(text).collect(),
+        leader: group.authority.as_ref().map(|authority| text(&authority.name)),
+        size: group.size,
+        quorum: group.quorum,
+        online: impact.online,
+        failures_left: impact.failures_left,
+        rescue: group.rescue,
+    }
+}
+
+/// The numbers of an epoch, as events tell them.
+pub(super) fn event_epoch(epoch: &EpochFacts, monitor: &Monitor) -> EventEpoch {
+    EventEpoch {
+        id: format!("{}-{}", monitor.instance, epoch.number),
+        ended: serde_json::to_value(epoch.ended)
+            .ok()
+            .and_then(|ended| ended.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        expected: epoch.expected as u64,
+        heard: epoch.heard as u64,
+        missing: epoch.missing.iter().take(LIST_MAX).map(text).collect(),
+        elapsed_ms: u64::try_from(epoch.closed.since(epoch.opened).as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
+    let row = peer.row.as_ref();
+    let routes = peer.routes.iter().map(|(name, route)| {
+        let route = match route {
+            Route::Held => "held",
+            Route::Lost => "lost",
+        };
+        (text(name), route.to_owned())
+    });
+    let reporters = peer.opinions.iter().map(|(name, said)| (text(name), opinion(*said).to_owned()));
+    let left_out = peer.routes.len().saturating_sub(LIST_MAX) + peer.opinions.len().saturating_sub(LIST_MAX);
+    let witnesses = finding.map(|finding| finding.witnesses.iter().map(|witness| spoken(*witness)).collect());
+    Evidence {
+        witnesses: witnesses.unwrap_or_default(),
+        flag: row.map(|row| row.offline),
+        contact_ns: row.map(|row| row.active_ns),
+        current: row.map(|row| row.current),
+        silent_epochs: peer.silence.map_or(0, |silence| silence.epochs),
+        disabled: peer.answer == Answer::Disabled,
+        announced: peer.announced.map(|(_, kind)| kind.to_string()),
+        routes: routes.take(LIST_MAX).collect::<BTreeMap<_, _>>(),
+        reporters: reporters.take(LIST_MAX).collect::<BTreeMap<_, _>>(),
+        left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
+    }
+}
+
+/// An opinion in the word that events and views carry.
+pub(super) fn opinion(opinion: Opinion) -> &'static str {
+    match opinion {
+        Opinion::Offline => "offline",
+        Opinion::Online => "online",
+        Opinion::Current => "current",
+        Opinion::NotCurrent => "not_current",
+    }
+}
+
+fn spoken(witness: Witness) -> String {
+    let word = match witness {
+        Witness::Flag => "flag",
+        Witness::Contact => "contact",
+        Witness::Silence => "silence",
+        Witness::Disconnected => "disconnected",
+        Witness::Disabled => "disabled",
+        Witness::Announced => "announced",
+        Witness::Hearsay => "hearsay",
+        Witness::Unlisted => "unlisted",
+        Witness::Leaderless => "leaderless",
+        Witness::Short => "short",
+        Witness::Disagreement => "disagreement",
+    };
+    word.to_owned()
+}
+
+fn advice_for(finding: &Finding, group: &GroupView, findings: &[Finding]) -> Vec<advice::Advice> {
+    let cause = finding.cause.as_ref().map_or(check::CauseKind::Unknown, |cause| cause.kind);
+    if let Some(peer) = finding.peer.and_then(|id| group.peer(id)) {
+        let name = peer.name.as_ref().map_or(peer.id.as_str(), Name::as_str);
+        return advice::for_peer(cause, name, peer.id.as_str());
+    }
+    if finding.check == "META_002" {
+        return advice::for_disagreement();
+    }
+    let down = findings.iter().filter(|other| {
+        other.group == group.key && matches!(other.verdict, Verdict::Fault | Verdict::Suspect)
+    });
+    let down = down.filter_map(|other| other.peer.and_then(|id| group.peer(id))).map(PeerView::label);
+    advice::for_quorum(&down.take(LIST_MAX).collect::<Vec<_>>())
+}

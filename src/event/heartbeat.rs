@@ -1,0 +1,151 @@
+//! The heartbeat: told after every epoch on `<prefix>.heartbeat`, whatever happens. Who hears none for a while
+//! knows that nobody watches.
+
+use serde::{Deserialize, Serialize};
+
+use super::build::{event_epoch, event_group};
+use super::{EventEpoch, EventGroup, LIST_MAX, Monitor};
+use crate::alert::{Alert, Book, State};
+use crate::check::{self, Finding, Severity, Verdict};
+use crate::view::ClusterView;
+
+/// What the last epoch says on the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// There is positive evidence that every peer of every group is well.
+    Ok,
+    /// Something is suspected or firing.
+    Alerting,
+    /// There is not enough evidence: no reply, no access, no leader, a peer that has just fallen silent.
+    Unknown,
+}
+
+impl Status {
+    /// The word that heartbeats carry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Alerting => "alerting",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One heartbeat.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The version of this document.
+    pub v: u32,
+    /// When the epoch ended. RFC 3339, UTC.
+    pub timestamp: String,
+    /// What it says on the whole.
+    pub status: Status,
+    /// One line for people.
+    pub summary: String,
+    /// The epoch in numbers.
+    pub epoch: EventEpoch,
+    /// The groups in numbers, the first of them.
+    pub groups: Vec<EventGroup>,
+    /// How many incidents are open.
+    pub incidents: u64,
+    /// The first of them.
+    pub active: Vec<ActiveIncident>,
+    /// The name of the watcher that speaks.
+    pub speaker: String,
+    /// Alert events that could not be delivered and were dropped.
+    pub undelivered: u64,
+    /// Alert events that wait for their delivery.
+    pub waiting: u64,
+    /// Who sends this heartbeat.
+    pub monitor: Monitor,
+}
+
+/// An open incident.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ActiveIncident {
+    /// The check.
+    pub check: String,
+    /// The group.
+    pub group: String,
+    /// The peer's id; absent for a whole group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The name of the peer at the incident's first event; `_` for a whole group.
+    pub name: String,
+    /// Where it stands.
+    pub state: State,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The incident.
+    pub incident: String,
+    /// How many events it has had.
+    pub seq: u64,
+    /// Our own clock at the first evidence.
+    pub since: String,
+}
+
+impl ActiveIncident {
+    /// What an alert says of itself.
+    pub fn of(alert: &Alert) -> Self {
+        Self {
+            check: alert.identity.check.to_owned(),
+            group: alert.identity.group.as_str().to_owned(),
+            peer: alert.identity.peer.map(|id| id.to_string()),
+            name: alert.subject_name.as_str().to_owned(),
+            state: alert.state,
+            severity: alert.severity(),
+            incident: alert.incident.clone(),
+            seq: alert.sequence,
+            since: alert.since.to_string(),
+        }
+    }
+}
+
+/// What the last epoch says on the whole. No evidence is never health: `Ok` needs every peer of every group clear.
+pub fn status(view: &ClusterView, findings: &[Finding], book: &Book) -> Status {
+    if !view.epoch.informative || view.groups.is_empty() {
+        return Status::Unknown;
+    }
+    if book.active().next().is_some() {
+        return Status::Alerting;
+    }
+    let clear = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
+    if findings.iter().all(clear) { Status::Ok } else { Status::Unknown }
+}
+
+impl Heartbeat {
+    /// Makes the heartbeat of an epoch. The shell adds what it knows of deliveries.
+    pub fn new(view: &ClusterView, findings: &[Finding], book: &Book, monitor: &Monitor) -> Self {
+        let status = status(view, findings, book);
+        let groups = view.groups.iter().take(LIST_MAX);
+        Self {
+            v: 1,
+            timestamp: view.epoch.closed.to_string(),
+            status,
+            summary: summary(view, findings, status),
+            epoch: event_epoch(&view.epoch, monitor),
+            groups: groups.map(|group| event_group(group, check::impact(group, findings))).collect(),
+            incidents: book.active().count() as u64,
+            active: book.active().take(LIST_MAX).map(ActiveIncident::of).collect(),
+            speaker: monitor.name.clone(),
+            undelivered: 0,
+            waiting: 0,
+            monitor: monitor.clone(),
+        }
+    }
+}
+
+fn summary(view: &ClusterView, findings: &[Finding], status: Status) -> String {
+    let heard = format!("{} of {} servers answered", view.epoch.heard, view.epoch.expected);
+    let groups = view.groups.iter().map(|group| {
+        let online = super::words::peers_online(group, check::impact(group, findings));
+        if view.groups.len() == 1 { online } else { format!("{}: {online}", group.key) }
+    });
+    let groups: Vec<String> = groups.take(LIST_MAX).collect();
+    format!(
+        "{}: {heard}; {}",
+        status.as_str(),
+        if groups.is_empty() { "no meta group".to_owned() } else { groups.join("; ") }
+    )
+}

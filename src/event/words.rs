@@ -1,0 +1,105 @@
+//! The one line that a person reads.
+
+use crate::alert::{Alert, Reason, State};
+use crate::check::{CauseKind, Finding, Impact, Witness, plain};
+use crate::stamp::Stamp;
+use crate::view::GroupView;
+
+/// The summary of an event about a peer, which is called `name`.
+pub(super) fn of_peer(
+    alert: &Alert,
+    reason: Reason,
+    finding: Option<&Finding>,
+    name: &str,
+    group: &GroupView,
+    impact: Impact,
+    now: Stamp,
+) -> String {
+    let rest = peers_online(group, impact);
+    match alert.state {
+        State::Firing => {
+            let again = match reason {
+                Reason::Reminder => format!(", for {} now", plain(now.since(alert.since))),
+                _ => String::new(),
+            };
+            format!("{name} is offline{}{again}: {rest}", cause_in_brackets(finding))
+        }
+        State::Suspected => {
+            format!("{name} may be offline ({}): {rest}", finding.map_or("no more is known", why_suspected))
+        }
+        State::Resolved => match reason {
+            Reason::Removed => format!("{name} was removed from the meta group: {rest}"),
+            Reason::Withdrawn => format!("{name} is well, the suspicion is withdrawn: {rest}"),
+            _ => format!("{name} is back after {}: {rest}", plain(now.since(alert.since))),
+        },
+    }
+}
+
+/// The summary of an event about a whole group.
+pub(super) fn of_group(
+    alert: &Alert,
+    finding: Option<&Finding>,
+    group: &GroupView,
+    impact: Impact,
+    now: Stamp,
+) -> String {
+    let of = format!("meta group {}", group.key);
+    if alert.state == State::Resolved {
+        let leader =
+            group.authority.as_ref().map_or_else(String::new, |leader| format!(", led by {}", leader.name));
+        return format!(
+            "{of} is well again after {}{leader}: {}",
+            plain(now.since(alert.since)),
+            peers_online(group, impact)
+        );
+    }
+    let because = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.because.join(", "));
+    let because = because.unwrap_or_else(|| "as before".to_owned());
+    if alert.identity.check == "META_002" {
+        format!("{of}: its members do not agree on the leader: {because}")
+    } else {
+        format!("{of} has lost its quorum, the JetStream API does not work: {because}")
+    }
+}
+
+/// `2 of 3 meta peers online, no failure left before the JetStream API stops`
+pub(crate) fn peers_online(group: &GroupView, impact: Impact) -> String {
+    let size = group.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
+    let (Some(online), Some(failures_left)) = (impact.online, impact.failures_left) else {
+        let quorum = group.quorum.map_or_else(String::new, |quorum| format!(", {quorum} must agree"));
+        let leader = if group.authority.is_some() { "the list is not complete" } else { "nobody leads" };
+        return format!("{leader}, {} of {size} meta peers answer{quorum}", group.answering);
+    };
+    let left = match failures_left {
+        ..0 => format!("quorum of {} is lost and the JetStream API stops", group.quorum.unwrap_or_default()),
+        0 => "no failure left before the JetStream API stops".to_owned(),
+        1 => "1 failure left before the JetStream API stops".to_owned(),
+        left => format!("{left} failures left before the JetStream API stops"),
+    };
+    format!("{online} of {size} meta peers online, {left}")
+}
+
+fn cause_in_brackets(finding: Option<&Finding>) -> &'static str {
+    match finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.kind) {
+        Some(CauseKind::Stopping) => " (stopped)",
+        Some(CauseKind::Crashed) => " (crashed)",
+        Some(CauseKind::CrashedOrUnreachable) => " (crashed or unreachable)",
+        Some(CauseKind::JetstreamDisabled) => " (JetStream disabled)",
+        Some(CauseKind::FrozenOrPartitioned) => " (frozen or partitioned)",
+        Some(CauseKind::Ghost) => " (never seen: renamed or replaced?)",
+        Some(CauseKind::Unlisted | CauseKind::Unknown) | None => "",
+    }
+}
+
+fn why_suspected(finding: &Finding) -> &'static str {
+    let says = |witness| finding.witnesses.contains(&witness);
+    match () {
+        () if says(Witness::Unlisted) => "it follows the leader, whose list lacks it",
+        () if says(Witness::Disabled) => "it answers that its JetStream is off",
+        () if says(Witness::Announced) => "it announced its stop",
+        () if says(Witness::Silence) => "it does not answer",
+        () if says(Witness::Contact) => "the leader has lost contact to it",
+        () if says(Witness::Hearsay) => "others call it offline",
+        () => "no more is known",
+    }
+}

@@ -1,0 +1,140 @@
+//! The whole path in one function: what an epoch gathered goes in, what is to be told comes out.
+
+use std::time::Duration;
+
+use crate::alert::{Book, Identity, LifeRules};
+use crate::check::{self, Finding};
+use crate::epoch::{Gathered, Plan};
+use crate::event::{self, Heartbeat, Monitor, Outgoing, Scene};
+use crate::name::Name;
+use crate::rules::Rules;
+use crate::stamp::Stamp;
+use crate::view::{self, ClusterView, Contact, Memory};
+
+/// How long something unsettled keeps the faster cadence after the last change of a verdict.
+const FAST_FOR: Duration = Duration::from_secs(30);
+/// The shortest time between two epochs.
+const FAST_MIN: Duration = Duration::from_millis(250);
+/// Contact older than this is going stale: a healthy peer's is one heartbeat, 1 s, old.
+const CONTACT_STALE: Duration = Duration::from_secs(3);
+
+/// What the pipeline is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The thresholds of the checks.
+    pub rules: Rules,
+    /// How alerts live.
+    pub life: LifeRules,
+    /// Who watches.
+    pub monitor: Monitor,
+    /// The prefix of the subjects.
+    pub prefix: String,
+}
+
+/// Everything that is remembered between epochs.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    settings: Settings,
+    memory: Memory,
+    book: Book,
+    verdicts: Vec<check::Verdict>,
+    changed: Option<Stamp>,
+}
+
+/// What one epoch leads to.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The merged view.
+    pub view: ClusterView,
+    /// What the checks say.
+    pub findings: Vec<Finding>,
+    /// What is to be told.
+    pub events: Vec<Outgoing>,
+    /// The sign of life that goes with it.
+    pub heartbeat: Heartbeat,
+    /// When the next epoch should open, counted from the opening of this one.
+    pub next_in: Duration,
+}
+
+impl Pipeline {
+    /// A pipeline that remembers nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            memory: Memory::default(),
+            book: Book::default(),
+            verdicts: Vec::new(),
+            changed: None,
+        }
+    }
+
+    /// What to ask in the next epoch, and whom to wait for.
+    pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
+        self.memory.plan(number, now, timeout)
+    }
+
+    /// The alerts as they stand.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// What the pipeline was told.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The path: replies → view → findings → alerts → events. Its time is the end of the epoch.
+    pub fn step(&mut self, gathered: &Gathered) -> Step {
+        let Settings { rules, life, monitor, prefix } = &self.settings;
+        let now = gathered.closed;
+        let view = view::merge(gathered, &mut self.memory, rules);
+        let findings = check::evaluate(&view, rules);
+        let transitions = self.book.step(&findings, now, life, |identity| subject_name(&view, identity));
+        let scene = Scene { view: &view, findings: &findings, monitor, prefix };
+        let events =
+            transitions.iter().filter_map(|transition| event::alert_event(transition, &scene)).collect();
+        let heartbeat = Heartbeat::new(&view, &findings, &self.book, monitor);
+        let next_in = self.cadence(&view, &findings, now);
+        Step { view, findings, events, heartbeat, next_in }
+    }
+
+    /// Something unsettled is looked at more often, for as long as that still changes anything.
+    fn cadence(&mut self, view: &ClusterView, findings: &[Finding], now: Stamp) -> Duration {
+        let verdicts: Vec<_> = findings.iter().map(|finding| finding.verdict).collect();
+        if verdicts != self.verdicts {
+            (self.verdicts, self.changed) = (verdicts, Some(now));
+        }
+        let stale = |contact| matches!(contact, Contact::Away(away) if away > CONTACT_STALE);
+        let known = |finding: &&Finding| !matches!(finding.verdict, check::Verdict::Unknown);
+        let unsettled = self.book.active().any(|alert| alert.is_unsettled())
+            || findings.iter().any(|finding| !known(&finding))
+            || view.groups.iter().any(|group| {
+                group.peers.iter().any(|peer| stale(peer.contact) && !self.fires(group, peer.id))
+            });
+        let recently = self.changed.is_some_and(|changed| now.since(changed) <= FAST_FOR);
+        let interval = self.settings.rules.interval;
+        if view.epoch.informative && unsettled && recently {
+            (interval / 4).max(FAST_MIN).min(interval)
+        } else {
+            interval
+        }
+    }
+
+    fn fires(&self, group: &view::GroupView, peer: crate::name::PeerId) -> bool {
+        self.book.active().any(|alert| {
+            alert.identity.group == group.key && alert.identity.peer == Some(peer) && !alert.is_unsettled()
+        })
+    }
+}
+
+/// The name that subjects carry for what an alert is about.
+fn subject_name(view: &ClusterView, identity: &Identity) -> Name {
+    let group = view.groups.iter().find(|group| group.key == identity.group);
+    match identity.peer {
+        None => Name::new("_"),
+        Some(id) => {
+            let known = group.and_then(|group| group.peer(id)).and_then(|peer| peer.name.clone());
+            known.unwrap_or_else(|| Name::new(id.as_str()))
+        }
+    }
+}
