@@ -1,3 +1,4 @@
 //! The thin shell around the core: it fetches and delivers, and leaves every decision to [`crate::pipeline`].
 
+pub mod config;
 pub mod failure;
