@@ -1,5 +1,6 @@
 //! Connects to the servers, keeps the connection, and says what happens to it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, ServerAddr};
@@ -119,19 +120,46 @@ async fn attempt(
     watcher: &Watcher,
 ) -> Result<Client, Failure> {
     let late = || diagnose::too_late(server, share);
-    let addresses = match timeout(share, server.socket_addrs()).await {
-        Ok(Ok(addresses)) => addresses.count().max(1),
+    let addresses: Vec<SocketAddr> = match timeout(share, server.socket_addrs()).await {
+        Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => return Err(diagnose::unknown_host(server, &error)),
         Err(_) => return Err(late()),
     };
     // The timeout of the options is for one address; one that swallows packets must leave time for the next.
-    let each = share / u32::try_from(addresses).unwrap_or(u32::MAX);
+    let each = share / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let connecting = options(config, each, watcher).connect(server.clone());
-    match timeout(share, connecting).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(diagnose::failure(server, config, share, &error)),
-        Err(_) => Err(late()),
+    let failure = match timeout(share, connecting).await {
+        Ok(Ok(client)) => return Ok(client),
+        Ok(Err(error)) => diagnose::failure(server, config, share, &error),
+        Err(_) => late(),
+    };
+    if failure.kind() != FailureKind::Unreachable || addresses.len() < 2 {
+        return Err(failure);
     }
+    Err(refused_at_one(config, server, &addresses, each).await.unwrap_or(failure))
+}
+
+/// Whether one of several addresses refuses the login: the client tells only how the last one failed, and a
+/// refusal matters more than an address where nobody listens.
+async fn refused_at_one(
+    config: &ConnectConfig,
+    server: &ServerAddr,
+    addresses: &[SocketAddr],
+    each: Duration,
+) -> Option<Failure> {
+    // Nobody shall hear of these tries.
+    let watcher = Watcher::new(mpsc::channel(1).0, config);
+    for address in addresses {
+        let single: ServerAddr = format!("{}://{address}", server.scheme()).parse().ok()?;
+        let connecting = options(config, each, &watcher).connect(single.clone());
+        if let Ok(Err(error)) = timeout(each, connecting).await {
+            let failure = diagnose::failure(&single, config, each, &error);
+            if failure.kind() == FailureKind::Credentials {
+                return Some(failure);
+            }
+        }
+    }
+    None
 }
 
 fn options(config: &ConnectConfig, each: Duration, watcher: &Watcher) -> ConnectOptions {

@@ -270,5 +270,9 @@ pub(crate) fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Fai
 
 /// The cause in words, without the number of the operating system.
 pub(crate) fn reason(error: &std::io::Error) -> String {
-    error.kind().to_string()
+    if error.kind() == std::io::ErrorKind::NotFound {
+        "no such file".to_owned()
+    } else {
+        error.kind().to_string()
+    }
 }

@@ -227,7 +227,8 @@ fn io_failure(
         Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
             if wants_tls =>
         {
-            Failure::new(FailureKind::Tls, format!("{url}: the server ended the TLS handshake"), PLAIN_HINT)
+            let hint = "see the server's log: it may speak no TLS, or want a client certificate (--tlscert and --tlskey)";
+            Failure::new(FailureKind::Tls, format!("{url}: the server ended the TLS handshake"), hint)
         }
         Some(kind) => unreachable(format!("{url}: {kind}"), "check the address, the port and the network"),
         None => unreachable(

@@ -105,8 +105,11 @@ impl Watcher {
             | Event::ServerError(_)
             | Event::ClientError(_) => {}
         }
+        // A login that cannot even be sent is told with its reason, in `look_at`.
+        let unsent = matches!(&event, Event::ClientError(ClientError::Other(text)) if is_unsent(text));
         let Some(event) = translate(event) else { return };
-        if event == LinkEvent::AuthorizationViolation && !state.said_why.swap(true, Ordering::Relaxed) {
+        let news = event == LinkEvent::AuthorizationViolation && !unsent;
+        if news && !self.state.said_why.swap(true, Ordering::Relaxed) {
             let failure = diagnose::refused(None, &self.auth);
             tracing::error!(reason = %failure, hint = failure.hint(), "trying again for as long as it takes");
         }
@@ -130,11 +133,14 @@ impl Watcher {
     }
 }
 
-/// Whether this is how the client tells that a try to reconnect was refused for its login.
+/// Whether this is how the client tells that a try to reconnect failed for the login.
 fn is_refusal(text: &str) -> bool {
-    [ConnectErrorKind::AuthorizationViolation, ConnectErrorKind::Authentication]
-        .iter()
-        .any(|kind| text == kind.to_string())
+    text == ConnectErrorKind::AuthorizationViolation.to_string() || is_unsent(text)
+}
+
+/// Whether this is how the client tells that it could not sign: a file is gone or broken.
+fn is_unsent(text: &str) -> bool {
+    text == ConnectErrorKind::Authentication.to_string()
 }
 
 fn translate(event: Event) -> Option<LinkEvent> {
