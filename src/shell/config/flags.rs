@@ -5,61 +5,64 @@ use std::time::Duration;
 
 use super::secret::{Secret, Surroundings, Written};
 
+/// Given to each flag: a heading for the whole struct would catch the flags of whoever flattens it, too.
+#[cfg(feature = "cli")]
+const HEADING: &str = "Connection";
+
 /// How to reach the servers, as given on the command line.
 ///
 /// Every flag also has variables; they are looked up in [`super::ConnectConfig::resolve`] and not by the command line
 /// parser, which knows one variable a flag, and could not tell it from the flag.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
-#[cfg_attr(feature = "cli", command(next_help_heading = "Connection"))]
 pub struct ConnectFlags {
     /// Servers to connect to, comma separated; a login in the address is used [default: nats://127.0.0.1:4222]
     /// [env: METAWATCH_SERVER, NATS_URL]
-    #[cfg_attr(feature = "cli", arg(long, short, alias = "servers", value_name = "URLS"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, short, alias = "servers", value_name = "URLS"))]
     pub server: Option<Secret>,
     /// User name; without a password it is sent as a token [env: METAWATCH_USER, NATS_USER]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "NAME"))]
     pub user: Option<Secret>,
     /// Password, or where it is kept: env://NAME, file://PATH, data:;base64,TEXT
     /// [env: METAWATCH_PASSWORD, NATS_PASSWORD]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "PASSWORD"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "PASSWORD"))]
     pub password: Option<Secret>,
     /// Token, or where it is kept [env: METAWATCH_TOKEN, NATS_TOKEN]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "TOKEN"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "TOKEN"))]
     pub token: Option<Secret>,
     /// Credentials file; read anew at every connect [env: METAWATCH_CREDS, NATS_CREDS]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "FILE"))]
     pub creds: Option<Secret>,
     /// File with the seed of an NKey; read anew at every connect [env: METAWATCH_NKEY, NATS_NKEY]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "FILE"))]
     pub nkey: Option<Secret>,
     /// Client certificate, PEM; needs --tlskey [env: METAWATCH_TLSCERT, NATS_CERT]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "FILE"))]
     pub tlscert: Option<String>,
     /// Private key of the client certificate, PEM [env: METAWATCH_TLSKEY, NATS_KEY]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "FILE"))]
     pub tlskey: Option<String>,
     /// Certificates of the authorities to trust instead of the system's, PEM; turns TLS on
     /// [env: METAWATCH_TLSCA, NATS_CA]
-    #[cfg_attr(feature = "cli", arg(long, alias = "tlscacert", value_name = "FILE"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, alias = "tlscacert", value_name = "FILE"))]
     pub tlsca: Option<String>,
     /// Start TLS before the server says anything (handshake_first) [env: METAWATCH_TLSFIRST]
-    #[cfg_attr(feature = "cli", arg(long))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long))]
     pub tlsfirst: bool,
     /// Context of the nats CLI to use, by name or by path [env: METAWATCH_CONTEXT, NATS_CONTEXT]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "NAME"))]
     pub context: Option<String>,
     /// Do not use the selected context of the nats CLI [env: METAWATCH_NO_CONTEXT]
-    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "context"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, conflicts_with = "context"))]
     pub no_context: bool,
     /// First part of the subjects that replies come to [default: _INBOX] [env: METAWATCH_INBOX_PREFIX]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "PREFIX"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "PREFIX"))]
     pub inbox_prefix: Option<String>,
     /// Name of the connection, as servers list it [default: metawatch] [env: METAWATCH_CONNECTION_NAME]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "NAME"))]
     pub connection_name: Option<String>,
     /// How long to wait for a connection [default: 5s] [env: METAWATCH_TIMEOUT, NATS_TIMEOUT]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "DURATION", value_parser = humantime::parse_duration))]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "DURATION", value_parser = humantime::parse_duration))]
     pub timeout: Option<Duration>,
 }
 

@@ -123,8 +123,8 @@ impl Watcher {
 
     /// Looks at how the servers fared so far, before a try to reconnect.
     pub(super) fn look_at(&self, servers: &[Server]) {
-        // The first failures of an outage say nothing: a server that restarts is refused for a moment.
-        let Some(server) = servers.iter().find(|server| server.failed_attempts >= 4) else { return };
+        // The first failures of an outage say nothing: a server that restarts is away for a second or two.
+        let Some(server) = servers.iter().find(|server| server.failed_attempts >= 7) else { return };
         let lost = self.state.lost.load(Ordering::Relaxed);
         if lost && !self.state.said_why.swap(true, Ordering::Relaxed) {
             let reason = server.last_error.as_deref().unwrap_or("no reason is known");
