@@ -1,0 +1,249 @@
+//! Connects to the servers, keeps the connection, and says what happens to it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, ServerAddr};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+mod diagnose;
+mod event;
+mod identity;
+mod tls;
+
+pub use event::{LinkEvent, Operation};
+
+use crate::shell::config::{Auth, ConnectConfig};
+use crate::shell::failure::{Failure, FailureKind};
+use event::Watcher;
+use identity::Identity;
+
+/// How often the server is asked whether it is alive. The client gives up at the third unanswered ping, so that
+/// a frozen server is noticed within four of these.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Messages that may wait in one subscription: the replies and events of the largest systems, with room.
+const SUBSCRIPTION_CAPACITY: usize = 65_536;
+
+/// Events that may wait to be read.
+const EVENT_CAPACITY: usize = 256;
+
+/// What to do when no connection comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Try every server once, within the timeout of the configuration, then fail: for commands that give one answer.
+    Once,
+    /// Try for ever, and say once why it does not work: for a watcher, which may start before its server does.
+    Forever,
+}
+
+/// A connection that mends itself for as long as it is held.
+#[derive(Debug)]
+pub struct Link {
+    /// The client. It reconnects for ever, whatever the reason of the loss.
+    pub client: Client,
+    /// What happens to the connection; the first one is `Connected`. When nobody reads, events are dropped.
+    pub events: mpsc::Receiver<LinkEvent>,
+}
+
+/// Connects as `config` says.
+///
+/// Files that the configuration names are checked first, in both modes: no server can mend them. With
+/// [`Retry::Forever`] nothing else ends the waiting but dropping the future.
+pub async fn connect(config: &ConnectConfig, retry: Retry) -> Result<Link, Failure> {
+    tls::check(&config.tls).await?;
+    identity::check(&config.auth).await?;
+    let (sender, events) = mpsc::channel(EVENT_CAPACITY);
+    let mut said: Option<FailureKind> = None;
+    for attempt in 2.. {
+        // Every round has its own watcher: one that belongs to a failed try must not speak for the next.
+        let failure = match round(config, retry, &Watcher::new(sender.clone(), config)).await {
+            Ok(client) => {
+                if said.is_some() {
+                    tracing::warn!(server = %address_of(&client), "connected at last");
+                }
+                return Ok(Link { client, events });
+            }
+            Err(failure) => failure,
+        };
+        if retry == Retry::Once {
+            return Err(failure);
+        }
+        // Once for every kind of failure in a row: a refused login after a missing server is news.
+        if said != Some(failure.kind()) {
+            tracing::warn!(reason = %failure, hint = failure.hint(), "not connected; trying again for as long as it takes");
+            said = Some(failure.kind());
+        }
+        sleep(pause(attempt, failure.kind() == FailureKind::Credentials)).await;
+    }
+    unreachable!("the attempts never run out")
+}
+
+/// How long to wait before this attempt since the connection was lost; the first one is not delayed.
+///
+/// It grows to one second only, because the server that is most often lost is the one next door, being restarted.
+/// A server that refuses the login logs each refusal, so it is asked more seldom.
+pub(crate) fn pause(attempt: usize, refused: bool) -> Duration {
+    let Some(step) = attempt.checked_sub(2) else { return Duration::ZERO };
+    let doublings = u32::try_from(step).unwrap_or(u32::MAX).min(10);
+    let longest = if refused { Duration::from_secs(5) } else { Duration::from_secs(1) };
+    (Duration::from_millis(50) * 2_u32.pow(doublings)).min(longest)
+}
+
+/// Tries every server once, in their order.
+async fn round(config: &ConnectConfig, retry: Retry, watcher: &Watcher) -> Result<Client, Failure> {
+    let share = match retry {
+        Retry::Once => config.timeout / u32::try_from(config.servers.len()).unwrap_or(u32::MAX).max(1),
+        Retry::Forever => config.timeout,
+    };
+    let mut failures = Vec::new();
+    for server in &config.servers {
+        match attempt(config, server, share, watcher).await {
+            Ok(client) => {
+                widen_pool(&client, config).await;
+                return Ok(client);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Err(diagnose::most_telling(failures))
+}
+
+/// Tries one server, at each of its addresses.
+///
+/// One server at a time, because a try of several at once tells neither whose error it returns nor the others.
+async fn attempt(
+    config: &ConnectConfig,
+    server: &ServerAddr,
+    share: Duration,
+    watcher: &Watcher,
+) -> Result<Client, Failure> {
+    let late = || diagnose::too_late(server, share);
+    let addresses: Vec<SocketAddr> = match timeout(share, server.socket_addrs()).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return Err(diagnose::unknown_host(server, &error)),
+        Err(_) => return Err(late()),
+    };
+    // The timeout of the options is for one address; one that swallows packets must leave time for the next.
+    let each = share / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let connecting = options(config, each, watcher).connect(server.clone());
+    let failure = match timeout(share, connecting).await {
+        Ok(Ok(client)) => return Ok(client),
+        Ok(Err(error)) => diagnose::failure(server, config, share, &error),
+        Err(_) => late(),
+    };
+    if failure.kind() != FailureKind::Unreachable || addresses.len() < 2 {
+        return Err(failure);
+    }
+    Err(refused_at_one(config, server, &addresses, each).await.unwrap_or(failure))
+}
+
+/// Whether one of several addresses refuses the login: the client tells only how the last one failed, and a
+/// refusal matters more than an address where nobody listens.
+async fn refused_at_one(
+    config: &ConnectConfig,
+    server: &ServerAddr,
+    addresses: &[SocketAddr],
+    each: Duration,
+) -> Option<Failure> {
+    // Nobody shall hear of these tries.
+    let watcher = Watcher::new(mpsc::channel(1).0, config);
+    for address in addresses {
+        let single: ServerAddr = format!("{}://{address}", server.scheme()).parse().ok()?;
+        let connecting = options(config, each, &watcher).connect(single.clone());
+        if let Ok(Err(error)) = timeout(each, connecting).await {
+            let failure = diagnose::failure(&single, config, each, &error);
+            if failure.kind() == FailureKind::Credentials {
+                return Some(failure);
+            }
+        }
+    }
+    None
+}
+
+fn options(config: &ConnectConfig, each: Duration, watcher: &Watcher) -> ConnectOptions {
+    let mut options = match Identity::of(&config.auth) {
+        // Read and signed at every connect, so that renewed files are used.
+        Some(identity) => ConnectOptions::with_auth_callback(move |nonce| {
+            let identity = identity.clone();
+            async move { identity.answer(&nonce).await }
+        }),
+        None => ConnectOptions::new(),
+    };
+    match &config.auth {
+        Auth::Token(token) => options = options.token(token.expose().to_owned()),
+        Auth::Password { user, password } => {
+            options = options.user_and_password(user.expose().to_owned(), password.expose().to_owned());
+        }
+        Auth::Nothing | Auth::Nkey(_) | Auth::Creds(_) | Auth::Jwt { .. } => {}
+    }
+    if let Some(ca) = &config.tls.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let Some((cert, key)) = &config.tls.client {
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    if config.tls.first {
+        options = options.tls_first();
+    }
+    let (on_event, on_pool, on_delay) = (watcher.clone(), watcher.clone(), watcher.clone());
+    options
+        .require_tls(config.tls.required())
+        .name(&config.name)
+        .custom_inbox_prefix(&config.inbox_prefix)
+        .connection_timeout(each)
+        .request_timeout(Some(config.timeout))
+        .ping_interval(PING_INTERVAL)
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        // The first server is the one next door; the others are for when it is gone.
+        .retain_servers_order()
+        .max_reconnects(None)
+        .reconnect_delay_callback(move |attempt| pause(attempt, on_delay.refused()))
+        .event_callback(move |event| {
+            on_event.hear(event);
+            std::future::ready(())
+        })
+        // It chooses nothing: it is the only place that tells why tries to reconnect fail.
+        .reconnect_to_server_callback(move |servers, _| {
+            on_pool.look_at(&servers);
+            std::future::ready(None)
+        })
+}
+
+/// Lets the client reconnect to all servers of the configuration, and to those it heard of.
+async fn widen_pool(client: &Client, config: &ConnectConfig) {
+    if config.servers.len() < 2 {
+        return;
+    }
+    let mut pool = config.servers.clone();
+    if let Ok(known) = client.server_pool().await {
+        for server in known {
+            if !pool.contains(&server.addr) {
+                pool.push(server.addr);
+            }
+        }
+    }
+    if let Err(error) = client.set_server_pool(pool).await {
+        tracing::warn!(%error, "after a loss of the connection, only the present server will be tried");
+    }
+}
+
+/// Where the client is connected to, for people.
+fn address_of(client: &Client) -> String {
+    let info = client.server_info();
+    if info.server_name.is_empty() { info.server_id } else { info.server_name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_to_a_second_and_for_refused_logins_to_five() {
+        let millis =
+            |refused| [0, 1, 2, 3, 4, 6, 7, 9, 1000].map(|attempt| pause(attempt, refused).as_millis());
+        assert_eq!(millis(false), [0, 0, 50, 100, 200, 800, 1000, 1000, 1000]);
+        assert_eq!(millis(true), [0, 0, 50, 100, 200, 800, 1600, 5000, 5000]);
+    }
+}

@@ -1,0 +1,246 @@
+//! What happens to a connection, in types instead of words.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_nats::{ClientError, ConnectErrorKind, Event, Server, ServerError};
+use tokio::sync::mpsc;
+
+use super::diagnose;
+use crate::shell::config::{Auth, ConnectConfig};
+
+/// Something that happened to the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Connected, for the first time or again.
+    Connected,
+    /// The connection is lost; it is being made again.
+    Disconnected,
+    /// The server refused one publish or subscribe. It says so late and to nobody in particular.
+    PermissionDenied {
+        /// What was refused.
+        operation: Operation,
+        /// On which subject.
+        subject: String,
+    },
+    /// A subscription was not read fast enough, and messages were dropped.
+    SlowConsumer,
+    /// The server refuses the login, now or while reconnecting.
+    AuthorizationViolation,
+    /// The server is about to stop and asks its clients to go elsewhere.
+    LameDuck,
+    /// The connection was ended on our side.
+    Closed,
+    /// Anything else, in the words of the server or the client.
+    Error(String),
+}
+
+/// What a permission is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// To publish, or to send a request.
+    Publish,
+    /// To subscribe, be it to the replies of a request.
+    Subscribe,
+}
+
+impl LinkEvent {
+    /// Whether many of these may come in a row. They must not crowd out the ones that come once.
+    fn is_noise(&self) -> bool {
+        matches!(self, Self::SlowConsumer | Self::Error(_) | Self::PermissionDenied { .. })
+    }
+}
+
+/// Hears what the client says about its connection, passes it on, and says once an outage what is wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Watcher {
+    sender: mpsc::Sender<LinkEvent>,
+    auth: Arc<Auth>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last try was refused for its login.
+    refused: AtomicBool,
+    /// The connection is lost.
+    lost: AtomicBool,
+    /// Why the tries to reconnect fail has been said.
+    said_why: AtomicBool,
+}
+
+impl Watcher {
+    pub(super) fn new(sender: mpsc::Sender<LinkEvent>, config: &ConnectConfig) -> Self {
+        Self { sender, auth: Arc::new(config.auth.clone()), state: Arc::default() }
+    }
+
+    /// Whether the last try was refused for its login.
+    pub(super) fn refused(&self) -> bool {
+        self.state.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes an event of the client.
+    pub(super) fn hear(&self, event: Event) {
+        let state = &self.state;
+        match &event {
+            Event::Connected => {
+                state.refused.store(false, Ordering::Relaxed);
+                state.said_why.store(false, Ordering::Relaxed);
+                if state.lost.swap(false, Ordering::Relaxed) {
+                    tracing::warn!("connected again");
+                }
+            }
+            Event::Disconnected => {
+                state.lost.store(true, Ordering::Relaxed);
+                tracing::warn!("connection lost; trying again for as long as it takes");
+            }
+            // Only tries to reconnect end up here, and each ends one way.
+            Event::ClientError(ClientError::Other(text)) => {
+                state.refused.store(is_refusal(text), Ordering::Relaxed);
+            }
+            Event::LameDuckMode
+            | Event::Draining
+            | Event::Closed
+            | Event::SlowConsumer(_)
+            | Event::ServerError(_)
+            | Event::ClientError(_) => {}
+        }
+        // A login that cannot even be sent is told with its reason, in `look_at`.
+        let unsent = matches!(&event, Event::ClientError(ClientError::Other(text)) if is_unsent(text));
+        let Some(event) = translate(event) else { return };
+        let news = event == LinkEvent::AuthorizationViolation && !unsent;
+        if news && !self.state.said_why.swap(true, Ordering::Relaxed) {
+            let failure = diagnose::refused(None, &self.auth);
+            tracing::error!(reason = %failure, hint = failure.hint(), "trying again for as long as it takes");
+        }
+        tracing::debug!(?event, "connection");
+        // Room is kept for the events that come once; nobody may be reading at all, and that is fine.
+        let full = self.sender.capacity() <= self.sender.max_capacity() / 4;
+        if (full && event.is_noise()) || self.sender.try_send(event).is_err() {
+            tracing::debug!("an event of the connection was dropped");
+        }
+    }
+
+    /// Looks at how the servers fared so far, before a try to reconnect.
+    pub(super) fn look_at(&self, servers: &[Server]) {
+        // The first failures of an outage say nothing: a server that restarts is away for a second or two.
+        let Some(server) = servers.iter().find(|server| server.failed_attempts >= 7) else { return };
+        let lost = self.state.lost.load(Ordering::Relaxed);
+        if lost && !self.state.said_why.swap(true, Ordering::Relaxed) {
+            let reason = server.last_error.as_deref().unwrap_or("no reason is known");
+            tracing::warn!(server = server.addr.as_url_str(), reason, "still not connected");
+        }
+    }
+}
+
+/// Whether this is how the client tells that a try to reconnect failed for the login.
+fn is_refusal(text: &str) -> bool {
+    text == ConnectErrorKind::AuthorizationViolation.to_string() || is_unsent(text)
+}
+
+/// Whether this is how the client tells that it could not sign: a file is gone or broken.
+fn is_unsent(text: &str) -> bool {
+    text == ConnectErrorKind::Authentication.to_string()
+}
+
+fn translate(event: Event) -> Option<LinkEvent> {
+    Some(match event {
+        Event::Connected => LinkEvent::Connected,
+        Event::Disconnected => LinkEvent::Disconnected,
+        Event::LameDuckMode => LinkEvent::LameDuck,
+        Event::Draining => return None,
+        Event::Closed => LinkEvent::Closed,
+        Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => LinkEvent::SlowConsumer,
+        Event::ServerError(ServerError::AuthorizationViolation) => LinkEvent::AuthorizationViolation,
+        Event::ServerError(ServerError::Other(text)) => server_error(text),
+        Event::ClientError(ClientError::Other(text)) if is_refusal(&text) => {
+            LinkEvent::AuthorizationViolation
+        }
+        Event::ClientError(error) => LinkEvent::Error(error.to_string()),
+    })
+}
+
+/// The words of a server, as far as they are known.
+fn server_error(text: String) -> LinkEvent {
+    if diagnose::is_login_error(&text) {
+        return LinkEvent::AuthorizationViolation;
+    }
+    denied(&text).unwrap_or(LinkEvent::Error(text))
+}
+
+/// Reads `Permissions Violation for Publish to "subject"`, and the same for `Subscription`.
+fn denied(text: &str) -> Option<LinkEvent> {
+    let lower = text.to_ascii_lowercase();
+    let operation = match lower.strip_prefix("permissions violation for ")? {
+        rest if rest.starts_with("publish") => Operation::Publish,
+        rest if rest.starts_with("subscription") => Operation::Subscribe,
+        _ => return None,
+    };
+    // Subjects are case-sensitive: they are taken from the text as it came.
+    let subject = text.split('"').nth(1)?.to_owned();
+    Some(LinkEvent::PermissionDenied { operation, subject })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_server(text: &str) -> Option<LinkEvent> {
+        translate(Event::ServerError(ServerError::Other(text.to_owned())))
+    }
+
+    #[test]
+    fn errors_of_a_server_get_a_type() {
+        let denied =
+            |operation, subject: &str| LinkEvent::PermissionDenied { operation, subject: subject.to_owned() };
+        for (text, event) in [
+            (
+                "Permissions Violation for Publish to \"$SYS.REQ.SERVER.PING.JSZ\"",
+                denied(Operation::Publish, "$SYS.REQ.SERVER.PING.JSZ"),
+            ),
+            ("permissions violation for publish with reply of \"A.b\"", denied(Operation::Publish, "A.b")),
+            (
+                "Permissions Violation for Subscription to \"_INBOX.x.>\"",
+                denied(Operation::Subscribe, "_INBOX.x.>"),
+            ),
+            (
+                "Permissions Violation for Subscription to \"a\" using queue \"q\"",
+                denied(Operation::Subscribe, "a"),
+            ),
+            (
+                "Permissions Violation for Publish",
+                LinkEvent::Error("Permissions Violation for Publish".into()),
+            ),
+            ("User Authentication Expired", LinkEvent::AuthorizationViolation),
+            ("Account Authentication Expired", LinkEvent::AuthorizationViolation),
+            ("Stale Connection", LinkEvent::Error("Stale Connection".into())),
+        ] {
+            assert_eq!(from_server(text), Some(event), "{text}");
+        }
+    }
+
+    #[test]
+    fn refused_tries_to_reconnect_are_told_from_other_failures() {
+        let client =
+            |kind: ConnectErrorKind| translate(Event::ClientError(ClientError::Other(kind.to_string())));
+        assert_eq!(client(ConnectErrorKind::AuthorizationViolation), Some(LinkEvent::AuthorizationViolation));
+        assert_eq!(client(ConnectErrorKind::Authentication), Some(LinkEvent::AuthorizationViolation));
+        assert!(matches!(client(ConnectErrorKind::Io), Some(LinkEvent::Error(_))));
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_noise_leaves_room_for_what_comes_once() {
+        let (sender, mut events) = mpsc::channel(8);
+        let watcher = Watcher { sender, auth: Arc::default(), state: Arc::default() };
+        for sid in 0..100 {
+            watcher.hear(Event::SlowConsumer(sid));
+        }
+        watcher.hear(Event::Disconnected);
+        let mut heard = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            heard.push(event);
+        }
+        assert_eq!(heard.last(), Some(&LinkEvent::Disconnected));
+        assert!(heard.len() < 8, "{heard:?}");
+    }
+}

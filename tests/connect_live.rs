@@ -1,0 +1,469 @@
+//! Connecting to real servers: every login, every way to encrypt, and every way in which it fails.
+//!
+//! The path of a `nats-server` is taken from `METAWATCH_NATS_SERVER`; without it these tests do nothing.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use metawatch::shell::config::{ConnectConfig, ConnectFlags, Secret, Surroundings};
+use metawatch::shell::connect::{Link, LinkEvent, Operation, Retry, connect};
+use metawatch::shell::failure::{Failure, FailureKind};
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair as TlsKey};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn binary() -> Option<PathBuf> {
+    std::env::var_os("METAWATCH_NATS_SERVER").map(PathBuf::from)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}
+
+/// A directory with a configuration, and the server that runs from it.
+struct Server {
+    home: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("a directory"), port: free_port(), child: None }
+    }
+
+    async fn with(config: &str) -> Self {
+        let mut server = Self::new();
+        server.start(config).await;
+        server
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    fn configure(&self, config: &str) -> String {
+        self.write("server.conf", &format!("listen: \"127.0.0.1:{}\"\n{config}\n", self.port))
+    }
+
+    async fn start(&mut self, config: &str) {
+        let path = self.configure(config);
+        let log = std::fs::File::create(self.home.path().join("log")).expect("a file");
+        let mut command = Command::new(binary().expect("a server"));
+        command.args(["-c", &path]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        self.child = Some(command.spawn().expect("a process"));
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the server does not start: {}", self.log());
+    }
+
+    async fn stop(&mut self) {
+        self.child.take().expect("a process").kill().await.expect("an end");
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().and_then(Child::id).expect("a process").to_string();
+        let done = Command::new("kill").args([signal, &id]).status().await.expect("kill");
+        assert!(done.success());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// Flags for this server.
+    fn flags(&self) -> ConnectFlags {
+        self.flags_with("nats", "")
+    }
+
+    fn flags_with(&self, scheme: &str, login: &str) -> ConnectFlags {
+        let server = format!("{scheme}://{login}127.0.0.1:{}", self.port);
+        ConnectFlags {
+            server: Some(Secret::from(server)),
+            timeout: Some(Duration::from_secs(3)),
+            ..ConnectFlags::default()
+        }
+    }
+}
+
+fn secret(text: &str) -> Option<Secret> {
+    Some(Secret::from(text))
+}
+
+fn config(flags: &ConnectFlags) -> ConnectConfig {
+    ConnectConfig::resolve(flags, &Surroundings::default()).expect("a configuration")
+}
+
+async fn once(flags: &ConnectFlags) -> Result<Link, Failure> {
+    timeout(SOON, connect(&config(flags), Retry::Once)).await.expect("an end")
+}
+
+/// Connects, and has the server answer.
+async fn works(what: &str, server: &Server, flags: ConnectFlags) {
+    match once(&flags).await {
+        Ok(link) => link.client.flush().await.expect("an answer"),
+        Err(failure) => panic!("{what}: {failure}\n{}", server.log()),
+    }
+}
+
+/// Fails with this kind, these words and this hint, and shows nothing that is secret.
+async fn fails(what: &str, flags: ConnectFlags, kind: FailureKind, words: &str, hint: &str) {
+    let failure = once(&flags).await.map(drop).expect_err(what);
+    assert_eq!(failure.kind(), kind, "{what}: {failure}");
+    assert!(failure.to_string().contains(words), "{what}: {failure}");
+    assert!(failure.hint().contains(hint), "{what}: {}", failure.hint());
+    assert!(!format!("{failure:?}").contains("hunter2"), "{what}: {failure:?}");
+}
+
+async fn next(link: &mut Link) -> LinkEvent {
+    timeout(SOON, link.events.recv()).await.expect("an event in time").expect("an event")
+}
+
+/// Waits for an event, past others.
+async fn hear(link: &mut Link, wanted: LinkEvent) {
+    while next(link).await != wanted {}
+}
+
+#[tokio::test]
+async fn users_and_tokens_are_accepted_or_refused() {
+    if binary().is_none() {
+        return;
+    }
+    let server = Server::with("authorization { user: u, password: \"p@ss\" }").await;
+    let user = |name: &str, password: &str| ConnectFlags {
+        user: secret(name),
+        password: secret(password),
+        ..server.flags()
+    };
+    works("a user", &server, user("u", "p@ss")).await;
+    works("a user in the address", &server, server.flags_with("nats", "u:p%40ss@")).await;
+    let refused = FailureKind::Credentials;
+    fails(
+        "a wrong password",
+        user("u", "hunter2"),
+        refused,
+        "refuses the user and the password",
+        "--password",
+    )
+    .await;
+    fails("no login", server.flags(), refused, "a connection without a login", "--creds").await;
+    let token = ConnectFlags { token: secret("hunter2"), ..server.flags() };
+    fails("a token", token, refused, "refuses the token", "--password").await;
+
+    let server = Server::with("authorization { token: \"t0ken\" }").await;
+    works("a token", &server, ConnectFlags { token: secret("t0ken"), ..server.flags() }).await;
+    works("a user alone", &server, ConnectFlags { user: secret("t0ken"), ..server.flags() }).await;
+    works("a token in the address", &server, server.flags_with("nats", "t0ken@")).await;
+}
+
+#[tokio::test]
+async fn an_nkey_signs_and_its_file_is_read_anew() {
+    if binary().is_none() {
+        return;
+    }
+    let (mine, other) = (KeyPair::new_user(), KeyPair::new_user());
+    let server =
+        Server::with(&format!("authorization {{ users: [{{ nkey: {} }}] }}", mine.public_key())).await;
+    let (seed, wrong) = (mine.seed().expect("a seed"), other.seed().expect("a seed"));
+    let file = server.write("seed.nk", &format!("{seed}\n"));
+    let nkey = |nkey: &str| ConnectFlags { nkey: secret(nkey), ..server.flags() };
+    works("a file", &server, nkey(&file)).await;
+    works("a seed", &server, nkey(&seed)).await;
+    fails("a wrong seed", nkey(&wrong), FailureKind::Credentials, "refuses the NKey", "public key").await;
+    fails("no file", nkey("/no/such.nk"), FailureKind::Config, "/no/such.nk cannot be read", "path").await;
+
+    let mut link = once(&nkey(&file)).await.expect("a link");
+    server.write("seed.nk", &wrong);
+    link.client.force_reconnect().await.expect("a reconnect");
+    hear(&mut link, LinkEvent::AuthorizationViolation).await;
+    server.write("seed.nk", &seed);
+    hear(&mut link, LinkEvent::Connected).await;
+}
+
+/// A signed JWT as nsc makes them; the server does not check the id.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: serde_json::Value) -> String {
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = serde_json::json!({
+        "jti": "x", "iat": 1, "iss": issuer.public_key(), "sub": subject.public_key(), "name": name, "nats": nats,
+    });
+    let text = format!("{}.{}", part(serde_json::json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(claims));
+    let signature = URL_SAFE_NO_PAD.encode(issuer.sign(text.as_bytes()).expect("a signature"));
+    format!("{text}.{signature}")
+}
+
+#[tokio::test]
+async fn credentials_of_an_operator_work_as_a_file_and_in_parts() {
+    if binary().is_none() {
+        return;
+    }
+    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let operator_jwt = jwt(&operator, &operator, "O", serde_json::json!({"type": "operator", "version": 2}));
+    let free = serde_json::json!({"type": "account", "version": 2, "limits": {"subs": -1, "conn": -1, "leaf": -1,
+        "imports": -1, "exports": -1, "data": -1, "payload": -1, "wildcards": true}});
+    let account_jwt = jwt(&operator, &account, "SYS", free);
+    let of_user = |issuer: &KeyPair| {
+        let nats = serde_json::json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
+        jwt(issuer, &user, "u", nats)
+    };
+    let (user_jwt, seed) = (of_user(&account), user.seed().expect("a seed"));
+    let id = account.public_key();
+    let server = Server::with(&format!(
+        "operator: {operator_jwt}\nsystem_account: {id}\nresolver: MEMORY\nresolver_preload: {{ {id}: {account_jwt} }}"
+    ))
+    .await;
+    let creds = |jwt: &str| {
+        format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        )
+    };
+    let file = server.write("user.creds", &creds(&user_jwt));
+    let foreign = server.write("foreign.creds", &creds(&of_user(&KeyPair::new_account())));
+    let with = |file: &str| ConnectFlags { creds: secret(file), ..server.flags() };
+    works("a file", &server, with(&file)).await;
+    fails("a foreign file", with(&foreign), FailureKind::Credentials, "refuses the credentials", "expired")
+        .await;
+    let fields = serde_json::json!({"user_jwt": user_jwt, "user_seed": seed}).to_string();
+    let context = Some(server.write("context.json", &fields));
+    works("a context", &server, ConnectFlags { context, ..server.flags() }).await;
+}
+
+/// Certificates, as files in the directory of a server.
+struct Certificates {
+    ca: String,
+    other_ca: String,
+    server: String,
+    elsewhere: String,
+    client: (String, String),
+    foreign: (String, String),
+}
+
+impl Certificates {
+    fn new(server: &Server) -> Self {
+        let authority = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, name);
+            CertifiedIssuer::self_signed(params, TlsKey::generate().expect("a key")).expect("an authority")
+        };
+        let (ca, other) = (authority("one"), authority("two"));
+        let leaf = |file: &str, host: &str, issuer: &CertifiedIssuer<'_, TlsKey>| {
+            let key = TlsKey::generate().expect("a key");
+            let params = CertificateParams::new([host.to_owned()]).expect("parameters");
+            let certificate = params.signed_by(&key, issuer).expect("a certificate");
+            (
+                server.write(&format!("{file}.pem"), &certificate.pem()),
+                server.write(&format!("{file}.key"), &key.serialize_pem()),
+            )
+        };
+        let block = |(cert, key): (String, String)| format!("cert_file: {cert:?}, key_file: {key:?}");
+        Self {
+            ca: server.write("ca.pem", &ca.pem()),
+            other_ca: server.write("other.pem", &other.pem()),
+            server: block(leaf("server", "127.0.0.1", &ca)),
+            elsewhere: block(leaf("elsewhere", "elsewhere.example", &ca)),
+            client: leaf("client", "client", &ca),
+            foreign: leaf("foreign", "client", &other),
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_is_used_and_its_failures_name_what_to_give() {
+    if binary().is_none() {
+        return;
+    }
+    let mut server = Server::new();
+    let certificates = Certificates::new(&server);
+    let ca = |ca: &str| ConnectFlags { tlsca: Some(ca.into()), ..server.flags() };
+    let (trusted, untrusted, blind) = (ca(&certificates.ca), ca(&certificates.other_ca), server.flags());
+    let tls = FailureKind::Tls;
+
+    server.start(&format!("tls {{ {} }}", certificates.server)).await;
+    works("the authority", &server, trusted.clone()).await;
+    let scheme = ConnectFlags { tlsca: trusted.tlsca.clone(), ..server.flags_with("tls", "") };
+    works("the scheme", &server, scheme).await;
+    fails("no authority", blind.clone(), tls, "signed by an unknown authority", "--tlsca").await;
+    fails("another authority", untrusted, tls, "signed by an unknown authority", "--tlsca").await;
+    server.stop().await;
+
+    server.start(&format!("tls {{ {} }}", certificates.elsewhere)).await;
+    fails("another name", trusted.clone(), tls, "not for \"127.0.0.1\"", "--server").await;
+    server.stop().await;
+
+    server.start("").await;
+    fails("a plain server", trusted.clone(), tls, "TLS", "speak no TLS").await;
+    let first = ConnectFlags { tlsfirst: true, ..trusted.clone() };
+    fails("a plain server, TLS first", first.clone(), tls, "TLS", "speak no TLS").await;
+    server.stop().await;
+
+    server.start(&format!("tls {{ {}, handshake_first: true }}", certificates.server)).await;
+    works("TLS first", &server, first).await;
+    fails("a server that wants TLS first", trusted, FailureKind::Unreachable, "127.0.0.1", "--tlsfirst")
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_given_when_asked_for() {
+    if binary().is_none() {
+        return;
+    }
+    let mut server = Server::new();
+    let certificates = Certificates::new(&server);
+    let with = |pair: &(String, String)| ConnectFlags {
+        tlsca: Some(certificates.ca.clone()),
+        tlscert: Some(pair.0.clone()),
+        tlskey: Some(pair.1.clone()),
+        ..server.flags()
+    };
+    let (mine, foreign) = (with(&certificates.client), with(&certificates.foreign));
+    let none = ConnectFlags { tlscert: None, tlskey: None, ..mine.clone() };
+    server
+        .start(&format!("tls {{ {}, ca_file: {:?}, verify: true }}", certificates.server, certificates.ca))
+        .await;
+    works("a client certificate", &server, mine).await;
+    fails("no certificate", none, FailureKind::Tls, "TLS", "--tlscert").await;
+    fails("a foreign certificate", foreign, FailureKind::Tls, "TLS", "--tlscert").await;
+}
+
+#[tokio::test]
+async fn a_missing_or_silent_server_is_named_and_the_next_one_is_tried() {
+    if binary().is_none() {
+        return;
+    }
+    let unreachable = FailureKind::Unreachable;
+    let nobody = Server::new();
+    fails("nobody", nobody.flags(), unreachable, "nothing listens at nats://127.0.0.1:", "start the server")
+        .await;
+    let mut unknown = nobody.flags();
+    unknown.server = secret("nats://no-such-host.invalid");
+    fails("an unknown host", unknown, unreachable, "no-such-host.invalid", "DNS").await;
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let mut flags = nobody.flags();
+    flags.server = secret(&format!("127.0.0.1:{port}"));
+    flags.timeout = Some(Duration::from_millis(300));
+    fails("a silent one", flags, unreachable, "no answer from nats://127.0.0.1:", "--tlsfirst").await;
+
+    let (strict, open) = (Server::with("authorization { token: t }").await, Server::with("").await);
+    let list = |ports: &[u16]| {
+        let urls: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        ConnectFlags { server: secret(&urls.join(",")), ..nobody.flags() }
+    };
+    let three = list(&[nobody.port, port, open.port]);
+    works("the third", &open, three).await;
+    let told = [nobody.port, strict.port].map(|port| port.to_string());
+    fails("the refusal", list(&[nobody.port, strict.port]), FailureKind::Credentials, &told[1], "--creds")
+        .await;
+    fails(
+        "the other one too",
+        list(&[strict.port, nobody.port]),
+        FailureKind::Credentials,
+        &told[0],
+        "--creds",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_watcher_waits_for_its_server_and_finds_it_again() {
+    if binary().is_none() {
+        return;
+    }
+    let mut server = Server::new();
+    let waiting = config(&server.flags());
+    let waiting = tokio::spawn(async move { connect(&waiting, Retry::Forever).await });
+    sleep(Duration::from_millis(700)).await;
+    assert!(!waiting.is_finished());
+    server.start("").await;
+    let mut link = timeout(SOON, waiting).await.expect("in time").expect("no panic").expect("a link");
+    assert_eq!(next(&mut link).await, LinkEvent::Connected);
+    server.stop().await;
+    assert_eq!(next(&mut link).await, LinkEvent::Disconnected);
+    sleep(Duration::from_secs(3)).await;
+    server.start("").await;
+    timeout(Duration::from_millis(1500), hear(&mut link, LinkEvent::Connected))
+        .await
+        .expect("found within a second");
+}
+
+#[tokio::test]
+async fn a_watcher_outlasts_refused_logins_at_the_start_and_later() {
+    if binary().is_none() {
+        return;
+    }
+    let right = "authorization { user: u, password: right }";
+    let wrong = "authorization { user: u, password: other }";
+    let server = Server::with(wrong).await;
+    let flags = ConnectFlags { user: secret("u"), password: secret("right"), ..server.flags() };
+    let waiting = config(&flags);
+    let waiting = tokio::spawn(async move { connect(&waiting, Retry::Forever).await });
+    sleep(Duration::from_millis(700)).await;
+    assert!(!waiting.is_finished());
+    server.configure(right);
+    server.signal("-HUP").await;
+    let mut link = timeout(SOON, waiting).await.expect("in time").expect("no panic").expect("a link");
+    assert_eq!(next(&mut link).await, LinkEvent::Connected);
+    server.configure(wrong);
+    server.signal("-HUP").await;
+    hear(&mut link, LinkEvent::AuthorizationViolation).await;
+    sleep(Duration::from_secs(1)).await;
+    server.configure(right);
+    server.signal("-HUP").await;
+    hear(&mut link, LinkEvent::Connected).await;
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_noticed_and_refused_subjects_are_told() {
+    if binary().is_none() {
+        return;
+    }
+    let rights = "permissions: { publish: [\"ok\"], subscribe: [\"_INBOX.>\"] }";
+    let server =
+        Server::with(&format!("authorization {{ users: [{{ user: u, password: p, {rights} }}] }}")).await;
+    let flags = ConnectFlags { user: secret("u"), password: secret("p"), ..server.flags() };
+    let mut link = once(&flags).await.expect("a link");
+    let denied =
+        |operation, subject: &str| LinkEvent::PermissionDenied { operation, subject: subject.to_owned() };
+    link.client.publish("$SYS.REQ.SERVER.PING.JSZ", "".into()).await.expect("a publish");
+    hear(&mut link, denied(Operation::Publish, "$SYS.REQ.SERVER.PING.JSZ")).await;
+    let _subscription = link.client.subscribe("$SYS.SERVER.*.SHUTDOWN").await.expect("a subscription");
+    hear(&mut link, denied(Operation::Subscribe, "$SYS.SERVER.*.SHUTDOWN")).await;
+    server.signal("-STOP").await;
+    hear(&mut link, LinkEvent::Disconnected).await;
+    server.signal("-CONT").await;
+    hear(&mut link, LinkEvent::Connected).await;
+}
+
+#[tokio::test]
+async fn the_inbox_prefix_and_the_name_reach_the_server() {
+    if binary().is_none() {
+        return;
+    }
+    let server =
+        Server::with("accounts { SYS { users: [{ user: s, password: p }] } }\nsystem_account: SYS").await;
+    let flags = ConnectFlags {
+        inbox_prefix: Some("_MY.inbox".into()),
+        connection_name: Some("next door".into()),
+        ..server.flags_with("nats", "s:p@")
+    };
+    let link = once(&flags).await.expect("a link");
+    assert!(link.client.new_inbox().starts_with("_MY.inbox."));
+    let reply = link.client.request("$SYS.REQ.SERVER.PING.CONNZ", "{\"subscriptions\": true}".into()).await;
+    let text = String::from_utf8(reply.expect("a reply").payload.to_vec()).expect("UTF-8");
+    assert!(text.contains("\"name\":\"next door\"") && text.contains("_MY.inbox."), "{text}");
+}
