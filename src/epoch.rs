@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
@@ -104,10 +104,12 @@ pub enum Heard<'a> {
     Dropped,
     /// The connection was lost.
     Disconnected,
+    /// The server refused the request, or the subscription to its replies: the user lacks the right.
+    Denied,
 }
 
 /// Why an epoch ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// Every awaited server answered.
@@ -120,7 +122,9 @@ pub enum Ended {
     Full,
     /// Nobody listens to the request: the user is not in the system account.
     NoResponders,
-    /// The connection was lost.
+    /// The user may not publish the request or may not subscribe to the replies.
+    Denied,
+    /// The connection was lost, or is not there.
     Disconnected,
 }
 
@@ -219,6 +223,7 @@ pub struct Epoch {
     active_servers: Option<usize>,
     refused: bool,
     disconnected: bool,
+    denied: bool,
 }
 
 impl Epoch {
@@ -243,6 +248,7 @@ impl Epoch {
             active_servers: None,
             refused: false,
             disconnected: false,
+            denied: false,
         }
     }
 
@@ -256,6 +262,7 @@ impl Epoch {
             Heard::Unexpected => self.counts.unexpected += 1,
             Heard::Dropped => self.counts.dropped += 1,
             Heard::Disconnected => self.disconnected = true,
+            Heard::Denied => self.denied = true,
         }
     }
 
@@ -263,6 +270,9 @@ impl Epoch {
     pub fn ended(&self, now: Stamp) -> Option<Ended> {
         if self.disconnected {
             return Some(Ended::Disconnected);
+        }
+        if self.denied && self.replies.is_empty() {
+            return Some(Ended::Denied);
         }
         if self.refused && self.replies.is_empty() {
             return Some(Ended::NoResponders);
@@ -277,6 +287,11 @@ impl Epoch {
     /// When to ask [`Self::ended`] again, if nothing arrives before.
     pub fn wake_at(&self) -> Stamp {
         self.ends().0
+    }
+
+    /// Why an epoch ended whose recording does not say: by its deadline when somebody is missing.
+    pub(crate) fn ended_of_a_recording(&self) -> Ended {
+        if self.everybody_answered() { Ended::AllHeard } else { Ended::Deadline }
     }
 
     /// Ends the epoch.
@@ -330,10 +345,13 @@ impl Epoch {
         end.min(deadline)
     }
 
+    fn everybody_answered(&self) -> bool {
+        let mut expected = self.plan.expected.keys().chain(self.listed.keys());
+        !self.delays.is_empty() && expected.all(|key| self.delays.contains_key(key))
+    }
+
     fn everybody_said_everything(&self) -> bool {
-        let expected = self.plan.expected.keys().chain(self.listed.keys());
-        let answered = expected.clone().all(|key| self.delays.contains_key(key));
-        answered && (!self.plan.ask_statsz || self.statsz.len() >= self.replies.len())
+        self.everybody_answered() && (!self.plan.ask_statsz || self.statsz.len() >= self.replies.len())
     }
 
     fn hear_jsz(&mut self, now: Stamp, epoch: u64, payload: &[u8]) {

@@ -184,7 +184,7 @@ pub struct Evidence {
 pub struct EventEpoch {
     /// Which: the watcher's instance and a number.
     pub id: String,
-    /// Why it ended: `all_heard`, `quiet`, `deadline`, `full`, `no_responders`, `disconnected`.
+    /// Why it ended: `all_heard`, `quiet`, `deadline`, `full`, `no_responders`, `denied`, `disconnected`.
     pub ended: String,
     /// How many servers should have answered.
     pub expected: u64,

@@ -6,6 +6,7 @@ pub mod epoch;
 pub mod event;
 pub mod name;
 pub mod pipeline;
+pub mod recording;
 pub mod rules;
 pub mod stamp;
 pub mod view;
