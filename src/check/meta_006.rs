@@ -31,7 +31,7 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
         because
             .push(format!("no member has claimed to lead for {}", plain(context.now.since(standing.since))));
         if let Some(quorum) = group.quorum {
-            because.push(format!("{} members answer, {quorum} must agree", group.answering));
+            because.push(format!("{} of the members answering, {quorum} must agree", group.answering));
         }
     }
     if let (Some(_), Some(online), Some(quorum)) = (short, group.online, group.quorum) {

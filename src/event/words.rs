@@ -1,7 +1,7 @@
 //! The one line that a person reads.
 
 use crate::alert::{Alert, Reason, State};
-use crate::check::{CauseKind, Finding, Impact, Witness, plain};
+use crate::check::{CauseKind, Finding, Grounds, Impact, Witness, plain};
 use crate::stamp::Stamp;
 use crate::view::GroupView;
 
@@ -20,6 +20,9 @@ pub(super) fn of_peer(
         State::Firing => {
             let again = match reason {
                 Reason::Reminder => format!(", for {} now", plain(now.since(alert.since))),
+                Reason::Updated if alert.grounds == Some(Grounds::Reported) => {
+                    ", the servers report it now".to_owned()
+                }
                 _ => String::new(),
             };
             format!("{name} is offline{}{again}: {rest}", cause_in_brackets(finding))
@@ -68,7 +71,7 @@ pub(crate) fn peers_online(group: &GroupView, impact: Impact) -> String {
     let (Some(online), Some(failures_left)) = (impact.online, impact.failures_left) else {
         let quorum = group.quorum.map_or_else(String::new, |quorum| format!(", {quorum} must agree"));
         let leader = if group.authority.is_some() { "the list is not complete" } else { "nobody leads" };
-        return format!("{leader}, {} of {size} meta peers answer{quorum}", group.answering);
+        return format!("{leader}, {} of {size} meta peers answering{quorum}", group.answering);
     };
     let left = match failures_left {
         ..0 => format!("quorum of {} is lost and the JetStream API stops", group.quorum.unwrap_or_default()),
