@@ -1,16 +1,70 @@
-//! metawatch watches the JetStream meta group of a NATS system.
+//! metawatch watches the JetStream meta group of a NATS system and tells other services, over NATS itself, the
+//! moment a member is offline.
+//!
+//! # The path of the data
+//!
+//! ```text
+//!   request            replies              view               findings           alerts              events
+//!  shell::collect ──→ wire → epoch ──────→ view ────────────→ check ───────────→ alert ────────────→ event ──→ shell::publish
+//!                     (Reply) (Gathered)   (ClusterView)      (Vec<Finding>)     (Vec<Transition>)   (AlertEvent)
+//! ```
+//!
+//! A pure core decides; a thin asynchronous [`shell`] fetches and delivers. Every stage takes the output of the
+//! stage before it and is one module with one main type. [`pipeline::Pipeline::step`] is the whole path in one
+//! function; start reading there.
+//!
+//! # Invariants
+//!
+//! - Nothing outside [`shell`] reads a clock, awaits, prints or iterates an unordered map. Time, names and ids are
+//!   passed in; the reference time of everything is the end of the epoch ([`stamp`]).
+//! - An epoch is a value, created and consumed; no state of a poll lives anywhere else ([`epoch`]).
+//! - A reply can never fail an epoch: a bad one is data ([`wire::Reject`]).
+//! - No evidence is never health: verdicts have five values ([`check::Verdict`]), and only `Clear` and `Gone` ever
+//!   end an alert ([`alert`]).
+//! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]).
+//! - An alert's identity holds no value that changes ([`alert::Identity`]).
+//! - Every transition has a reason ([`alert::Reason`]).
+//! - Every queue, buffer and loop has a limit.
+//! - Names are for people, peer ids are keys ([`name`]).
+//!
+//! What is deliberately absent: no view is ever built from one server's word alone when others speak; no server
+//! count is configured; the core knows no NATS client, and the shell knows no rule.
+//!
+//! # The fence
+//!
+//! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a stage
+//! that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and unbounded
+//! channels, each with its reason. Imports run one way: `main → shell → pipeline → event → alert → check → view →
+//! epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
+//!
+//! # Where to add what
+//!
+//! A check is one file in `check/`, one row in [`check::CHECKS`] and one scenario in `tests/scenarios`. A fact of
+//! the servers is a field in [`wire`] and in [`view`]. An endpoint is a [`epoch::Heard`] and a request in
+//! `shell::collect`. A sink is a module beside `shell::publish`.
 
-pub mod alert;
-pub mod check;
-pub mod epoch;
-pub mod event;
+// The values that every stage uses.
 pub mod name;
-pub mod pipeline;
-pub mod recording;
 pub mod rules;
 pub mod stamp;
-pub mod view;
+
+// The stages, in the order of the path.
 pub mod wire;
+
+pub mod epoch;
+
+pub mod view;
+
+pub mod check;
+
+pub mod alert;
+
+pub mod event;
+
+pub mod pipeline;
+
+// Another way in: epochs from a file.
+pub mod recording;
 
 /// Everything that awaits, reads a clock, prints or talks to a server.
 #[cfg(feature = "shell")]
