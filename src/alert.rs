@@ -259,10 +259,12 @@ impl Alert {
             return None;
         }
         self.state = State::Resolved;
-        Some(match verdict {
-            Verdict::Gone => Reason::Removed,
-            _ if self.fired => Reason::Recovered,
-            _ => Reason::Withdrawn,
+        Some(if verdict == Verdict::Gone {
+            Reason::Removed
+        } else if self.fired {
+            Reason::Recovered
+        } else {
+            Reason::Withdrawn
         })
     }
 
@@ -280,7 +282,7 @@ impl Alert {
         if self.state == State::Firing {
             let new = !self.told_of.contains(&told_of) && self.told_of.len() < UPDATES_MAX;
             let known = told_of.1.is_some_and(|cause| cause != CauseKind::Unknown);
-            let matters = finding.grounds > self.grounds || finding.grounds < self.grounds || known;
+            let matters = finding.grounds != self.grounds || known;
             if !(new && matters) {
                 return None;
             }

@@ -36,7 +36,7 @@ pub struct Check {
     /// The last token of the event's type.
     pub event: &'static str,
     /// Judges one group.
-    pub run: fn(&Check, &GroupView, &Context<'_>, &mut Vec<Finding>),
+    pub run: fn(&Self, &GroupView, &Context<'_>, &mut Vec<Finding>),
 }
 
 /// Every check there is, in the order in which they are evaluated.

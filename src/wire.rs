@@ -141,7 +141,7 @@ pub struct Reject {
     /// In a person's words, bounded and printable.
     pub detail: String,
     /// Who sent it, when at least that could be read. That server is alive, whatever it said.
-    pub server: Option<Server>,
+    pub server: Option<Box<Server>>,
 }
 
 /// What is wrong with a payload.
@@ -161,7 +161,7 @@ pub fn decode_jsz(payload: &[u8]) -> Result<Reply, Reject> {
     let spelled: spelled::JszReply = parse(payload)?;
     let server = spelled.server.into_server()?;
     if let Some(error) = spelled.error {
-        return Err(Reject { server: Some(server), ..error.into_reject() });
+        return Err(Reject { server: Some(Box::new(server)), ..error.into_reject() });
     }
     match spelled.data {
         None => Err(malformed("the reply holds neither data nor an error", Some(server))),
@@ -174,7 +174,7 @@ pub fn decode_statsz(payload: &[u8]) -> Result<Statsz, Reject> {
     let spelled: spelled::StatszReply = parse(payload)?;
     let server = spelled.server.into_server()?;
     if let Some(error) = spelled.error {
-        return Err(Reject { server: Some(server), ..error.into_reject() });
+        return Err(Reject { server: Some(Box::new(server)), ..error.into_reject() });
     }
     match spelled.statsz {
         None => Err(malformed("the reply holds neither statsz nor an error", Some(server))),
@@ -191,7 +191,7 @@ pub fn decode_event(subject: &str, payload: &[u8]) -> Option<Result<Announcement
         _ => return None,
     };
     let announcement = parse::<spelled::Server>(payload)
-        .and_then(|server| server.into_server())
+        .and_then(spelled::Server::into_server)
         .map(|server| Announcement { server, kind });
     Some(announcement)
 }
@@ -211,7 +211,7 @@ fn sender_of(payload: &[u8]) -> Option<Server> {
 }
 
 fn malformed(detail: &str, server: Option<Server>) -> Reject {
-    Reject { reason: RejectReason::Malformed, detail: bounded(detail), server }
+    Reject { reason: RejectReason::Malformed, detail: bounded(detail), server: server.map(Box::new) }
 }
 
 /// A server's or a parser's words, printable and cut to a length that fits a log line.

@@ -18,23 +18,25 @@ pub(super) fn of_peer(
     let rest = peers_online(group, impact);
     match alert.state {
         State::Firing => {
-            let again = match reason {
-                Reason::Reminder => format!(", for {} now", plain(now.since(alert.since))),
-                Reason::Updated if alert.grounds == Some(Grounds::Reported) => {
-                    ", the servers report it now".to_owned()
-                }
-                _ => String::new(),
+            let again = if reason == Reason::Reminder {
+                format!(", for {} now", plain(now.since(alert.since)))
+            } else if reason == Reason::Updated && alert.grounds == Some(Grounds::Reported) {
+                ", the servers report it now".to_owned()
+            } else {
+                String::new()
             };
             format!("{name} is offline{}{again}: {rest}", cause_in_brackets(finding))
         }
         State::Suspected => {
             format!("{name} may be offline ({}): {rest}", finding.map_or("no more is known", why_suspected))
         }
-        State::Resolved => match reason {
-            Reason::Removed => format!("{name} was removed from the meta group: {rest}"),
-            Reason::Withdrawn => format!("{name} is well, the suspicion is withdrawn: {rest}"),
-            _ => format!("{name} is back after {}: {rest}", plain(now.since(alert.since))),
-        },
+        State::Resolved if reason == Reason::Removed => {
+            format!("{name} was removed from the meta group: {rest}")
+        }
+        State::Resolved if reason == Reason::Withdrawn => {
+            format!("{name} is well, the suspicion is withdrawn: {rest}")
+        }
+        State::Resolved => format!("{name} is back after {}: {rest}", plain(now.since(alert.since))),
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Answers<'a> {
 impl<'a> Answers<'a> {
     fn new(gathered: &'a Gathered) -> Self {
         let mut by_key = BTreeMap::new();
-        for reject in gathered.rejects.iter().filter_map(|reject| reject.server.as_ref()) {
+        for reject in gathered.rejects.iter().filter_map(|reject| reject.server.as_deref()) {
             by_key.insert(ServerKey::of(reject), (Answer::Unreadable, None));
         }
         for reply in &gathered.replies {

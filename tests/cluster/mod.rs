@@ -1,0 +1,319 @@
+//! Systems of real nats-servers on loopback: start them, break them, mend them.
+//!
+//! Every process ends with the [`Cluster`], with a panic, and with our own end by any signal. Waiting is always for
+//! a condition, with a generous limit; the error then holds the end of the servers' logs.
+
+#![expect(clippy::disallowed_methods, reason = "real processes run in real time")]
+
+pub mod binary;
+pub mod config;
+mod process;
+mod proxy;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use metawatch::name::PeerId;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use config::Ports;
+pub use config::{Layout, Node, User};
+use process::{Process, Reaper};
+pub use proxy::Mode;
+use proxy::Proxy;
+
+/// The limit of every wait: long enough for a slow and noisy machine.
+pub const LONG: Duration = Duration::from_secs(90);
+
+/// The version that the live tests run, unless they ask for one: `$METAWATCH_TEST_VERSION`, else whatever is found.
+pub fn tested_version() -> Option<String> {
+    std::env::var("METAWATCH_TEST_VERSION").ok().filter(|version| !version.is_empty())
+}
+
+/// A running system.
+pub struct Cluster {
+    layout: Layout,
+    ports: Vec<(String, Ports)>,
+    /// By the name of the server that dials and of the one it reaches.
+    proxies: BTreeMap<(String, String), Proxy>,
+    processes: BTreeMap<String, Process>,
+    reaper: Reaper,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts every server of `layout` and waits until one meta group with a leader is current.
+    pub async fn start(layout: Layout) -> io::Result<Self> {
+        let mut cluster = Self::prepare(layout).await?;
+        for name in cluster.names() {
+            cluster.boot(&name)?;
+        }
+        cluster.wait_until_well().await?;
+        Ok(cluster)
+    }
+
+    /// Finds ports and starts proxies, but no server yet.
+    pub async fn prepare(layout: Layout) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("metawatch-").tempdir()?;
+        let mut ports = Vec::new();
+        for node in &layout.nodes {
+            ports.push((node.name.clone(), Ports::free()?));
+        }
+        let mut proxies = BTreeMap::new();
+        if layout.proxied {
+            for from in &layout.nodes {
+                for (to, ports) in ports.iter().filter(|(to, _)| *to != from.name) {
+                    proxies.insert((from.name.clone(), to.clone()), Proxy::start(ports.route).await?);
+                }
+            }
+        }
+        let reaper = Reaper::start(folder.path())?;
+        Ok(Self { layout, ports, proxies, processes: BTreeMap::new(), reaper, folder })
+    }
+
+    /// The names of all servers, running or not.
+    pub fn names(&self) -> Vec<String> {
+        self.layout.nodes.iter().map(|node| node.name.clone()).collect()
+    }
+
+    /// The address of a server for clients.
+    pub fn url(&self, name: &str) -> String {
+        format!("nats://127.0.0.1:{}", self.ports_of(name).client)
+    }
+
+    /// The addresses of all servers, as one list.
+    pub fn urls(&self) -> String {
+        self.names().iter().map(|name| self.url(name)).collect::<Vec<_>>().join(",")
+    }
+
+    /// The folder with the configuration files and logs.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_path_buf()
+    }
+
+    /// Writes the configuration of a server and starts its process.
+    pub fn boot(&mut self, name: &str) -> io::Result<()> {
+        let node = self.layout.nodes.iter().find(|node| node.name == name);
+        let node = node.ok_or_else(|| io::Error::other(format!("there is no server {name}")))?.clone();
+        let server = binary::nats_server(node.version.as_deref())?;
+        let home = self.folder.path().join(name);
+        fs::create_dir_all(&home)?;
+        let route_to = |to: &str| match self.proxies.get(&(name.to_owned(), to.to_owned())) {
+            Some(proxy) => proxy.port(),
+            None => self.ports_of(to).route,
+        };
+        let text = config::file(&self.layout, &node, &self.ports, route_to, &home.join("js"));
+        fs::write(home.join("server.conf"), text)?;
+        let process =
+            Process::start(&server, &home.join("server.conf"), &home.join("log"), &mut self.reaper)?;
+        self.processes.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    /// Stops a server in an orderly way (SIGTERM) and waits for its end.
+    pub async fn stop(&mut self, name: &str) -> io::Result<()> {
+        self.process(name)?.signal("TERM")?;
+        self.wait_for_end(name).await
+    }
+
+    /// Puts a server into lame duck mode; it runs on for a while.
+    pub fn lame_duck(&mut self, name: &str) -> io::Result<()> {
+        self.process(name)?.signal("USR2")
+    }
+
+    /// Kills a server (SIGKILL).
+    pub fn kill(&mut self, name: &str) -> io::Result<()> {
+        let process = self.processes.remove(name);
+        process.ok_or_else(|| io::Error::other(format!("{name} does not run")))?.kill(&mut self.reaper)
+    }
+
+    /// Stops the clock of a server (SIGSTOP).
+    pub fn freeze(&mut self, name: &str) -> io::Result<()> {
+        self.process(name)?.signal("STOP")
+    }
+
+    /// Lets a frozen server go on (SIGCONT).
+    pub fn thaw(&mut self, name: &str) -> io::Result<()> {
+        self.process(name)?.signal("CONT")
+    }
+
+    /// Waits until a server's process has ended by itself.
+    pub async fn wait_for_end(&mut self, name: &str) -> io::Result<()> {
+        let deadline = Instant::now() + LONG;
+        while !self.process(name)?.has_ended() {
+            if Instant::now() > deadline {
+                return Err(self.too_long(&format!("{name} does not end")));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        match self.processes.remove(name) {
+            Some(mut process) => process.reap(&mut self.reaper),
+            None => Ok(()),
+        }
+    }
+
+    /// Cuts a server off from all others without closing anything, resets its routes, or mends them.
+    pub fn routes(&self, name: &str, mode: Mode) {
+        for (_, proxy) in self.proxies.iter().filter(|((from, to), _)| from == name || to == name) {
+            proxy.set(mode);
+        }
+    }
+
+    /// Removes a peer from the meta group, by name or, where the name is gone, by id.
+    pub async fn peer_remove(&self, name: &str) -> io::Result<()> {
+        let request = format!(r#"{{"peer":"{name}"}}"#);
+        let reply = self.api("$JS.API.SERVER.REMOVE", request).await?;
+        if reply.get("success") == Some(&Value::Bool(true)) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("peer-remove of {name}: {reply}")))
+    }
+
+    /// Asks the meta leader to step down.
+    pub async fn step_down(&self) -> io::Result<()> {
+        self.api("$JS.API.META.LEADER.STEPDOWN", String::new()).await.map(drop)
+    }
+
+    async fn api(&self, subject: &'static str, request: String) -> io::Result<Value> {
+        let client = self.admin().await?;
+        let reply = client.request(subject, request.into()).await.map_err(io::Error::other)?;
+        serde_json::from_slice(&reply.payload).map_err(io::Error::other)
+    }
+
+    /// A client of the system account, connected to any running server.
+    pub async fn admin(&self) -> io::Result<async_nats::Client> {
+        self.client("admin").await
+    }
+
+    /// A client of this user, whose password is its name.
+    pub async fn client(&self, user: &str) -> io::Result<async_nats::Client> {
+        let servers: Vec<String> = self.processes.keys().map(|name| self.url(name)).collect();
+        async_nats::ConnectOptions::with_user_and_password(user.to_owned(), user.to_owned())
+            .connect(servers)
+            .await
+            .map_err(io::Error::other)
+    }
+
+    /// Every reply to `JSZ` that comes within a short while, asked through any running server.
+    pub async fn jsz(&self) -> io::Result<Vec<Value>> {
+        Self::ask(self.admin().await?).await
+    }
+
+    /// Waits until just so many servers answer a client of this server.
+    pub async fn wait_for_replies(&self, through: &str, count: usize) -> io::Result<()> {
+        let options = || async_nats::ConnectOptions::with_user_and_password("admin".into(), "admin".into());
+        let deadline = Instant::now() + LONG;
+        loop {
+            let client = options().connect(self.url(through)).await.map_err(io::Error::other)?;
+            if Self::ask(client).await?.len() == count {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(self.too_long(&format!("not {count} servers answer through {through}")));
+            }
+        }
+    }
+
+    async fn ask(client: async_nats::Client) -> io::Result<Vec<Value>> {
+        let inbox = client.new_inbox();
+        let mut replies = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
+        let request = "$SYS.REQ.SERVER.PING.JSZ";
+        client.publish_with_reply(request, inbox, "".into()).await.map_err(io::Error::other)?;
+        let mut heard = Vec::new();
+        while let Ok(Some(reply)) = tokio::time::timeout(Duration::from_millis(300), replies.next()).await {
+            heard.push(serde_json::from_slice(&reply.payload).map_err(io::Error::other)?);
+        }
+        Ok(heard)
+    }
+
+    /// The name of the meta leader, by its own word.
+    pub async fn leader(&self) -> io::Result<Option<String>> {
+        let replies = self.jsz().await?;
+        let leads = |reply: &&Value| {
+            let name = &reply["server"]["name"];
+            name.is_string() && reply["data"]["meta_cluster"]["leader"] == *name
+        };
+        Ok(replies.iter().find(leads).and_then(|reply| reply["server"]["name"].as_str().map(str::to_owned)))
+    }
+
+    /// A running member that does not lead, other than `besides`.
+    pub async fn follower(&self, besides: &str) -> io::Result<String> {
+        let leader = self.leader().await?.ok_or_else(|| io::Error::other("nobody leads"))?;
+        let mut names = self.processes.keys().filter(|name| **name != leader && *name != besides);
+        names.next().cloned().ok_or_else(|| io::Error::other("there is no follower"))
+    }
+
+    /// Waits until every running JetStream server answers, a leader leads and has every running peer current.
+    pub async fn wait_until_well(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + LONG;
+        loop {
+            if self.is_well().await.unwrap_or(false) {
+                return Ok(());
+            }
+            if self.processes.values_mut().any(Process::has_ended) {
+                return Err(self.too_long("a server ended"));
+            }
+            if Instant::now() > deadline {
+                return Err(self.too_long("the system does not become well"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn is_well(&self) -> io::Result<bool> {
+        let replies = self.jsz().await?;
+        if replies.len() < self.processes.len() {
+            return Ok(false);
+        }
+        let members: Vec<&Value> =
+            replies.iter().filter(|reply| reply["data"]["meta_cluster"].is_object()).collect();
+        let mut clusters: BTreeMap<String, bool> = BTreeMap::new();
+        for reply in &members {
+            let meta = &reply["data"]["meta_cluster"];
+            let domain = reply["server"]["domain"].as_str().unwrap_or_default().to_owned();
+            let leads = meta["leader"] == reply["server"]["name"];
+            let rows = meta["replicas"].as_array().cloned().unwrap_or_default();
+            let current = rows.iter().all(|row| {
+                let runs = row["name"].as_str().is_some_and(|name| self.processes.contains_key(name));
+                !runs || (row["current"] == true && row["offline"] != true)
+            });
+            let well = clusters.entry(domain).or_default();
+            *well |= leads && current && rows.len() as u64 + 1 == meta["cluster_size"].as_u64().unwrap_or(0);
+        }
+        let expected = self.layout.nodes.iter().filter(|node| {
+            node.jetstream && node.leaf_of.is_none() && self.processes.contains_key(&node.name)
+        });
+        Ok(members.len() >= expected.count() && !clusters.is_empty() && clusters.values().all(|well| *well))
+    }
+
+    /// The peer id of a server.
+    pub fn peer_id(name: &str) -> String {
+        PeerId::of_server(name).to_string()
+    }
+
+    fn process(&mut self, name: &str) -> io::Result<&mut Process> {
+        self.processes.get_mut(name).ok_or_else(|| io::Error::other(format!("{name} does not run")))
+    }
+
+    fn ports_of(&self, name: &str) -> Ports {
+        let ports = self.ports.iter().find(|(other, _)| other == name);
+        ports.map(|(_, ports)| *ports).expect("every server has ports")
+    }
+
+    /// An error with the end of every log.
+    fn too_long(&self, what: &str) -> io::Error {
+        let mut text = format!("{what} (waited up to {LONG:?})");
+        for name in self.names() {
+            let log = fs::read_to_string(self.folder.path().join(&name).join("log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(8)..];
+            text += &format!("\n--- log of {name}\n{}", tail.join("\n"));
+        }
+        io::Error::other(text)
+    }
+}

@@ -1,0 +1,3 @@
+//! Real clusters.
+
+mod harness;
