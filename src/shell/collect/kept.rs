@@ -1,0 +1,90 @@
+//! What comes in while no epoch is open: late replies and events. The next epoch hears it.
+
+use std::collections::VecDeque;
+
+use async_nats::Message;
+
+use super::reply::{self, Token};
+use crate::epoch::{Epoch, Heard};
+use crate::stamp::Stamp;
+
+/// More messages than this are not kept.
+const MESSAGES_MAX: usize = 4_096;
+/// More bytes than this are not kept.
+const BYTES_MAX: usize = 16 << 20;
+
+/// A message with the time of its arrival. The payload is a copy: the original pins a whole read buffer.
+#[derive(Debug)]
+struct Letter {
+    at: Stamp,
+    is_stop: bool,
+    subject: String,
+    payload: Vec<u8>,
+}
+
+/// The messages between two epochs, and whether any was lost.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    letters: VecDeque<Letter>,
+    bytes: usize,
+    dropped: bool,
+}
+
+impl Kept {
+    /// Keeps a reply that belongs to no open epoch.
+    pub(super) fn reply(&mut self, at: Stamp, message: &Message) {
+        // What is not a reply has no content to keep.
+        if message.status.is_none() {
+            self.keep(at, false, message);
+        }
+    }
+
+    /// Keeps an event of a server that stops.
+    pub(super) fn stop(&mut self, at: Stamp, message: &Message) {
+        self.keep(at, true, message);
+    }
+
+    /// Remembers that messages were lost.
+    pub(super) fn lost(&mut self) {
+        self.dropped = true;
+    }
+
+    fn keep(&mut self, at: Stamp, is_stop: bool, message: &Message) {
+        let bytes = self.bytes.saturating_add(message.payload.len());
+        if self.letters.len() >= MESSAGES_MAX || bytes > BYTES_MAX {
+            self.dropped = true;
+            return;
+        }
+        self.bytes = bytes;
+        let (subject, payload) = (message.subject.to_string(), message.payload.to_vec());
+        self.letters.push_back(Letter { at, is_stop, subject, payload });
+    }
+
+    /// Tells an epoch everything; `on_stop` sees the events.
+    pub(super) fn tell(
+        &mut self,
+        epoch: &mut Epoch,
+        now: Stamp,
+        inbox: &str,
+        mut on_stop: impl FnMut(Stamp, &str, &[u8]),
+    ) {
+        for Letter { at, is_stop, subject, payload } in self.letters.drain(..) {
+            let payload = &payload[..];
+            let heard = if is_stop {
+                on_stop(at, &subject, payload);
+                Heard::Event { at, subject: &subject, payload }
+            } else {
+                match reply::token(&subject, inbox) {
+                    Some(Token::Jsz(epoch)) => Heard::Jsz { epoch, payload },
+                    Some(Token::Statsz(epoch)) => Heard::Statsz { epoch, payload },
+                    None => Heard::Unexpected,
+                }
+            };
+            epoch.hear(at, heard);
+        }
+        self.bytes = 0;
+        if std::mem::take(&mut self.dropped) {
+            epoch.hear(now, Heard::Dropped);
+        }
+    }
+}

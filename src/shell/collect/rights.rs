@@ -1,0 +1,144 @@
+//! What the server refused to let us do, and when it is worth another try.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::port::Ear;
+use super::{PING_JSZ, PING_STATSZ};
+use crate::shell::connect::Operation;
+use crate::stamp::Stamp;
+
+/// A watcher without these sees nothing, so they are asked for again soon: rights can be given while it runs.
+const NEEDED_AGAIN: Duration = Duration::from_secs(10);
+/// These only make it faster.
+const USEFUL_AGAIN: Duration = Duration::from_secs(600);
+
+/// Something that a user may be denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Right {
+    /// To publish the `JSZ` request.
+    Jsz,
+    /// To subscribe to the replies.
+    Inbox,
+    /// To ask the own server for `STATSZ`.
+    OwnStatsz,
+    /// To ask all servers for `STATSZ`.
+    PingStatsz,
+    /// To hear which server shuts down.
+    Shutdown,
+    /// To hear which server is in lame duck mode.
+    Lameduck,
+}
+
+impl Right {
+    /// Which right a refusal is about; `None` when it is none of the collector's.
+    pub(super) fn of(operation: Operation, subject: &str, inbox: &str) -> Option<Self> {
+        let ears =
+            [(Self::Inbox, Ear::Inbox), (Self::Shutdown, Ear::Shutdown), (Self::Lameduck, Ear::Lameduck)];
+        match operation {
+            Operation::Subscribe => {
+                ears.into_iter().find(|(_, ear)| ear.subject(inbox) == subject).map(|(right, _)| right)
+            }
+            // A server may also object to where the reply should go.
+            Operation::Publish if subject == PING_JSZ || subject.starts_with(inbox) => Some(Self::Jsz),
+            Operation::Publish if subject == PING_STATSZ => Some(Self::PingStatsz),
+            Operation::Publish if subject.starts_with("$SYS.REQ.SERVER.") && subject.ends_with(".STATSZ") => {
+                Some(Self::OwnStatsz)
+            }
+            Operation::Publish => None,
+        }
+    }
+
+    /// Whether nothing can be seen without it.
+    pub(super) fn is_needed(self) -> bool {
+        matches!(self, Self::Jsz | Self::Inbox)
+    }
+}
+
+/// The rights that were refused on the present connection. Every right is taken as given until it is refused.
+#[derive(Debug, Default)]
+pub(super) struct Rights {
+    refused: BTreeMap<Right, Stamp>,
+    said: BTreeSet<Right>,
+}
+
+impl Rights {
+    /// Takes a refusal, and says once in the life of the process what it costs.
+    ///
+    /// Refusals of needed rights are said by whoever judges the epoch.
+    pub(super) fn refuse(&mut self, right: Right, subject: &str, now: Stamp) {
+        self.refused.insert(right, now);
+        if right.is_needed() || !self.said.insert(right) {
+            return;
+        }
+        match right {
+            Right::Shutdown | Right::Lameduck => tracing::warn!(
+                subject,
+                hint = "allow the user to subscribe to \"$SYS.SERVER.*.SHUTDOWN\" and \"$SYS.SERVER.*.LAMEDUCK\"",
+                "no right to hear which server stops: a stop is noticed at the next epoch instead of at once",
+            ),
+            Right::OwnStatsz | Right::PingStatsz => tracing::info!(
+                subject,
+                hint = "allow the user to publish to \"$SYS.REQ.SERVER.PING.STATSZ\" and \"$SYS.REQ.SERVER.*.STATSZ\"",
+                "no right to ask for STATSZ: a crash is certain after 10 s instead of 3 s",
+            ),
+            Right::Jsz | Right::Inbox => {}
+        }
+    }
+
+    /// Whether the right may be used: never refused, or refused long enough ago to try again.
+    pub(super) fn may(&self, right: Right, now: Stamp) -> bool {
+        let again = if right.is_needed() { NEEDED_AGAIN } else { USEFUL_AGAIN };
+        self.refused.get(&right).is_none_or(|refused| now.since(*refused) >= again)
+    }
+
+    /// Whether it was refused when it was last tried.
+    pub(super) fn is_refused(&self, right: Right) -> bool {
+        self.refused.contains_key(&right)
+    }
+
+    /// Forgets a refusal, to try again.
+    pub(super) fn try_again(&mut self, right: Right) {
+        self.refused.remove(&right);
+    }
+
+    /// Another connection may have other rights.
+    pub(super) fn reset(&mut self) {
+        self.refused.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_known_by_its_subject() {
+        let of = |operation, subject| Right::of(operation, subject, "_INBOX.m.abc");
+        for (operation, subject, right) in [
+            (Operation::Publish, "$SYS.REQ.SERVER.PING.JSZ", Some(Right::Jsz)),
+            (Operation::Publish, "_INBOX.m.abc.1.jsz", Some(Right::Jsz)),
+            (Operation::Publish, "$SYS.REQ.SERVER.PING.STATSZ", Some(Right::PingStatsz)),
+            (Operation::Publish, "$SYS.REQ.SERVER.NABC.STATSZ", Some(Right::OwnStatsz)),
+            (Operation::Publish, "metawatch.heartbeat", None),
+            (Operation::Subscribe, "_INBOX.m.abc.*.*", Some(Right::Inbox)),
+            (Operation::Subscribe, "$SYS.SERVER.*.SHUTDOWN", Some(Right::Shutdown)),
+            (Operation::Subscribe, "$SYS.SERVER.*.LAMEDUCK", Some(Right::Lameduck)),
+            (Operation::Subscribe, "metawatch.view", None),
+        ] {
+            assert_eq!(of(operation, subject), right, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_refused_right_is_tried_again_later_or_on_another_connection() {
+        let at = |seconds: i64| Stamp::new(seconds * 1_000_000_000, 0);
+        let mut rights = Rights::default();
+        rights.refuse(Right::Jsz, PING_JSZ, at(0));
+        rights.refuse(Right::PingStatsz, PING_STATSZ, at(0));
+        assert!(!rights.may(Right::Jsz, at(9)) && rights.may(Right::Jsz, at(10)));
+        assert!(!rights.may(Right::PingStatsz, at(599)) && rights.may(Right::PingStatsz, at(600)));
+        rights.reset();
+        assert!(rights.may(Right::PingStatsz, at(1)));
+    }
+}

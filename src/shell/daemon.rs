@@ -1,0 +1,240 @@
+//! The watcher: one epoch after the other, for as long as it is let.
+//!
+//! Everything that can wake it is a [`Wake`], and [`Daemon::handle`] is the one place that answers. No fault of the
+//! cluster, of the connection or of our rights ends it; only its owner does.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::alert::State;
+use crate::epoch::Gathered;
+use crate::event::heartbeat::Status;
+use crate::event::{AlertEvent, Heartbeat};
+use crate::pipeline::{Pipeline, Settings, Step};
+use crate::shell::clock::Clock;
+use crate::shell::collect::{Access, Also, Collector, Woken};
+use crate::shell::config::ConnectConfig;
+use crate::shell::connect::{Retry, connect};
+use crate::shell::failure::Failure;
+use crate::shell::publish::Publisher;
+use crate::shell::record::Recorder;
+use crate::stamp::Stamp;
+
+/// An event of a server that stops brings the next epoch forward, but not closer than this to the last one.
+const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
+/// How long the end may take: the last events, the last lines of the recording.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
+/// What the watcher is told once.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The checks, the life of alerts, and who watches.
+    pub settings: Settings,
+    /// Where every epoch is recorded.
+    pub record: Option<PathBuf>,
+}
+
+/// Watches until `shutdown` is ready. It fails only before it has begun: when a file cannot be used.
+///
+/// Without a connection it waits for one, for as long as it takes.
+pub async fn run(
+    config: &ConnectConfig,
+    options: RunOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    tokio::pin!(shutdown);
+    let clock = Clock::new();
+    let interval = options.settings.rules.interval;
+    let recorder = options.record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
+    let link = tokio::select! {
+        biased;
+        () = &mut shutdown => {
+            tracing::info!("stopped before there was a connection");
+            return Ok(());
+        }
+        link = connect(config, Retry::Forever) => link?,
+    };
+    let also = Also { events: true, raw: recorder.is_some() };
+    let collector = Collector::new(link, clock, also).await;
+    let publisher = Publisher::new(collector.client().clone(), clock, &options.settings.prefix);
+    let monitor = &options.settings.monitor;
+    tracing::info!(
+        server = collector.server_name(),
+        name = monitor.name,
+        instance = monitor.instance,
+        interval = %humantime::format_duration(interval),
+        subjects = format!("{}.>", options.settings.prefix),
+        "watching"
+    );
+    let mut daemon = Daemon {
+        pipeline: Pipeline::new(options.settings),
+        phase: Phase::Gathering,
+        opened: clock.now(),
+        collector,
+        publisher,
+        recorder,
+        clock,
+        number: 0,
+        timeout: config.timeout,
+        inbox_prefix: config.inbox_prefix.clone(),
+        access: Access::default(),
+        status: None,
+    };
+    loop {
+        let wake = tokio::select! {
+            biased;
+            () = &mut shutdown => Wake::Shutdown,
+            wake = daemon.next_wake() => wake,
+        };
+        if daemon.handle(wake).await.is_break() {
+            break;
+        }
+    }
+    daemon.goodbye().await;
+    Ok(())
+}
+
+/// Everything that can wake the watcher.
+#[derive(Debug)]
+enum Wake {
+    /// The epoch is over.
+    Gathered(Box<Gathered>),
+    /// The next epoch is due, or something makes it urgent.
+    Rested(Woken),
+    /// It is time to go.
+    Shutdown,
+}
+
+/// What the watcher is waiting for.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// For the end of an epoch.
+    Gathering,
+    /// For the next one, which is due at this time.
+    Resting(Stamp),
+}
+
+#[derive(Debug)]
+struct Daemon {
+    pipeline: Pipeline,
+    phase: Phase,
+    /// When the last epoch opened.
+    opened: Stamp,
+    collector: Collector,
+    publisher: Publisher,
+    recorder: Option<Recorder>,
+    clock: Clock,
+    number: u64,
+    timeout: Duration,
+    inbox_prefix: String,
+    access: Access,
+    status: Option<Status>,
+}
+
+impl Daemon {
+    async fn next_wake(&mut self) -> Wake {
+        match self.phase {
+            Phase::Gathering => {
+                let plan = self.pipeline.plan(self.number, self.clock.now(), self.timeout);
+                Wake::Gathered(Box::new(self.collector.epoch(plan).await))
+            }
+            Phase::Resting(due) => Wake::Rested(self.collector.idle_until(due).await),
+        }
+    }
+
+    async fn handle(&mut self, wake: Wake) -> ControlFlow<()> {
+        match wake {
+            Wake::Shutdown => return ControlFlow::Break(()),
+            Wake::Rested(Woken::Time | Woken::Connected) => self.next_epoch(),
+            Wake::Rested(Woken::Event) => {
+                let earliest = self.opened.plus(EPOCHS_APART_MIN);
+                if self.clock.now() >= earliest {
+                    self.next_epoch();
+                } else {
+                    tokio::time::sleep_until(self.clock.instant(earliest)).await;
+                    self.next_epoch();
+                }
+            }
+            Wake::Gathered(gathered) => self.digest(&gathered).await,
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn next_epoch(&mut self) {
+        self.number += 1;
+        self.phase = Phase::Gathering;
+    }
+
+    /// Takes an epoch through the pipeline, and tells what comes of it.
+    async fn digest(&mut self, gathered: &Gathered) {
+        self.opened = gathered.opened;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(gathered, self.collector.take_raw());
+        }
+        self.settle(gathered).await;
+        self.access.take(self.collector.trouble(gathered), &self.inbox_prefix);
+        let Step { events, heartbeat, next_in, .. } = self.pipeline.step(gathered);
+        for outgoing in &events {
+            tell(&outgoing.event);
+        }
+        self.tell_status(&heartbeat);
+        self.publisher.queue(events);
+        self.publisher.deliver(Some(heartbeat)).await;
+        // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
+        let due = gathered.opened.plus(next_in);
+        let now = self.clock.now();
+        self.phase = Phase::Resting(if due < now { now } else { due });
+    }
+
+    /// Learns which events have arrived, and which must be published again.
+    async fn settle(&mut self, gathered: &Gathered) {
+        if self.publisher.is_unsure() {
+            // A refusal comes before the answer, but by another way.
+            tokio::task::yield_now().await;
+            self.collector.drain();
+        }
+        for news in self.collector.take_news() {
+            self.publisher.hear(&news);
+        }
+        self.publisher.epoch_ended(!gathered.delays.is_empty());
+    }
+
+    fn tell_status(&mut self, heartbeat: &Heartbeat) {
+        let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
+        match self.status.replace(status) {
+            Some(before) if before == status => tracing::debug!(summary, "epoch"),
+            _ if status == Status::Ok => tracing::info!("{summary}"),
+            _ => tracing::warn!("{summary}"),
+        }
+    }
+
+    async fn goodbye(mut self) {
+        self.publisher.deliver(None).await;
+        let waiting = self.publisher.waiting();
+        if waiting > 0 {
+            tracing::warn!(waiting, "alert events could not be delivered");
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish(GOODBYE_MAX).await;
+        }
+        let close = self.collector.close();
+        if timeout(GOODBYE_MAX, close).await.is_err() {
+            tracing::debug!("the connection was not closed in time");
+        }
+        tracing::info!("stopped: {} incidents open", self.pipeline.book().active().count());
+    }
+}
+
+/// One line for one event.
+fn tell(event: &AlertEvent) {
+    let AlertEvent { summary, check, incident, seq, .. } = event;
+    match event.state {
+        State::Suspected => tracing::warn!(check, incident, seq, "{summary}"),
+        State::Firing => tracing::error!(check, incident, seq, "{summary}"),
+        State::Resolved => tracing::info!(check, incident, seq, "{summary}"),
+    }
+}

@@ -1,0 +1,117 @@
+//! One look at the cluster, for commands that give one answer.
+
+use std::time::Duration;
+
+use crate::check::Verdict;
+use crate::pipeline::{Pipeline, Settings, Step};
+use crate::rules::LEADERLESS_MIN;
+use crate::shell::clock::Clock;
+use crate::shell::collect::{Also, Collector};
+use crate::shell::config::ConnectConfig;
+use crate::shell::connect::{Retry, connect};
+use crate::shell::failure::Failure;
+use crate::stamp::Stamp;
+
+/// The time between two epochs.
+const STEP: Duration = Duration::from_millis(250);
+/// What is not settled after this long, and after so many epochs, stays so: longer than silence takes to count.
+const SETTLED: Duration = Duration::from_millis(2_500);
+const EPOCHS_MIN: u32 = 3;
+/// A group without a leader is given as long as an election may last, and a little more.
+const ELECTION: Duration = LEADERLESS_MIN.saturating_add(Duration::from_secs(1));
+
+/// How long to look.
+pub enum Look<'a> {
+    /// One epoch.
+    Once,
+    /// Until every verdict is final: at once when all is well, else for 2.5 s, or 11 s while there is no leader.
+    UntilSettled {
+        /// Told, once, why it takes longer.
+        progress: &'a mut dyn FnMut(&str),
+    },
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// What the last epoch that saw anything leads to.
+    pub step: Step,
+    /// How many epochs it took.
+    pub epochs: u32,
+}
+
+/// Connects, looks, and lets go. Fails when nothing at all could be seen, and says why.
+pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>) -> Result<Looked, Failure> {
+    let clock = Clock::new();
+    let link = connect(config, Retry::Once).await?;
+    let mut collector = Collector::new(link, clock, Also::default()).await;
+    let mut pipeline = Pipeline::new(settings);
+    let mut judge = Judge::default();
+    let mut last: Option<Looked> = None;
+    for epochs in 1.. {
+        let plan = pipeline.plan(epochs.into(), clock.now(), config.timeout);
+        let gathered = collector.epoch(plan).await;
+        if let Some(trouble) = collector.trouble(&gathered) {
+            // What was seen before counts; it is only not settled.
+            return last.ok_or_else(|| trouble.failure(&config.inbox_prefix));
+        }
+        let step = pipeline.step(&gathered);
+        let more = match &mut how {
+            Look::Once => More::No,
+            Look::UntilSettled { .. } => judge.wants_more(&step, gathered.opened, gathered.closed, epochs),
+        };
+        let looked = Looked { step, epochs };
+        match (more, &mut how) {
+            (More::No, _) | (_, Look::Once) => return Ok(looked),
+            (More::ForALeader, Look::UntilSettled { progress }) if !judge.told => {
+                judge.told = true;
+                progress(&format!(
+                    "no leader yet: looking for up to {} s before judging",
+                    ELECTION.as_secs()
+                ));
+            }
+            (More::Yes | More::ForALeader, Look::UntilSettled { .. }) => {}
+        }
+        last = Some(looked);
+        collector.idle_until(gathered.opened.plus(STEP)).await;
+    }
+    unreachable!("the epochs never run out")
+}
+
+/// Whether another epoch may change the verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    No,
+    Yes,
+    ForALeader,
+}
+
+/// Knows when it is enough.
+#[derive(Debug, Default)]
+struct Judge {
+    began: Option<Stamp>,
+    told: bool,
+}
+
+impl Judge {
+    fn wants_more(&mut self, step: &Step, opened: Stamp, closed: Stamp, epochs: u32) -> More {
+        let verdicts = || step.findings.iter().map(|finding| finding.verdict);
+        let settled = |verdict| matches!(verdict, Verdict::Clear | Verdict::Gone | Verdict::Fault);
+        // No finding is no evidence: nobody told of a meta group.
+        if verdicts().next().is_some() && verdicts().all(settled) {
+            return More::No;
+        }
+        let looked = closed.since(*self.began.get_or_insert(opened));
+        let leaderless = step.view.groups.iter().any(|group| group.leaderless.is_some());
+        if leaderless && looked < ELECTION {
+            More::ForALeader
+        } else if looked < SETTLED || epochs < EPOCHS_MIN {
+            More::Yes
+        } else {
+            More::No
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
