@@ -70,6 +70,9 @@ pub(super) fn of_group(
 /// `2 of 3 meta peers online, no failure left before the JetStream API stops`
 pub(crate) fn peers_online(group: &GroupView, impact: Impact) -> String {
     let size = group.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
+    if group.answering == 0 {
+        return format!("none of {size} meta peers answered this time");
+    }
     let (Some(online), Some(failures_left)) = (impact.online, impact.failures_left) else {
         let quorum = group.quorum.map_or_else(String::new, |quorum| format!(", {quorum} must agree"));
         let leader = if group.authority.is_some() { "the list is not complete" } else { "nobody leads" };

@@ -9,6 +9,7 @@ pub mod binary;
 pub mod config;
 mod process;
 mod proxy;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,208 @@
+//! metawatch itself, running against a cluster, and a subscriber that knows nothing of it but the subjects.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use metawatch::alert::{LifeRules, State};
+use metawatch::event::heartbeat::Status;
+use metawatch::event::{AlertEvent, Heartbeat, Monitor, PREFIX};
+use metawatch::pipeline::Settings;
+use metawatch::rules::Rules;
+use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
+use metawatch::shell::daemon::{self, RunOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::{Cluster, LONG};
+
+/// Something that arrived at the subscriber.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When.
+    pub at: Instant,
+    /// On which subject.
+    pub subject: String,
+    /// The line that `nats sub` shows in the headers.
+    pub summary: String,
+    /// The event.
+    pub event: AlertEvent,
+}
+
+/// A running metawatch and what its subscriber saw.
+pub struct Watch {
+    events: mpsc::Receiver<Seen>,
+    heartbeats: mpsc::Receiver<Heartbeat>,
+    seen: Vec<Seen>,
+    stop: Option<oneshot::Sender<()>>,
+    daemon: JoinHandle<()>,
+    subscriber: JoinHandle<()>,
+}
+
+/// What a test can choose of how metawatch runs.
+#[derive(Clone, Debug)]
+pub struct Watching {
+    /// The user it connects as.
+    pub user: &'static str,
+    /// The servers it may connect to; all when empty.
+    pub servers: String,
+    /// The prefix of its inboxes.
+    pub inbox_prefix: Option<&'static str>,
+    /// `--interval`.
+    pub interval: Duration,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self { user: "admin", servers: String::new(), inbox_prefix: None, interval: Duration::from_secs(1) }
+    }
+}
+
+/// What metawatch is told when it watches every `interval`.
+pub fn settings(interval: Duration) -> Settings {
+    Settings {
+        rules: Rules { interval, ..Rules::default() },
+        life: LifeRules::default(),
+        monitor: Monitor {
+            name: "metawatch".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: "test".to_owned(),
+        },
+        prefix: PREFIX.to_owned(),
+    }
+}
+
+impl Cluster {
+    /// How a client of this user finds the servers.
+    pub fn connection(&self, watching: &Watching) -> io::Result<ConnectConfig> {
+        let servers = if watching.servers.is_empty() { self.urls() } else { watching.servers.clone() };
+        let flags = ConnectFlags {
+            server: Some(servers.into()),
+            user: Some(watching.user.into()),
+            password: Some(watching.user.into()),
+            inbox_prefix: watching.inbox_prefix.map(str::to_owned),
+            no_context: true,
+            ..ConnectFlags::default()
+        };
+        let nothing: [(&str, &str); 0] = [];
+        ConnectConfig::resolve(&flags, &Surroundings::new(nothing)).map_err(io::Error::other)
+    }
+
+    /// Starts metawatch and the subscriber, as soon as any server can be reached.
+    pub async fn watch(&self, watching: Watching) -> io::Result<Watch> {
+        let config = self.connection(&watching)?;
+        let (events, subscriber, heartbeats) = self.subscribe().await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let options = RunOptions { settings: settings(watching.interval), record: None };
+        let daemon = tokio::spawn(async move {
+            let shutdown = async {
+                stopped.await.ok();
+            };
+            daemon::run(&config, options, shutdown).await.expect("metawatch runs until it is stopped");
+        });
+        Ok(Watch { events, heartbeats, seen: Vec::new(), stop: Some(stop), daemon, subscriber })
+    }
+
+    /// A subscriber of its own connection, which outlives the loss of any server.
+    async fn subscribe(
+        &self,
+    ) -> io::Result<(mpsc::Receiver<Seen>, JoinHandle<()>, mpsc::Receiver<Heartbeat>)> {
+        let servers: Vec<String> = self.names().iter().map(|name| self.url(name)).collect();
+        let client = async_nats::ConnectOptions::with_user_and_password("admin".into(), "admin".into())
+            .retry_on_initial_connect()
+            .connect(servers)
+            .await
+            .map_err(io::Error::other)?;
+        let mut messages = client.subscribe("metawatch.>").await.map_err(io::Error::other)?;
+        let (events, event_receiver) = mpsc::channel(10_000);
+        let (heartbeats, heartbeat_receiver) = mpsc::channel(10_000);
+        let subscriber = tokio::spawn(async move {
+            while let Some(message) = messages.next().await {
+                if message.subject.as_str() == "metawatch.heartbeat" {
+                    let heartbeat = serde_json::from_slice(&message.payload).expect("a heartbeat is JSON");
+                    heartbeats.try_send(heartbeat).ok();
+                    continue;
+                }
+                let headers = message.headers.clone().unwrap_or_default();
+                let summary = headers.get("Metawatch-Summary").map(ToString::to_string).unwrap_or_default();
+                let event = serde_json::from_slice(&message.payload).expect("an alert event is JSON");
+                let seen = Seen { at: Instant::now(), subject: message.subject.to_string(), summary, event };
+                events.try_send(seen).ok();
+            }
+            drop(client);
+        });
+        Ok((event_receiver, subscriber, heartbeat_receiver))
+    }
+}
+
+impl Watch {
+    /// Waits for the event that fits, with a generous limit. Events before it are kept in [`Self::seen`].
+    pub async fn expect(&mut self, what: &str, fits: impl Fn(&AlertEvent) -> bool) -> Seen {
+        let deadline = tokio::time::Instant::from_std(Instant::now() + LONG);
+        loop {
+            match tokio::time::timeout_at(deadline, self.events.recv()).await {
+                Ok(Some(seen)) => {
+                    self.seen.push(seen.clone());
+                    if fits(&seen.event) {
+                        return seen;
+                    }
+                }
+                _ => panic!("no event fits «{what}» within {LONG:?}; seen:\n{}", self.story()),
+            }
+        }
+    }
+
+    /// Waits until META_001 tells this of a peer.
+    pub async fn expect_peer(&mut self, name: &str, state: State) -> Seen {
+        self.expect(&format!("{name} {}", state.as_str()), |event| {
+            let about = event.peer.as_ref().and_then(|peer| peer.name.as_deref());
+            event.check == "META_001" && about == Some(name) && event.state == state
+        })
+        .await
+    }
+
+    /// Waits for a heartbeat with this status; older ones do not count.
+    pub async fn expect_status(&mut self, status: Status) -> Heartbeat {
+        while self.heartbeats.try_recv().is_ok() {}
+        let deadline = tokio::time::Instant::from_std(Instant::now() + LONG);
+        let mut last = None;
+        loop {
+            match tokio::time::timeout_at(deadline, self.heartbeats.recv()).await {
+                Ok(Some(heartbeat)) if heartbeat.status == status => return heartbeat,
+                Ok(Some(heartbeat)) => last = Some(heartbeat),
+                _ => panic!("no heartbeat says {status:?} within {LONG:?}; the last: {last:?}"),
+            }
+        }
+    }
+
+    /// Every alert event so far.
+    pub fn seen(&mut self) -> &[Seen] {
+        while let Ok(seen) = self.events.try_recv() {
+            self.seen.push(seen);
+        }
+        &self.seen
+    }
+
+    /// The events so far, a line each.
+    pub fn story(&mut self) -> String {
+        let line = |seen: &Seen| format!("  {} {} {}\n", seen.event.timestamp, seen.subject, seen.summary);
+        self.seen().iter().map(line).collect()
+    }
+
+    /// Stops metawatch in an orderly way and gives everything that was seen.
+    pub async fn stop(mut self) -> Vec<Seen> {
+        if let Some(stop) = self.stop.take() {
+            stop.send(()).ok();
+        }
+        (&mut self.daemon).await.expect("metawatch ends in an orderly way");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.seen().to_vec()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.daemon.abort();
+        self.subscriber.abort();
+    }
+}
