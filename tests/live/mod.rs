@@ -1,3 +1,4 @@
 //! Real clusters.
 
 mod harness;
+mod alerts;
