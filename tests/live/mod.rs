@@ -1,4 +1,5 @@
 //! Real clusters.
 
-mod harness;
 mod alerts;
+mod faults;
+mod harness;
