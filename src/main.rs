@@ -6,14 +6,14 @@ use metawatch::shell::config::Surroundings;
 use metawatch::shell::{cli, commands, report};
 
 fn main() -> ExitCode {
+    let around = Surroundings::of_process();
     let code = match cli::parse(std::env::args_os()) {
         Ok(cli) => {
-            let around = Surroundings::of_process();
             report::trace(&cli.output, &around);
             commands::run(cli, &around)
         }
         Err(refused) => {
-            report::refused(&refused.error);
+            report::refused(&refused.error, &around);
             refused.code
         }
     };

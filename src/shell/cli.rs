@@ -282,6 +282,10 @@ pub struct ListenFlags {
     #[arg(long, env = "METAWATCH_HEARTBEATS", hide_env_values = true)]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub heartbeats: bool,
+    /// End after so many alert events
+    #[arg(long, env = "METAWATCH_COUNT", hide_env_values = true, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
     /// First part of the subjects of alerts and heartbeats
     #[arg(long, env = "METAWATCH_PREFIX", hide_env_values = true)]
     #[arg(value_name = "SUBJECT", default_value = crate::event::PREFIX, value_parser = values::prefix)]
@@ -297,7 +301,8 @@ pub fn command() -> clap::Command {
     let mut command = Cli::command();
     let connection: Vec<clap::Arg> =
         command.get_arguments().filter(|arg| is_connection(arg)).cloned().collect();
-    command = command.mut_args(|arg| if is_connection(&arg) { arg.global(true) } else { arg });
+    command = command
+        .mut_args(|arg| if is_connection(&arg) { arg.global(true).hide_short_help(true) } else { arg });
     for name in OFFLINE {
         let hidden: Vec<clap::Arg> = connection
             .iter()

@@ -1,15 +1,17 @@
 //! What each command does.
 
+mod live;
+
 use std::hash::BuildHasher;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::alert::LifeRules;
 use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
 use crate::pipeline::{Settings, Step};
 use crate::rules::Rules;
 use crate::shell::cli::{
-    self, CheckFlags, CheckFormat, Cli, Command, LifeFlags, LineFormat, ListenFlags, ReplayFlags, RuleFlags,
-    RunFlags, ViewFlags, ViewFormat,
+    self, CheckFlags, CheckFormat, Cli, Command, LifeFlags, LineFormat, ReplayFlags, RuleFlags, RunFlags,
+    ViewFlags, ViewFormat,
 };
 use crate::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
 use crate::shell::failure::{Failure, FailureKind};
@@ -31,7 +33,7 @@ pub fn run(cli: Cli, around: &Surroundings) -> u8 {
 
 fn dispatch(cli: Cli, around: &Surroundings, out: &mut Out) -> Result<u8, Failure> {
     let Cli { command, connect, output } = cli;
-    let place = Place { connect: &connect, around };
+    let place = Place { connect: &connect, around, quiet: output.quiet };
     let Some(command) = command else {
         out.write(&cli::command().render_help().to_string())?;
         return Ok(0);
@@ -40,8 +42,8 @@ fn dispatch(cli: Cli, around: &Surroundings, out: &mut Out) -> Result<u8, Failur
         Command::Run(flags) => run_live(&flags, &place).map(|()| 0),
         Command::Check(flags) => check(&flags, &place, out),
         Command::View(flags) => view(&flags, &place, out).map(|()| 0),
-        Command::Replay(flags) => replay(&flags, &place, output.quiet, out).map(|()| 0),
-        Command::Listen(flags) => listen(&flags, &place, out).map(|()| 0),
+        Command::Replay(flags) => replay(&flags, &place, out).map(|()| 0),
+        Command::Listen(flags) => live::listen(&place.config()?, &flags, out).map(|()| 0),
         Command::Schema => out.write(&json::document(&AlertEvent::schema(), true)?).map(|()| 0),
         Command::Completions { shell } => completions(shell, out).map(|()| 0),
         Command::Man => man(out).map(|()| 0),
@@ -52,6 +54,8 @@ fn dispatch(cli: Cli, around: &Surroundings, out: &mut Out) -> Result<u8, Failur
 struct Place<'a> {
     connect: &'a ConnectFlags,
     around: &'a Surroundings,
+    /// Tell only warnings and errors.
+    quiet: bool,
 }
 
 impl Place<'_> {
@@ -162,7 +166,7 @@ fn look(
         None => {
             let config = place.config()?;
             let settings = settings_of_look(flags, monitor(config.name.clone(), instance()));
-            pending::look(&config, settings, matches!(depth, Depth::Verdict))
+            live::look(&config, settings, matches!(depth, Depth::Verdict), place.quiet)
         }
     }
 }
@@ -191,7 +195,7 @@ impl Audience for Printer<'_> {
     }
 }
 
-fn replay(flags: &ReplayFlags, place: &Place<'_>, quiet: bool, out: &mut Out) -> Result<(), Failure> {
+fn replay(flags: &ReplayFlags, place: &Place<'_>, out: &mut Out) -> Result<(), Failure> {
     let settings = Settings {
         rules: rules(&flags.rules),
         life: life(&flags.life),
@@ -201,7 +205,7 @@ fn replay(flags: &ReplayFlags, place: &Place<'_>, quiet: bool, out: &mut Out) ->
     let mut printer = Printer { out, format: flags.format };
     let done = replay::replay(&flags.file, settings, flags.interval, &mut printer)?;
     out.flush()?;
-    if !quiet && !out.is_closed() {
+    if !place.quiet && !out.is_closed() {
         let count =
             |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
         report::note(&format!(
@@ -229,12 +233,7 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
         monitor: monitor(config.name.clone(), instance()),
         prefix: flags.life.prefix.clone(),
     };
-    pending::run(&config, settings, flags.record.clone())
-}
-
-fn listen(flags: &ListenFlags, place: &Place<'_>, _out: &mut Out) -> Result<(), Failure> {
-    let config = place.config()?;
-    pending::listen(&config, &flags.prefix)
+    live::run(&config, settings, flags.record.clone())
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {
@@ -243,50 +242,25 @@ fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure
     out.write(&String::from_utf8_lossy(&text))
 }
 
+/// The page of `metawatch` itself, with a section for each command.
 fn man(out: &mut Out) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    clap_mangen::Man::new(cli::command()).render(&mut text).map_err(|error| {
-        Failure::new(
-            FailureKind::Io,
-            format!("cannot write the manual page: {error}"),
-            "report this as a defect",
-        )
-    })?;
-    out.write(&String::from_utf8_lossy(&text))
-}
-
-/// TEMPORARY: the live commands are joined here.
-mod pending {
-    use super::*;
-
-    fn later() -> Failure {
-        Failure::new(
-            FailureKind::Config,
-            "this build cannot talk to servers yet",
-            "use --from FILE, or `metawatch replay FILE`",
-        )
+    let command = cli::command().mut_args(|arg| arg.hide_short_help(false));
+    let mut page = Vec::new();
+    let failed = |error: std::io::Error| {
+        let message = format!("cannot write the manual page: {error}");
+        Failure::new(FailureKind::Io, message, "report this as a defect")
+    };
+    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(failed)?;
+    for sub in command.get_subcommands() {
+        let name = format!("metawatch {}", sub.get_name());
+        page.extend(format!(".SH \"{}\"\n", name.to_uppercase()).into_bytes());
+        let mut section = Vec::new();
+        let sub = clap_mangen::Man::new(sub.clone().bin_name(name).disable_help_flag(true));
+        sub.render_synopsis_section(&mut section).map_err(failed)?;
+        sub.render_description_section(&mut section).map_err(failed)?;
+        sub.render_options_section(&mut section).map_err(failed)?;
+        sub.render_extra_section(&mut section).map_err(failed)?;
+        page.extend(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").into_bytes());
     }
-
-    /// `look::look(config, settings, Look::Once | Look::UntilSettled { .. })`
-    pub(super) fn look(
-        _config: &ConnectConfig,
-        _settings: Settings,
-        _until_settled: bool,
-    ) -> Result<(Step, u64), Failure> {
-        Err(later())
-    }
-
-    /// `daemon::run(config, RunOptions { settings, record }, shutdown)`
-    pub(super) fn run(
-        _config: &ConnectConfig,
-        _settings: Settings,
-        _record: Option<PathBuf>,
-    ) -> Result<(), Failure> {
-        Err(later())
-    }
-
-    /// `listen::listen(config, prefix, options, shutdown, &mut |told| …)`
-    pub(super) fn listen(_config: &ConnectConfig, _prefix: &str) -> Result<(), Failure> {
-        Err(later())
-    }
+    out.write(&String::from_utf8_lossy(&page))
 }

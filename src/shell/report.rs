@@ -121,9 +121,15 @@ fn safe_lines(text: &str) -> String {
 }
 
 /// Says why a command line is not run, or shows the help that was asked for.
-pub fn refused(error: &clap::Error) {
-    // clap knows which stream it is for and whether that has colours. A closed stream wants to hear nothing.
-    drop(error.print());
+pub fn refused(error: &clap::Error, around: &Surroundings) {
+    if !error.use_stderr() {
+        // A closed stream wants to hear nothing.
+        drop(error.print());
+        return;
+    }
+    let color = colored(ColorWhen::Auto, io::stderr().is_terminal(), around);
+    let text = if color { error.render().ansi().to_string() } else { error.render().to_string() };
+    tell(text.replace("For more information, try ", "hint: try ").trim_end());
 }
 
 /// Sends what the program tells of itself to stderr, as far as the flags and `METAWATCH_LOG` ask for it.

@@ -7,6 +7,7 @@ Examples:
   metawatch run   --context system             watch, and publish alerts on NATS
   metawatch listen --context system            read those alerts
 
+The flags of the connection are those of the nats CLI; --help shows them.
 Every command explains itself: metawatch COMMAND --help";
 
 pub(super) const TOP_LONG: &str = "\

@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use crate::alert::State;
 use crate::check::advice::Advice;
 use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
 use crate::epoch::Ended;
+use crate::event::heartbeat::ActiveIncident;
 use crate::event::{self, EventEpoch, EventGroup};
 use crate::pipeline::Step;
 use crate::view::{Answer, ClusterView, Contact, EpochFacts, GroupView, Part, PeerView};
@@ -103,6 +105,9 @@ pub struct Judged {
     pub peer: Option<JudgedPeer>,
     /// What is said.
     pub verdict: Verdict,
+    /// Where its incident stands that earlier epochs opened, when this one tells nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<State>,
     /// Why a fault is believed.
     pub basis: Option<Grounds>,
     /// What probably happened.
@@ -129,11 +134,12 @@ impl Judgement {
     /// Judges the last of `epochs` epochs.
     pub fn new(step: &Step, epochs: u64) -> Self {
         let Step { view, findings, .. } = step;
-        let status = status(view, findings);
+        let held = |finding: &Finding| held(finding, step);
+        let status = status(view, findings, held);
         let unknown = reasons(view, findings);
         let mut judged: Vec<Judged> =
-            findings.iter().filter_map(|finding| judge(finding, view, findings, &unknown)).collect();
-        judged.sort_by_key(|judged| std::cmp::Reverse(badness(judged.check, judged.verdict)));
+            findings.iter().filter_map(|finding| judge(finding, held(finding), step, &unknown)).collect();
+        judged.sort_by_key(|judged| std::cmp::Reverse(badness(judged.check, judged.verdict, judged.held)));
         Self {
             status,
             code: status.code(),
@@ -166,7 +172,7 @@ impl Judgement {
 
     /// The findings that speak against somebody.
     pub fn bad(&self) -> impl Iterator<Item = &Judged> {
-        self.findings.iter().filter(|judged| matches!(judged.verdict, Verdict::Fault | Verdict::Suspect))
+        self.findings.iter().filter(|judged| badness(judged.check, judged.verdict, judged.held) >= WARNING)
     }
 }
 
@@ -188,8 +194,9 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
 
 /// A fault of a critical check is critical, one of a lesser check and every suspicion a warning. Health takes a
 /// group, and positive evidence for every part of every group.
-fn status(view: &ClusterView, findings: &[Finding]) -> Status {
-    let worst = findings.iter().map(|finding| badness(finding.check, finding.verdict)).max().unwrap_or(0);
+fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> Option<State>) -> Status {
+    let bad = |finding: &Finding| badness(finding.check, finding.verdict, held(finding));
+    let worst = findings.iter().map(bad).max().unwrap_or(0);
     let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
     let complete = view.epoch.informative && ran_its_course(&view.epoch);
     match worst {
@@ -203,7 +210,26 @@ fn status(view: &ClusterView, findings: &[Finding]) -> Status {
 const CRITICAL: u8 = 3;
 const WARNING: u8 = 2;
 
-fn badness(check: &str, verdict: Verdict) -> u8 {
+/// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is all that
+/// is known now. An epoch that saw nothing at all tells of nobody.
+fn held(finding: &Finding, step: &Step) -> Option<State> {
+    if finding.verdict != Verdict::Unknown || !step.view.epoch.informative {
+        return None;
+    }
+    let peer = finding.peer.map(|id| id.to_string());
+    let mut active = step.heartbeat.active.iter();
+    let same = |incident: &&ActiveIncident| {
+        incident.check == finding.check && incident.group == finding.group.as_str() && incident.peer == peer
+    };
+    active.find(same).map(|incident| incident.state).filter(|state| *state != State::Resolved)
+}
+
+fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
+    let verdict = match held {
+        Some(State::Firing) => Verdict::Fault,
+        Some(State::Suspected) => Verdict::Suspect,
+        Some(State::Resolved) | None => verdict,
+    };
     let severity = check::by_code(check).map_or(Severity::Critical, |check: &Check| check.severity);
     match (verdict, severity) {
         (Verdict::Fault, Severity::Critical) => CRITICAL,
@@ -213,7 +239,8 @@ fn badness(check: &str, verdict: Verdict) -> u8 {
     }
 }
 
-fn judge(finding: &Finding, view: &ClusterView, findings: &[Finding], unknown: &[String]) -> Option<Judged> {
+fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]) -> Option<Judged> {
+    let Step { view, findings, .. } = step;
     let group = view.groups.iter().find(|group| group.key == finding.group)?;
     let peer = finding.peer.and_then(|id| group.peer(id));
     let explained = event::explain(finding, group, findings);
@@ -221,6 +248,11 @@ fn judge(finding: &Finding, view: &ClusterView, findings: &[Finding], unknown: &
     let (summary, advice) = match explained {
         Some(explained) => (explained.headline, explained.advice),
         None => (settled(finding, group, peer, &subject, unknown), Vec::new()),
+    };
+    let summary = match held {
+        Some(State::Firing) => format!("{subject} was at fault when it was last known ({summary})"),
+        Some(State::Suspected) => format!("{subject} was suspected when it was last known ({summary})"),
+        Some(State::Resolved) | None => summary,
     };
     Some(Judged {
         check: finding.check,
@@ -232,6 +264,7 @@ fn judge(finding: &Finding, view: &ClusterView, findings: &[Finding], unknown: &
             cluster: peer.cluster.as_str().to_owned(),
         }),
         verdict: finding.verdict,
+        held,
         basis: finding.grounds,
         cause: finding.cause.clone(),
         advice,
@@ -259,6 +292,7 @@ fn settled(
     }
 }
 
+/// What is wrong, then the numbers of the groups. A group whose own check fails has its numbers in that.
 fn summary(
     status: Status,
     view: &ClusterView,
@@ -266,28 +300,65 @@ fn summary(
     judged: &[Judged],
     unknown: &[String],
 ) -> String {
-    let several = view.groups.len() > 1;
-    let group_line = |group: &GroupView| {
-        let online = event::peers_online(group, check::impact(group, findings));
-        let led = group.authority.as_ref().filter(|_| status == Status::Ok);
-        let led = led.map_or_else(String::new, |leader| format!(", led by {}", leader.name));
-        if several { format!("{}: {online}{led}", group.key) } else { format!("{online}{led}") }
-    };
-    let groups: Vec<String> = view.groups.iter().take(TOLD_MAX).map(group_line).collect();
-    let heads: Vec<&str> = match status {
+    let heads = match status {
         Status::Ok => Vec::new(),
-        Status::Unknown => unknown.iter().take(3).map(String::as_str).collect(),
+        Status::Unknown => {
+            // The numbers say by themselves that nobody leads.
+            let said = |why: &&String| !view.groups.iter().any(|group| nobody_leads(group) == **why);
+            first_of(unknown.iter().filter(said).map(String::as_str), 3)
+        }
         Status::Critical | Status::Warning => {
-            let worst = judged.iter().map(|judged| badness(judged.check, judged.verdict)).max();
-            let worst = judged.iter().filter(|judged| Some(badness(judged.check, judged.verdict)) == worst);
-            worst.take(TOLD_MAX).map(|judged| judged.summary.as_str()).collect()
+            let bad = |judged: &Judged| badness(judged.check, judged.verdict, judged.held);
+            let worst = judged.iter().map(bad).max();
+            let worst: Vec<&Judged> = judged.iter().filter(|judged| Some(bad(judged)) == worst).collect();
+            let peers = worst.iter().filter(|judged| judged.peer.is_some());
+            let groups = worst.iter().filter(|judged| judged.peer.is_none());
+            let mut heads = first_of(peers.map(|judged| judged.summary.as_str()), TOLD_MAX);
+            heads.extend(first_of(groups.map(|judged| judged.summary.as_str()), TOLD_MAX));
+            heads
         }
     };
-    match (heads.is_empty(), groups.is_empty()) {
-        (true, _) => groups.join("; "),
-        (false, true) => heads.join(", "),
-        (false, false) => format!("{}: {}", heads.join(", "), groups.join("; ")),
+    let told = |group: &&GroupView| {
+        let fails = |judged: &Judged| judged.peer.is_none() && judged.verdict == Verdict::Fault;
+        !judged.iter().any(|judged| judged.group == group.key.as_str() && fails(judged))
+    };
+    let several = view.groups.len() > 1;
+    let groups: Vec<String> = view
+        .groups
+        .iter()
+        .filter(told)
+        .take(TOLD_MAX)
+        .map(|group| {
+            let numbers = group_line(status, group, findings);
+            if several { format!("{}: {numbers}", group.key) } else { numbers }
+        })
+        .collect();
+    let (heads, groups) = (heads.join(", "), groups.join("; "));
+    let between = if heads.is_empty() || groups.is_empty() { "" } else { "; " };
+    format!("{heads}{between}{groups}")
+}
+
+fn group_line(status: Status, group: &GroupView, findings: &[Finding]) -> String {
+    let online = event::peers_online(group, check::impact(group, findings));
+    match (status, &group.authority) {
+        (Status::Ok, Some(leader)) => format!("{online}, led by {}", leader.name),
+        (Status::Unknown, Some(leader)) => format!("by the list of {} {online}", leader.name),
+        (Status::Ok | Status::Unknown | Status::Warning | Status::Critical, _) => online,
     }
+}
+
+/// The first of some texts, and how many more there are.
+fn first_of<'a>(texts: impl Iterator<Item = &'a str>, limit: usize) -> Vec<String> {
+    let texts: Vec<&str> = texts.collect();
+    let mut told: Vec<String> = texts.iter().take(limit).map(|text| (*text).to_owned()).collect();
+    if texts.len() > limit {
+        told.push(format!("and {} more", texts.len() - limit));
+    }
+    told
+}
+
+fn nobody_leads(group: &GroupView) -> String {
+    format!("nobody leads meta group {} right now", group.key)
 }
 
 fn ran_its_course(epoch: &EpochFacts) -> bool {
@@ -358,7 +429,7 @@ fn why_group(group: &GroupView, check: &str) -> Option<String> {
     let Some(authority) = &group.authority else {
         return Some(match group.claimants.as_slice() {
             [] if group.answering == 0 => format!("no member of meta group {key} answered"),
-            [] => format!("nobody leads meta group {key} right now"),
+            [] => nobody_leads(group),
             several => {
                 let names: Vec<String> = several.iter().take(3).map(ToString::to_string).collect();
                 format!("{} both claim to lead meta group {key}", names.join(" and "))
