@@ -6,6 +6,7 @@ pub mod config;
 pub mod connect;
 pub mod daemon;
 pub mod failure;
+pub mod listen;
 pub mod look;
 pub mod publish;
 pub mod record;
