@@ -12,19 +12,31 @@ use crate::stamp::Stamp;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// The wall clock at the start, where it shall follow the steady one.
+    wall_at_start: Option<i64>,
 }
 
 impl Clock {
     /// A clock whose steady part starts now.
     pub fn new() -> Self {
-        Self { start: read().0 }
+        Self { start: read().0, wall_at_start: None }
+    }
+
+    /// A clock whose wall part follows the steady one, for tests that pause time.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self { wall_at_start: Some(1_795_380_222_300_000_000), ..Self::new() }
     }
 
     /// This moment.
     pub fn now(&self) -> Stamp {
         let (steady, wall) = read();
-        let since_1970 = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Stamp::new(nanos(steady.duration_since(self.start)), nanos(since_1970))
+        let steady_ns = nanos(steady.duration_since(self.start));
+        let read_ns = || nanos(wall.duration_since(UNIX_EPOCH).unwrap_or_default());
+        Stamp::new(
+            steady_ns,
+            self.wall_at_start.map_or_else(read_ns, |start| start.saturating_add(steady_ns)),
+        )
     }
 
     /// The moment of `stamp`, for timers; one before the start of this clock is its start.

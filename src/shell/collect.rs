@@ -5,6 +5,8 @@
 //! epochs is kept, within limits, and told to the next one.
 
 mod access;
+#[cfg(test)]
+pub(crate) mod fake;
 mod kept;
 mod port;
 mod raw;

@@ -176,7 +176,8 @@ impl Daemon {
             recorder.record(gathered, self.collector.take_raw());
         }
         self.settle(gathered).await;
-        self.access.take(self.collector.trouble(gathered), &self.inbox_prefix);
+        let trouble = self.collector.trouble(gathered);
+        self.access.take(trouble, self.collector.generation(), &self.inbox_prefix);
         let Step { events, heartbeat, next_in, .. } = self.pipeline.step(gathered);
         for outgoing in &events {
             tell(&outgoing.event);

@@ -6,7 +6,7 @@ use crate::check::Verdict;
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::rules::LEADERLESS_MIN;
 use crate::shell::clock::Clock;
-use crate::shell::collect::{Also, Collector};
+use crate::shell::collect::{Also, Collector, Port};
 use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
@@ -45,7 +45,16 @@ pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>)
     let clock = Clock::new();
     let link = connect(config, Retry::Once).await?;
     let mut collector = Collector::new(link, clock, Also::default()).await;
-    let mut pipeline = Pipeline::new(settings);
+    look_through(&mut collector, clock, config, Pipeline::new(settings), &mut how).await
+}
+
+async fn look_through<P: Port>(
+    collector: &mut Collector<P>,
+    clock: Clock,
+    config: &ConnectConfig,
+    mut pipeline: Pipeline,
+    how: &mut Look<'_>,
+) -> Result<Looked, Failure> {
     let mut judge = Judge::default();
     let mut last: Option<Looked> = None;
     for epochs in 1.. {
@@ -56,12 +65,12 @@ pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>)
             return last.ok_or_else(|| trouble.failure(&config.inbox_prefix));
         }
         let step = pipeline.step(&gathered);
-        let more = match &mut how {
+        let more = match how {
             Look::Once => More::No,
             Look::UntilSettled { .. } => judge.wants_more(&step, gathered.opened, gathered.closed, epochs),
         };
         let looked = Looked { step, epochs };
-        match (more, &mut how) {
+        match (more, &mut *how) {
             (More::No, _) | (_, Look::Once) => return Ok(looked),
             (More::ForALeader, Look::UntilSettled { progress }) if !judge.told => {
                 judge.told = true;

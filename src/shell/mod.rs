@@ -17,6 +17,8 @@ pub mod daemon;
 
 pub mod look;
 
+pub mod listen;
+
 // The command line.
 #[cfg(feature = "cli")]
 pub mod cli;

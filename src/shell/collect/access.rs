@@ -80,27 +80,41 @@ impl Trouble {
 pub struct Access {
     said: Option<Trouble>,
     silent: u32,
+    /// The connection on which something was seen last.
+    seen_on: Option<u64>,
 }
 
 /// A single epoch without a reply may be an accident.
 const SILENT_BEFORE_SAID: u32 = 2;
 
 impl Access {
-    /// Takes the trouble of an epoch, if it had any.
-    pub fn take(&mut self, trouble: Option<Trouble>, inbox_prefix: &str) {
-        self.silent = if trouble == Some(Trouble::NoReply) { self.silent + 1 } else { 0 };
+    /// Takes the trouble of an epoch, if it had any. `generation` tells one connection from the next.
+    pub fn take(&mut self, trouble: Option<Trouble>, generation: u64, inbox_prefix: &str) {
+        self.silent = if trouble == Some(Trouble::NoReply) { self.silent.saturating_add(1) } else { 0 };
         match trouble {
             // The connection itself says that it was lost, and why.
             Some(Trouble::Disconnected) => {}
             Some(Trouble::NoReply) if self.silent < SILENT_BEFORE_SAID => {}
             Some(trouble) if self.said == Some(trouble) => {}
             Some(trouble) => {
+                self.said = Some(trouble);
+                if trouble == Trouble::NoReply && self.seen_on == Some(generation) {
+                    tracing::warn!(
+                        hint = "the server at the other end may be frozen or cut off; another connection is made \
+                                when it leaves our pings unanswered, too",
+                        "no server answers any more on this connection"
+                    );
+                    return;
+                }
                 let failure = trouble.failure(inbox_prefix);
                 tracing::error!(reason = %failure, hint = failure.hint(), "cannot see the cluster; trying on");
-                self.said = Some(trouble);
             }
-            None if self.said.take().is_some() => tracing::warn!("the cluster can be seen again"),
-            None => {}
+            None => {
+                self.seen_on = Some(generation);
+                if self.said.take().is_some() {
+                    tracing::warn!("the cluster can be seen again");
+                }
+            }
         }
     }
 }

@@ -1,1 +1,271 @@
+use std::time::Duration;
 
+use async_nats::StatusCode;
+
+use super::fake::{Answer, Fake, FakePort, fake, jsz, message, statsz};
+use super::*;
+use crate::epoch::Ended;
+use crate::pipeline::{Pipeline, Settings};
+use crate::shell::connect::Operation;
+
+const OWN_STATSZ: &str = "$SYS.REQ.SERVER.NOWN.STATSZ";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A collector, the pipeline that plans its epochs, and the test's hand on both.
+struct Bench {
+    fake: Fake,
+    collector: Collector<FakePort>,
+    pipeline: Pipeline,
+    clock: Clock,
+    number: u64,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let (fake, port) = fake();
+        let clock = Clock::for_tests();
+        let collector = Collector::on(port, clock, Also { events: true, raw: true }).await;
+        let pipeline = Pipeline::new(settings());
+        Self { fake, collector, pipeline, clock, number: 0 }
+    }
+
+    async fn healthy() -> Self {
+        let bench = Self::new().await;
+        let reply = |name| jsz(name, Some("s1"), &[]);
+        bench.fake.answers(PING_JSZ, vec![(1, reply("s1")), (2, reply("s2")), (3, reply("s3"))]);
+        bench.fake.answers(OWN_STATSZ, vec![(1, statsz("s1"))]);
+        bench
+    }
+
+    async fn epoch(&mut self) -> Gathered {
+        self.number += 1;
+        let plan = self.pipeline.plan(self.number, self.clock.now(), SECOND * 5);
+        let gathered = self.collector.epoch(plan).await;
+        self.pipeline.step(&gathered);
+        gathered
+    }
+
+    async fn rest(&mut self, duration: Duration) -> (Woken, Duration) {
+        let before = self.clock.now();
+        let woken = self.collector.idle_until(before.plus(duration)).await;
+        (woken, self.clock.now().since(before))
+    }
+}
+
+fn settings() -> Settings {
+    let monitor = crate::event::Monitor { name: "t".into(), version: "0".into(), instance: "i".into() };
+    Settings { rules: Default::default(), life: Default::default(), monitor, prefix: "metawatch".into() }
+}
+
+fn refused(operation: Operation, subject: &str) -> LinkEvent {
+    LinkEvent::PermissionDenied { operation, subject: subject.to_owned() }
+}
+
+fn took(gathered: &Gathered) -> u128 {
+    gathered.closed.since(gathered.opened).as_millis()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_ends_with_its_last_reply() {
+    let mut bench = Bench::healthy().await;
+    let first = bench.epoch().await;
+    assert_eq!((first.ended, first.replies.len()), (Ended::AllHeard, 3));
+    let asked = bench.fake.asked();
+    assert_eq!(asked, [format!("{PING_JSZ} _INBOX.t.1.jsz"), format!("{OWN_STATSZ} _INBOX.t.1.statsz")]);
+    let second = bench.epoch().await;
+    assert_eq!((second.ended, second.replies.len(), took(&second)), (Ended::AllHeard, 3, 3));
+    assert_eq!(bench.fake.asked(), [format!("{PING_JSZ} _INBOX.t.2.jsz")]);
+    assert_eq!(bench.collector.take_raw().replies.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outside_the_system_account_it_ends_at_once() {
+    let mut bench = Bench::new().await;
+    bench.fake.answers(OWN_STATSZ, vec![(1, Answer::Status(StatusCode::NO_RESPONDERS))]);
+    bench.fake.answers(PING_JSZ, vec![(2, Answer::Status(StatusCode::NO_RESPONDERS))]);
+    let gathered = bench.epoch().await;
+    assert_eq!((gathered.ended, took(&gathered)), (Ended::NoResponders, 2));
+    assert_eq!(bench.collector.trouble(&gathered), Some(Trouble::NotSystemAccount));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_connection_it_ends_at_once_and_asks_nothing() {
+    let mut bench = Bench::healthy().await;
+    bench.fake.world.lock().unwrap().disconnected = true;
+    let gathered = bench.epoch().await;
+    assert_eq!((gathered.ended, took(&gathered)), (Ended::Disconnected, 0));
+    assert_eq!(bench.collector.trouble(&gathered), Some(Trouble::Disconnected));
+    assert!(bench.fake.asked().is_empty());
+    assert_eq!(bench.rest(SECOND).await, (Woken::Time, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_costs_the_deadline_and_is_a_trouble_of_ours() {
+    let mut bench = Bench::new().await;
+    let gathered = bench.epoch().await;
+    assert_eq!((gathered.ended, took(&gathered)), (Ended::Deadline, 5_000));
+    assert_eq!(bench.collector.trouble(&gathered), Some(Trouble::NoReply));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_is_not_repeated_every_epoch() {
+    let mut bench = Bench::new().await;
+    let refusal = refused(Operation::Publish, PING_JSZ);
+    let asking = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        bench.fake.link(refusal.clone());
+    };
+    let fake = bench.fake.clone();
+    let plan = bench.pipeline.plan(1, bench.clock.now(), SECOND * 5);
+    let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), asking);
+    assert_eq!((gathered.ended, took(&gathered)), (Ended::Denied, 1));
+    assert_eq!(bench.collector.trouble(&gathered), Some(Trouble::MayNotAsk));
+    fake.asked();
+    let gathered = bench.epoch().await;
+    assert_eq!((gathered.ended, took(&gathered)), (Ended::Denied, 0));
+    assert!(fake.asked().is_empty());
+    bench.rest(SECOND * 10).await;
+    bench.epoch().await;
+    assert_eq!(fake.asked().len(), 2, "tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_inbox_is_subscribed_again_later() {
+    let mut bench = Bench::new().await;
+    bench.fake.link(refused(Operation::Subscribe, "_INBOX.t.*.*"));
+    let gathered = bench.epoch().await;
+    assert_eq!(gathered.ended, Ended::Denied);
+    assert_eq!(bench.collector.trouble(&gathered), Some(Trouble::MayNotHear));
+    bench.rest(SECOND * 10).await;
+    let reply = |name| jsz(name, Some("s1"), &[]);
+    bench.fake.answers(PING_JSZ, vec![(1, reply("s1")), (2, reply("s2")), (3, reply("s3"))]);
+    let gathered = bench.epoch().await;
+    assert_eq!(gathered.replies.len(), 3);
+    let listened = bench.fake.world.lock().unwrap().listened.clone();
+    assert_eq!(listened, [Ear::Inbox, Ear::Shutdown, Ear::Lameduck, Ear::Inbox]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_statsz_is_left_out_until_another_connection() {
+    let mut bench = Bench::healthy().await;
+    bench.epoch().await;
+    bench.fake.link(refused(Operation::Publish, PING_STATSZ));
+    bench.fake.answers(PING_JSZ, vec![(1, jsz("s1", Some("s1"), &[])), (2, jsz("s2", Some("s1"), &[]))]);
+    bench.epoch().await;
+    bench.fake.asked();
+    let gathered = bench.epoch().await;
+    assert!(!gathered.asked_statsz);
+    assert_eq!(bench.fake.asked().len(), 1);
+    bench.fake.link(LinkEvent::Connected);
+    let gathered = bench.epoch().await;
+    assert!(gathered.asked_statsz);
+    assert_eq!(bench.fake.asked().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_between_epochs_is_heard_by_the_next() {
+    let mut bench = Bench::healthy().await;
+    bench.epoch().await;
+    let Answer::Payload(late) = jsz("s3", Some("s1"), &[]) else { unreachable!() };
+    bench.fake.reply("_INBOX.t.1.jsz", &late);
+    bench.fake.reply("_INBOX.t.1.nonsense", "");
+    assert_eq!(bench.rest(SECOND).await, (Woken::Time, SECOND));
+    bench.fake.stop("s3");
+    assert_eq!(bench.rest(SECOND).await, (Woken::Event, Duration::ZERO));
+    let gathered = bench.epoch().await;
+    assert_eq!((gathered.counts.late, gathered.counts.unexpected), (1, 1));
+    assert_eq!(gathered.announcements.len(), 1);
+    assert!(gathered.announcements[0].0 <= gathered.opened);
+    assert_eq!(bench.collector.take_raw().events.len(), 1);
+    assert_eq!(bench.rest(SECOND).await, (Woken::Time, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_an_epoch_calls_for_another() {
+    let mut bench = Bench::healthy().await;
+    bench.epoch().await;
+    let plan = bench.pipeline.plan(2, bench.clock.now(), SECOND * 5);
+    let fake = bench.fake.clone();
+    let stopping = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        fake.stop("s3");
+    };
+    let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), stopping);
+    assert_eq!(gathered.announcements.len(), 1);
+    assert_eq!(bench.rest(SECOND).await, (Woken::Event, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_between_epochs_is_bounded_and_told() {
+    let mut bench = Bench::healthy().await;
+    bench.epoch().await;
+    for _ in 0..5_000 {
+        bench.fake.reply("_INBOX.t.0.jsz", "{}");
+    }
+    bench.rest(SECOND).await;
+    let gathered = bench.epoch().await;
+    assert_eq!((gathered.counts.late, gathered.counts.dropped), (4_096, 1));
+    assert!(!gathered.counts_absence());
+    assert_eq!(bench.epoch().await.counts.dropped, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_the_connection_ends_an_epoch_and_its_return_a_rest() {
+    let mut bench = Bench::new().await;
+    let fake = bench.fake.clone();
+    let losing = async {
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        fake.world.lock().unwrap().disconnected = true;
+        fake.link(LinkEvent::Disconnected);
+    };
+    let plan = bench.pipeline.plan(1, bench.clock.now(), SECOND * 5);
+    let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), losing);
+    assert_eq!((gathered.ended, took(&gathered)), (Ended::Disconnected, 7));
+    bench.fake.world.lock().unwrap().disconnected = false;
+    bench.fake.link(LinkEvent::Connected);
+    assert_eq!(bench.rest(SECOND).await, (Woken::Connected, Duration::ZERO));
+    let news: Vec<_> = bench.collector.take_news().into();
+    assert_eq!(news, [LinkEvent::Disconnected, LinkEvent::Connected]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_loss_does_not_end_an_epoch_and_an_unheard_one_does() {
+    let mut bench = Bench::healthy().await;
+    let fake = bench.fake.clone();
+    let telling = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        fake.link(LinkEvent::Disconnected);
+        fake.link(LinkEvent::Connected);
+    };
+    let plan = bench.pipeline.plan(1, bench.clock.now(), SECOND * 5);
+    let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), telling);
+    assert_eq!(gathered.ended, Ended::AllHeard);
+
+    let mut bench = Bench::new().await;
+    let fake = bench.fake.clone();
+    let losing = async {
+        tokio::time::sleep(SECOND).await;
+        fake.world.lock().unwrap().disconnected = true;
+    };
+    let plan = bench.pipeline.plan(1, bench.clock.now(), SECOND * 5);
+    let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), losing);
+    assert_eq!((gathered.ended, took(&gathered)), (Ended::Disconnected, 5_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belongs_to_no_request_is_counted() {
+    let mut bench = Bench::healthy().await;
+    bench.epoch().await;
+    bench.fake.answers(PING_JSZ, vec![(1, Answer::Payload("nonsense".into())), (2, jsz("s1", None, &[]))]);
+    let fake = bench.fake.clone();
+    let odd = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        fake.reply("_INBOX.t.x.jsz", "{}");
+        fake.arrives(Incoming::Reply(message("_INBOX.t.2.jsz", "", Some(StatusCode::TIMEOUT))));
+        fake.link(LinkEvent::SlowConsumer);
+    };
+    let plan = bench.pipeline.plan(2, bench.clock.now(), SECOND * 5);
+    let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), odd);
+    let counts = gathered.counts;
+    assert_eq!((counts.unexpected, counts.rejected, counts.dropped), (2, 1, 1));
+}

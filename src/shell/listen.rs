@@ -1,0 +1,256 @@
+//! Hears what watchers tell, for people: alert events, heartbeats, and when the heartbeats stop.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber};
+use futures_util::StreamExt;
+use tokio::time::{Instant, sleep_until};
+
+use crate::event::{AlertEvent, Heartbeat};
+use crate::name::printable;
+use crate::shell::clock::Clock;
+use crate::shell::config::ConnectConfig;
+use crate::shell::connect::{Link, LinkEvent, Operation, Retry, connect};
+use crate::shell::failure::{Failure, FailureKind};
+use crate::stamp::Stamp;
+
+/// A larger payload is not read. An event is a few kilobytes.
+const PAYLOAD_BYTES_MAX: usize = 256 << 10;
+/// Without a heartbeat for this long after the start, nobody seems to watch.
+const FIRST_WITHIN: Duration = Duration::from_secs(15);
+/// Watchers have gone quiet after three times the spacing of their heartbeats, within these bounds.
+const QUIET_MIN: Duration = Duration::from_secs(10);
+const QUIET_MAX: Duration = Duration::from_secs(60);
+/// How many spacings are looked at; the longest counts, because something suspicious makes watchers faster.
+const SPACINGS: usize = 8;
+
+/// What to do besides telling.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListenOptions {
+    /// End after so many alert events.
+    pub count: Option<u64>,
+}
+
+/// Something that was heard, or was not.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// An alert event.
+    Alert {
+        /// Its subject.
+        subject: &'a str,
+        /// What it says.
+        event: Box<AlertEvent>,
+        /// The payload as it came.
+        raw: &'a [u8],
+    },
+    /// A heartbeat.
+    Heartbeat(Box<Heartbeat>),
+    /// A message that is neither; the words are printable.
+    Unreadable {
+        /// Its subject, printable.
+        subject: &'a str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// No heartbeat since: nobody watches, or we cannot hear it. Told once.
+    Quiet {
+        /// The last heartbeat; `None` when none was ever heard.
+        since: Option<Stamp>,
+        /// How long it has been.
+        lasted: Duration,
+    },
+    /// Heartbeats are heard again.
+    BackAgain,
+}
+
+/// Why the listening ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenEnd {
+    /// It was told to.
+    Stopped,
+    /// As many events came as were asked for.
+    Counted,
+}
+
+/// Hears what watchers publish under `prefix`, until `shutdown` is ready or enough has come.
+///
+/// It fails when no connection comes about at first, and when the user may not subscribe to alerts; a connection
+/// that is lost later is made again.
+pub async fn listen(
+    config: &ConnectConfig,
+    prefix: &str,
+    options: ListenOptions,
+    shutdown: impl Future<Output = ()>,
+    tell: &mut dyn FnMut(Told<'_>),
+) -> Result<ListenEnd, Failure> {
+    tokio::pin!(shutdown);
+    let clock = Clock::new();
+    let Link { client, mut events } = connect(config, Retry::Once).await?;
+    let (alerts_on, heartbeats_on) = (format!("{prefix}.alert.>"), format!("{prefix}.heartbeat"));
+    let mut alerts = subscribe(&client, &alerts_on).await?;
+    let mut heartbeats = subscribe(&client, &heartbeats_on).await?;
+    let mut pulse = Pulse::new(clock.now());
+    let mut left = options.count;
+    loop {
+        if left == Some(0) {
+            return Ok(ListenEnd::Counted);
+        }
+        let quiet_at = pulse.quiet_at().map(|at| clock.instant(at));
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(ListenEnd::Stopped),
+            Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut pulse)?,
+            Some(message) = alerts.next() => {
+                let told = alert(&message);
+                if matches!(told, Told::Alert { .. }) {
+                    left = left.map(|left| left - 1);
+                }
+                tell(told);
+            }
+            Some(message) = heartbeats.next() => {
+                let told = heartbeat(&message);
+                if matches!(told, Told::Heartbeat(_)) && pulse.beat(clock.now()) {
+                    tell(Told::BackAgain);
+                }
+                tell(told);
+            }
+            () = overdue(quiet_at) => {
+                let (since, lasted) = pulse.quiet(clock.now());
+                tell(Told::Quiet { since, lasted });
+            }
+        }
+    }
+}
+
+async fn subscribe(client: &async_nats::Client, subject: &str) -> Result<Subscriber, Failure> {
+    client.subscribe(subject.to_owned()).await.map_err(|error| {
+        Failure::new(
+            FailureKind::Config,
+            format!("cannot subscribe to {subject}: {error}"),
+            "choose another --prefix: tokens with dots between them, without wildcards or blanks",
+        )
+    })
+}
+
+/// Waits for the moment at which the next heartbeat is overdue; for ever, where none is waited for.
+async fn overdue(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Without the right to hear alerts there is nothing to do here; heartbeats can be done without.
+fn refused(event: &LinkEvent, alerts: &str, heartbeats: &str, pulse: &mut Pulse) -> Result<(), Failure> {
+    let LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } = event else {
+        return Ok(());
+    };
+    let hint = format!("add {subject:?} to the user's permissions {{ subscribe: {{ allow: [ … ] }} }}");
+    if subject == alerts {
+        return Err(Failure::new(
+            FailureKind::Permission,
+            format!("this user may not subscribe to {subject}"),
+            hint,
+        ));
+    }
+    if subject == heartbeats && pulse.stop() {
+        tracing::warn!(
+            subject,
+            hint,
+            "no right to hear heartbeats: it cannot be told whether anybody watches"
+        );
+    }
+    Ok(())
+}
+
+fn alert(message: &Message) -> Told<'_> {
+    let (subject, raw) = (message.subject.as_str(), &message.payload[..]);
+    match read(raw) {
+        Ok(event) => Told::Alert { subject, event, raw },
+        Err(detail) => Told::Unreadable { subject, detail },
+    }
+}
+
+fn heartbeat(message: &Message) -> Told<'_> {
+    match read(&message.payload) {
+        Ok(heartbeat) => Told::Heartbeat(heartbeat),
+        Err(detail) => Told::Unreadable { subject: message.subject.as_str(), detail },
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Box<T>, String> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(format!("{} bytes, more than the {PAYLOAD_BYTES_MAX} that are read", payload.len()));
+    }
+    serde_json::from_slice(payload).map_err(|error| printable(&error.to_string()).into_owned())
+}
+
+/// The heartbeats: when the next one is overdue.
+#[derive(Debug)]
+struct Pulse {
+    started: Stamp,
+    last: Option<Stamp>,
+    spacings: VecDeque<Duration>,
+    state: PulseState,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum PulseState {
+    /// Heartbeats come, or may still come.
+    Listening,
+    /// They are overdue, and it has been told.
+    Quiet,
+    /// They cannot be heard.
+    Deaf,
+}
+
+impl Pulse {
+    fn new(now: Stamp) -> Self {
+        Self { started: now, last: None, spacings: VecDeque::new(), state: PulseState::Listening }
+    }
+
+    /// When the quiet is to be told, unless it has been.
+    fn quiet_at(&self) -> Option<Stamp> {
+        (self.state == PulseState::Listening).then(|| match self.last {
+            None => self.started.plus(FIRST_WITHIN),
+            Some(last) => last.plus(self.patience()),
+        })
+    }
+
+    fn patience(&self) -> Duration {
+        let spacing = self.spacings.iter().max().copied().unwrap_or_default();
+        spacing.saturating_mul(3).clamp(QUIET_MIN, QUIET_MAX)
+    }
+
+    /// A heartbeat came; whether it ends a quiet.
+    fn beat(&mut self, now: Stamp) -> bool {
+        let back = self.state == PulseState::Quiet;
+        self.state = PulseState::Listening;
+        // A quiet is no spacing.
+        if let Some(last) = self.last.replace(now)
+            && !back
+        {
+            if self.spacings.len() >= SPACINGS {
+                self.spacings.pop_front();
+            }
+            self.spacings.push_back(now.since(last));
+        }
+        back
+    }
+
+    /// The quiet is being told.
+    fn quiet(&mut self, now: Stamp) -> (Option<Stamp>, Duration) {
+        self.state = PulseState::Quiet;
+        (self.last, now.since(self.last.unwrap_or(self.started)))
+    }
+
+    /// Heartbeats cannot be heard; whether that is new.
+    fn stop(&mut self) -> bool {
+        std::mem::replace(&mut self.state, PulseState::Deaf) != PulseState::Deaf
+    }
+}
+
+#[cfg(test)]
+mod tests;
