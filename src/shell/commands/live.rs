@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use tokio::sync::Notify;
 
-use self::pending::daemon::{self, RunOptions};
-use self::pending::listen::{self, ListenOptions, Told};
-use self::pending::look::{self, Look, Looked};
 use crate::pipeline::{Settings, Step};
 use crate::shell::cli::{LineFormat, ListenFlags};
 use crate::shell::config::ConnectConfig;
+use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::listen::{self, ListenOptions, Told};
+use crate::shell::look::{self, Look, Looked};
 use crate::shell::report::{self, Out, json, lines};
 
 /// Looks once, or until what needs several epochs has had them.
@@ -127,103 +127,5 @@ async fn told_to_stop() {
     #[cfg(not(unix))]
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// TEMPORARY: stands in for `crate::shell::{daemon, listen, look}`, with their signatures.
-///
-/// To join them: delete this module, and take the three `use self::pending::…` from `crate::shell::…`.
-#[expect(clippy::unused_async, reason = "stands in for functions that await")]
-mod pending {
-    use crate::shell::failure::{Failure, FailureKind};
-
-    fn later() -> Failure {
-        Failure::new(
-            FailureKind::Config,
-            "this build cannot talk to servers yet",
-            "use --from FILE, or `metawatch replay FILE`",
-        )
-    }
-
-    pub(super) mod look {
-        use crate::pipeline::{Settings, Step};
-        use crate::shell::config::ConnectConfig;
-        use crate::shell::failure::Failure;
-
-        pub(crate) enum Look<'a> {
-            Once,
-            UntilSettled { progress: &'a mut dyn FnMut(&str) },
-        }
-
-        pub(crate) struct Looked {
-            pub(crate) step: Step,
-            pub(crate) epochs: u32,
-        }
-
-        pub(crate) async fn look(
-            _config: &ConnectConfig,
-            _settings: Settings,
-            how: Look<'_>,
-        ) -> Result<Looked, Failure> {
-            if let Look::UntilSettled { progress } = how {
-                progress("not yet");
-            }
-            Err(super::later())
-        }
-    }
-
-    pub(super) mod daemon {
-        use std::path::PathBuf;
-
-        use crate::pipeline::Settings;
-        use crate::shell::config::ConnectConfig;
-        use crate::shell::failure::Failure;
-
-        pub(crate) struct RunOptions {
-            pub(crate) settings: Settings,
-            pub(crate) record: Option<PathBuf>,
-        }
-
-        pub(crate) async fn run(
-            _config: &ConnectConfig,
-            options: RunOptions,
-            _shutdown: impl Future<Output = ()>,
-        ) -> Result<(), Failure> {
-            drop((options.settings, options.record));
-            Err(super::later())
-        }
-    }
-
-    pub(super) mod listen {
-        use std::time::Duration;
-
-        use crate::event::{AlertEvent, Heartbeat};
-        use crate::shell::config::ConnectConfig;
-        use crate::shell::failure::Failure;
-        use crate::stamp::Stamp;
-
-        pub(crate) struct ListenOptions {
-            pub(crate) count: Option<u64>,
-        }
-
-        #[expect(dead_code, reason = "nothing tells yet")]
-        pub(crate) enum Told<'a> {
-            Alert { subject: &'a str, event: Box<AlertEvent>, raw: &'a [u8] },
-            Heartbeat(Box<Heartbeat>),
-            Unreadable { subject: &'a str, detail: String },
-            Quiet { since: Option<Stamp>, lasted: Duration },
-            BackAgain,
-        }
-
-        pub(crate) async fn listen(
-            _config: &ConnectConfig,
-            _prefix: &str,
-            options: ListenOptions,
-            _shutdown: impl Future<Output = ()>,
-            _tell: &mut dyn FnMut(Told<'_>),
-        ) -> Result<(), Failure> {
-            let _: Option<u64> = options.count;
-            Err(super::later())
-        }
     }
 }
