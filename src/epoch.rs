@@ -21,6 +21,8 @@ pub const BYTES_MAX: usize = 64 << 20;
 const EXAMPLES_MAX: usize = 256;
 /// The least time without a reply that ends an epoch in which it is not known who else there is.
 const QUIET_MIN: Duration = Duration::from_millis(300);
+/// The same where every peer that a leader lists has answered: only servers outside that group can be missing.
+const QUIET_MIN_LISTED: Duration = Duration::from_millis(100);
 /// The least time that an epoch stays open for servers it does not count on.
 const SETTLE_MIN: Duration = Duration::from_millis(3);
 
@@ -281,7 +283,7 @@ impl Epoch {
             return Some(Ended::Full);
         }
         let (at, ended) = self.ends();
-        (now >= at).then_some(ended)
+        now.has_reached(at).then_some(ended)
     }
 
     /// When to ask [`Self::ended`] again, if nothing arrives before.
@@ -333,7 +335,11 @@ impl Epoch {
             let listed_heard = self.listed.keys().all(|key| self.delays.contains_key(key));
             match self.active_servers {
                 Some(floor) if self.delays.len() >= floor && listed_heard => (settled, Ended::AllHeard),
-                _ => (self.last_reply.plus(QUIET_MIN.max(slowest * 20)), Ended::Quiet),
+                _ => {
+                    let listed = listed_heard && !self.listed.is_empty();
+                    let quiet = if listed { QUIET_MIN_LISTED } else { QUIET_MIN };
+                    (self.last_reply.plus(quiet.max(slowest * 20)), Ended::Quiet)
+                }
             }
         } else if !self.awaited.is_empty() {
             deadline

@@ -30,6 +30,11 @@ impl Stamp {
         Duration::from_nanos(u64::try_from(elapsed).unwrap_or(0))
     }
 
+    /// Whether this is `moment` or later, by the steady clock alone.
+    pub fn has_reached(self, moment: Self) -> bool {
+        self.steady_ns >= moment.steady_ns
+    }
+
     /// The stamp `duration` later, on both clocks.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

@@ -69,18 +69,33 @@ pub(super) fn merge_all(
     }
     let answers = Answers::new(gathered);
     let mut views = Vec::with_capacity(links.len());
-    for (key, linked) in links {
+    // Those that somebody answers for come first: they may have taken over peers of the others.
+    let (heard, unheard): (Vec<_>, Vec<_>) =
+        links.into_iter().partition(|(_, linked)| !linked.members.is_empty());
+    for (key, linked) in heard.into_iter().chain(unheard) {
         let mut group = memory.take(&key);
         group.domain = linked.domain.clone();
-        let merge = Merge { gathered, answers: &answers, rules, memory };
+        let moved = moved_away(&key, &group, linked.members.is_empty(), memory);
+        group.members.retain(|peer| !moved.contains(peer));
+        let merge = Merge { gathered, answers: &answers, rules, memory, moved };
         let (view, gone) = merge.group(&key, &linked, &mut group, inconsistent);
         for peer in gone {
-            memory.forget_peer(&ServerKey { peer, domain: group.domain.clone() });
+            memory.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
         }
         memory.put(key, group);
         views.push(view);
     }
+    views.sort_by(|a, b| a.key.cmp(&b.key));
     views
+}
+
+/// The peers of a group nobody answers for that another group has now: two groups have become one.
+fn moved_away(key: &Name, group: &GroupMemory, unheard: bool, memory: &Memory) -> BTreeSet<PeerId> {
+    let elsewhere = |peer: &&PeerId| {
+        let server = ServerKey { peer: **peer, domain: group.domain.clone() };
+        memory.group_of(&server).is_some_and(|home| home != key)
+    };
+    if unheard { group.peers.keys().filter(elsewhere).copied().collect() } else { BTreeSet::new() }
 }
 
 /// What merging one group needs besides the group.
@@ -89,6 +104,8 @@ struct Merge<'a> {
     answers: &'a Answers<'a>,
     rules: &'a Rules,
     memory: &'a Memory,
+    /// The peers that belong to another group now.
+    moved: BTreeSet<PeerId>,
 }
 
 /// The members' replies of one group, one a peer.
@@ -147,6 +164,7 @@ impl Merge<'_> {
                 reply: members.get(&id).copied(),
                 server: self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() }),
                 others_answer: others_answer.iter().any(|peer| *peer != id),
+                moved: self.moved.contains(&id),
                 quorum_answers: !view.quorum_gone(),
                 member: group.members.contains(&id),
                 clusters: &group.clusters,

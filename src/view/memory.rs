@@ -16,6 +16,8 @@ const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// Patience in multiples of the slowest answer known.
 const PATIENCE_FACTOR: u32 = 5;
+/// A late answer teaches no longer delay than this: more patience would cost more than it gives.
+const LATENESS_MAX: Duration = Duration::from_secs(1);
 /// Groups beyond this are forgotten, the longest unheard first.
 const GROUPS_MAX: usize = 4_096;
 /// A group that nobody has answered for, for this long, is forgotten.
@@ -191,18 +193,25 @@ impl Memory {
     }
 
     pub(super) fn put(&mut self, key: Name, group: GroupMemory) {
+        if group.peers.is_empty() {
+            return;
+        }
         for peer in group.members.iter().chain(group.peers.keys()) {
             let server = ServerKey { peer: *peer, domain: group.domain.clone() };
-            if self.group_of.get(&server) != Some(&key) {
+            let held = self.group_of.get(&server);
+            if held != Some(&key) && (group.members.contains(peer) || held.is_none()) {
                 self.group_of.insert(server, key.clone());
             }
         }
         self.groups.insert(key, group);
     }
 
-    pub(super) fn forget_peer(&mut self, key: &ServerKey) {
-        self.group_of.remove(key);
-        self.servers.remove(key);
+    /// Forgets a peer of a group, unless another group has it now.
+    pub(super) fn forget_peer(&mut self, key: &ServerKey, group: &Name) {
+        if self.group_of.get(key) == Some(group) {
+            self.group_of.remove(key);
+            self.servers.remove(key);
+        }
     }
 
     /// Takes in who answered, before the groups are looked at.
@@ -258,18 +267,25 @@ impl Memory {
     }
 
     /// A server that answers too late lives and needs more time: the next epochs wait for it.
+    ///
+    /// One that was frozen answers everything that waited at once; how late the latest question is answered comes
+    /// closest to the time it really needs.
     fn hear_late(&mut self, gathered: &Gathered) {
+        let mut latest: BTreeMap<ServerKey, (&Server, Stamp, Duration)> = BTreeMap::new();
         for late in &gathered.late {
-            let opened =
-                self.openings.iter().find(|(number, _)| *number == late.epoch).map(|(_, opened)| *opened);
+            let opened = self.openings.iter().find(|(number, _)| *number == late.epoch).map(|(_, opened)| *opened);
             let Some(opened) = opened else { continue };
-            let delay = late.heard.since(opened);
-            let key = ServerKey::of(&late.server);
-            if !self.servers.contains_key(&key) {
-                self.heard(&late.server, late.heard, delay);
-            } else if let Some(server) = self.servers.get_mut(&key) {
-                server.missed = 0;
-                server.delay = server.delay.max(delay);
+            let delay = late.heard.since(opened).min(LATENESS_MAX);
+            let entry = latest.entry(ServerKey::of(&late.server)).or_insert((&late.server, late.heard, delay));
+            entry.2 = entry.2.min(delay);
+        }
+        for (key, (server, heard, delay)) in latest {
+            match self.servers.get_mut(&key) {
+                None => self.heard(server, heard, delay),
+                Some(server) => {
+                    server.missed = 0;
+                    server.delay = server.delay.max(delay);
+                }
             }
         }
     }

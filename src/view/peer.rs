@@ -30,6 +30,8 @@ pub(super) struct Witnesses<'a> {
     /// Whether as many members answer as must agree.
     pub(super) quorum_answers: bool,
     pub(super) member: bool,
+    /// It belongs to another group now.
+    pub(super) moved: bool,
     pub(super) clusters: &'a BTreeSet<Name>,
     pub(super) domain: &'a Name,
     pub(super) opinions: &'a [(&'a Name, Opinion)],
@@ -89,7 +91,11 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
 
 impl Witnesses<'_> {
     fn answer(&self, id: PeerId) -> Answer {
-        if self.reply.is_some() { Answer::Member } else { self.answers.of(id, self.domain) }
+        match self.reply {
+            Some(_) => Answer::Member,
+            None if self.moved => Answer::None,
+            None => self.answers.of(id, self.domain),
+        }
     }
 
     /// The last cluster it answered from; where the whole group is in one, that one.
@@ -171,6 +177,9 @@ impl Witnesses<'_> {
 
     /// Whether the leader's complete list has the peer at all.
     fn membership(&self, id: PeerId, answer: Answer, memory: &mut PeerMemory) {
+        if self.moved {
+            memory.absent_epochs = memory.absent_epochs.saturating_add(1);
+        }
         let Some(authority) = self.authority.filter(|authority| authority.complete) else {
             return;
         };
