@@ -19,9 +19,10 @@ use crate::check::advice::Advice;
 use crate::check::{Cause, Grounds, Severity};
 use crate::name::{printable, subject_token};
 
-pub use build::{Scene, alert_event};
+pub use build::{Explained, Scene, alert_event, event_group, explain};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
+pub use words::peers_online;
 
 /// The beginning of every alert event's type; the check's own word follows.
 pub const EVENT_TYPE: &str = "io.metawatch.meta.alert.v1";

@@ -70,6 +70,30 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
     Some(Outgoing { headers: event.headers(&subject), subject, event })
 }
 
+/// A finding in words, for reports that tell of no alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// What is said, without the numbers of the group: `s3 is offline (stopped)`.
+    pub headline: String,
+    /// What to do next.
+    pub advice: Vec<advice::Advice>,
+}
+
+/// Explains a fault or a suspicion; `None` for every other verdict.
+pub fn explain(finding: &Finding, group: &GroupView, findings: &[Finding]) -> Option<Explained> {
+    let name = finding.peer.map(|id| match group.peer(id) {
+        Some(peer) => peer.label(),
+        None => crate::view::label(None, id),
+    });
+    let headline = match (finding.verdict, name) {
+        (Verdict::Fault, Some(name)) => words::offline(&name, Some(finding)),
+        (Verdict::Suspect, Some(name)) => words::suspected(&name, Some(finding)),
+        (Verdict::Fault | Verdict::Suspect, None) => words::group_fault(finding.check, group, Some(finding)),
+        (Verdict::Clear | Verdict::Gone | Verdict::Unknown, _) => return None,
+    };
+    Some(Explained { headline, advice: advice_for(finding, group, findings) })
+}
+
 fn text(name: &Name) -> String {
     name.as_str().to_owned()
 }
@@ -91,7 +115,7 @@ fn event_peer(id: PeerId, subject_name: &Name, peer: Option<&PeerView>) -> Event
 }
 
 /// The numbers of a group, as events tell them.
-pub(super) fn event_group(group: &GroupView, impact: Impact) -> EventGroup {
+pub fn event_group(group: &GroupView, impact: Impact) -> EventGroup {
     EventGroup {
         name: text(&group.key),
         domain: text(&group.domain),

@@ -25,11 +25,9 @@ pub(super) fn of_peer(
             } else {
                 String::new()
             };
-            format!("{name} is offline{}{again}: {rest}", cause_in_brackets(finding))
+            format!("{}{again}: {rest}", offline(name, finding))
         }
-        State::Suspected => {
-            format!("{name} may be offline ({}): {rest}", finding.map_or("no more is known", why_suspected))
-        }
+        State::Suspected => format!("{}: {rest}", suspected(name, finding)),
         State::Resolved if reason == Reason::Removed => {
             format!("{name} was removed from the meta group: {rest}")
         }
@@ -48,19 +46,35 @@ pub(super) fn of_group(
     impact: Impact,
     now: Stamp,
 ) -> String {
-    let of = format!("meta group {}", group.key);
     if alert.state == State::Resolved {
         let leader =
             group.authority.as_ref().map_or_else(String::new, |leader| format!(", led by {}", leader.name));
         return format!(
-            "{of} is well again after {}{leader}: {}",
+            "meta group {} is well again after {}{leader}: {}",
+            group.key,
             plain(now.since(alert.since)),
             peers_online(group, impact)
         );
     }
+    group_fault(alert.identity.check, group, finding)
+}
+
+/// `s3 is offline (stopped)`
+pub(super) fn offline(name: &str, finding: Option<&Finding>) -> String {
+    format!("{name} is offline{}", cause_in_brackets(finding))
+}
+
+/// `s3 may be offline (it does not answer)`
+pub(super) fn suspected(name: &str, finding: Option<&Finding>) -> String {
+    format!("{name} may be offline ({})", finding.map_or("no more is known", why_suspected))
+}
+
+/// `meta group default has lost its quorum, …`
+pub(super) fn group_fault(check: &str, group: &GroupView, finding: Option<&Finding>) -> String {
+    let of = format!("meta group {}", group.key);
     let because = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.because.join(", "));
     let because = because.unwrap_or_else(|| "as before".to_owned());
-    if alert.identity.check == "META_002" {
+    if check == "META_002" {
         format!("{of}: its members do not agree on the leader: {because}")
     } else {
         format!("{of} has lost its quorum, the JetStream API does not work: {because}")
@@ -68,7 +82,7 @@ pub(super) fn of_group(
 }
 
 /// `2 of 3 meta peers online, no failure left before the JetStream API stops`
-pub(crate) fn peers_online(group: &GroupView, impact: Impact) -> String {
+pub fn peers_online(group: &GroupView, impact: Impact) -> String {
     let size = group.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
     if group.answering == 0 {
         return format!("none of {size} meta peers answered this time");

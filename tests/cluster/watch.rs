@@ -91,7 +91,7 @@ impl Cluster {
     /// Starts metawatch and the subscriber, as soon as any server can be reached.
     pub async fn watch(&self, watching: Watching) -> io::Result<Watch> {
         let config = self.connection(&watching)?;
-        let (events, subscriber, heartbeats) = self.subscribe().await?;
+        let (events, subscriber, heartbeats) = self.subscribe(&watching).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let options = RunOptions { settings: settings(watching.interval), record: None };
         let daemon = tokio::spawn(async move {
@@ -103,11 +103,13 @@ impl Cluster {
         Ok(Watch { events, heartbeats, seen: Vec::new(), stop: Some(stop), daemon, subscriber })
     }
 
-    /// A subscriber of its own connection, which outlives the loss of any server.
+    /// A subscriber of its own connection, through the same servers, which outlives the loss of any of them.
     async fn subscribe(
         &self,
+        watching: &Watching,
     ) -> io::Result<(mpsc::Receiver<Seen>, JoinHandle<()>, mpsc::Receiver<Heartbeat>)> {
-        let servers: Vec<String> = self.names().iter().map(|name| self.url(name)).collect();
+        let servers = if watching.servers.is_empty() { self.urls() } else { watching.servers.clone() };
+        let servers: Vec<&str> = servers.split(',').collect();
         let client = async_nats::ConnectOptions::with_user_and_password("admin".into(), "admin".into())
             .retry_on_initial_connect()
             .connect(servers)

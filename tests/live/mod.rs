@@ -1,3 +1,5 @@
 //! Real clusters.
 
+mod alerts;
+mod faults;
 mod harness;

@@ -1,0 +1,97 @@
+//! What `--help` teaches below the flags.
+
+pub(super) const TOP: &str = "\
+Examples:
+  metawatch check --context system             one verdict, and an exit code
+  metawatch view  --context system             who is in the meta group, and who says so
+  metawatch run   --context system             watch, and publish alerts on NATS
+  metawatch listen --context system            read those alerts
+
+The flags of the connection are those of the nats CLI; --help shows them.
+Every command explains itself: metawatch COMMAND --help";
+
+pub(super) const TOP_LONG: &str = "\
+Examples:
+  metawatch check --context system             one verdict, and an exit code
+  metawatch view  --context system             who is in the meta group, and who says so
+  metawatch run   --context system             watch, and publish alerts on NATS
+  metawatch listen --context system            read those alerts
+
+metawatch must log in as a user of the system account: only there do all servers answer.
+The flags of the connection, their variables and the contexts are those of the nats CLI.
+
+Exit codes:
+  check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (also when it could not ask)
+  every other command: 0 done, 1 failed
+
+Every flag has a variable: METAWATCH_ and its name in capitals, with _ for -.
+METAWATCH_LOG filters what is told on stderr, as in METAWATCH_LOG=debug.
+
+Every command explains itself: metawatch COMMAND --help";
+
+pub(super) const RUN: &str = "\
+Examples:
+  metawatch run -s nats://127.0.0.1:4222 --creds system.creds
+  metawatch run --context system --interval 1s --record epochs.ndjson
+  metawatch run --context system --prefix ops.metawatch
+
+Published subjects:
+  PREFIX.alert.CHECK.GROUP.PEER.STATE   as in metawatch.alert.META_001.default.s3.firing
+  PREFIX.heartbeat                      after every epoch: when it stays away, nobody watches
+
+It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
+
+pub(super) const CHECK: &str = "\
+Examples:
+  metawatch check --context system
+  metawatch check --context system --format json
+  metawatch check --context system --format prometheus --outfile /var/lib/node_exporter/metawatch.prom
+  metawatch check --from epochs.ndjson
+  nats req '$SYS.REQ.SERVER.PING.JSZ' '' --replies=0 --raw | metawatch check --from -
+
+Exit codes:
+  0  OK        every peer of every meta group is there, by positive evidence
+  1  WARNING   a peer may be offline: one witness speaks against it
+  2  CRITICAL  a peer is offline, the quorum is lost, or the members disagree on their leader
+  3  UNKNOWN   it cannot be told: no access, no reply, no leader, wrong usage";
+
+pub(super) const VIEW: &str = "\
+Examples:
+  metawatch view --context system
+  metawatch view --context system --format json
+  metawatch view --from replies.json
+
+It ends with 0 when there is something to show, and with 1 when not.";
+
+pub(super) const REPLAY: &str = "\
+Examples:
+  metawatch replay epochs.ndjson
+  metawatch replay epochs.ndjson --format text
+  metawatch replay epochs.ndjson --basis reported --format text
+  zcat epochs.ndjson.gz | metawatch replay -
+
+JSON lines are {\"at\":…,\"subject\":…,\"headers\":{…},\"event\":{…}}: what `metawatch run` would have published.
+A line that cannot be read is reported on stderr, and the rest goes on.
+It ends with 0, and with 1 when the file cannot be read or holds no epoch.";
+
+pub(super) const LISTEN: &str = "\
+Examples:
+  metawatch listen --context system
+  metawatch listen --context system --format json
+  metawatch listen --context system --heartbeats
+
+It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
+
+pub(super) const SCHEMA: &str = "\
+Example:
+  metawatch schema > alert-event.schema.json";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  metawatch completions bash > /etc/bash_completion.d/metawatch
+  metawatch completions zsh  > ~/.zfunc/_metawatch
+  metawatch completions fish > ~/.config/fish/completions/metawatch.fish";
+
+pub(super) const MAN: &str = "\
+Example:
+  metawatch man > /usr/local/share/man/man1/metawatch.1";

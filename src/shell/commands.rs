@@ -1,0 +1,266 @@
+//! What each command does.
+
+mod live;
+
+use std::hash::BuildHasher;
+use std::path::Path;
+
+use crate::alert::LifeRules;
+use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
+use crate::pipeline::{Settings, Step};
+use crate::rules::Rules;
+use crate::shell::cli::{
+    self, CheckFlags, CheckFormat, Cli, Command, LifeFlags, LineFormat, ReplayFlags, RuleFlags, RunFlags,
+    ViewFlags, ViewFormat,
+};
+use crate::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
+use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::from;
+use crate::shell::replay::{self, Audience};
+use crate::shell::report::verdict::Judgement;
+use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
+
+/// Does what the command line asks for, and gives the exit code.
+pub fn run(cli: Cli, around: &Surroundings) -> u8 {
+    let mut out = Out::stdout(cli.output.color, around);
+    let is_check = cli.command.as_ref().is_some_and(Command::is_check);
+    let done = dispatch(cli, around, &mut out).and_then(|code| out.flush().map(|()| code));
+    done.unwrap_or_else(|failure| {
+        report::failed(&failure);
+        if is_check { 3 } else { 1 }
+    })
+}
+
+fn dispatch(cli: Cli, around: &Surroundings, out: &mut Out) -> Result<u8, Failure> {
+    let Cli { command, connect, output } = cli;
+    let place = Place { connect: &connect, around, quiet: output.quiet };
+    let Some(command) = command else {
+        out.write(&cli::command().render_help().to_string())?;
+        return Ok(0);
+    };
+    match command {
+        Command::Run(flags) => run_live(&flags, &place).map(|()| 0),
+        Command::Check(flags) => check(&flags, &place, out),
+        Command::View(flags) => view(&flags, &place, out).map(|()| 0),
+        Command::Replay(flags) => replay(&flags, &place, out).map(|()| 0),
+        Command::Listen(flags) => live::listen(&place.config()?, &flags, out).map(|()| 0),
+        Command::Schema => out.write(&json::document(&AlertEvent::schema(), true)?).map(|()| 0),
+        Command::Completions { shell } => completions(shell, out).map(|()| 0),
+        Command::Man => man(out).map(|()| 0),
+    }
+}
+
+/// Where we are: what was said of the connection, and the environment.
+struct Place<'a> {
+    connect: &'a ConnectFlags,
+    around: &'a Surroundings,
+    /// Tell only warnings and errors.
+    quiet: bool,
+}
+
+impl Place<'_> {
+    fn config(&self) -> Result<ConnectConfig, Failure> {
+        ConnectConfig::resolve(self.connect, self.around)
+    }
+
+    /// The name of this watcher where no connection is made.
+    fn name(&self) -> String {
+        let variable = || self.around.variable("METAWATCH_CONNECTION_NAME").map(str::to_owned);
+        self.connect.connection_name.clone().or_else(variable).unwrap_or_else(|| PREFIX.to_owned())
+    }
+}
+
+fn monitor(name: String, instance: impl Into<String>) -> Monitor {
+    Monitor { name, version: env!("CARGO_PKG_VERSION").to_owned(), instance: instance.into() }
+}
+
+/// A word that no other run has.
+fn instance() -> String {
+    // The keys of the standard hasher are the random numbers of the standard library.
+    let random = std::hash::RandomState::new().hash_one(std::process::id());
+    format!("{random:016x}")
+}
+
+fn rules(flags: &RuleFlags) -> Rules {
+    Rules {
+        lost_contact: flags.lost_contact,
+        basis: flags.basis.into(),
+        ghost_after: flags.ghost_after,
+        ..Rules::default()
+    }
+}
+
+fn life(flags: &LifeFlags) -> LifeRules {
+    LifeRules { resolve_after: flags.resolve_after, flap_window: flags.flap_window, remind: flags.remind }
+}
+
+/// The settings of a single look.
+fn settings_of_look(flags: &RuleFlags, monitor: Monitor) -> Settings {
+    Settings { rules: rules(flags), life: LifeRules::default(), monitor, prefix: PREFIX.to_owned() }
+}
+
+fn complain(message: &str) {
+    report::warn(message);
+}
+
+fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Failure> {
+    let (judgement, failure) = match look(flags.from.as_deref(), &flags.rules, place, Depth::Verdict) {
+        Ok((step, epochs)) => (Judgement::new(&step, epochs), None),
+        Err(failure) => (Judgement::failed(&failure.to_string()), Some(failure)),
+    };
+    let style = out.style();
+    let text = match flags.format {
+        CheckFormat::Nagios => nagios::report(&judgement),
+        CheckFormat::Json => json::document(&judgement, out.is_terminal())?,
+        CheckFormat::Prometheus => prometheus::report(&judgement),
+        CheckFormat::Text => text::report(&judgement, style),
+    };
+    match &flags.outfile {
+        Some(path) => report::write_file(path, &text)?,
+        None => out.write(&text)?,
+    }
+    match failure {
+        // The verdict is told; why there is none, and what to do about it, follows on stderr.
+        Some(failure) => {
+            out.flush()?;
+            Err(failure)
+        }
+        None => Ok(judgement.code),
+    }
+}
+
+fn view(flags: &ViewFlags, place: &Place<'_>, out: &mut Out) -> Result<(), Failure> {
+    let (step, _) = look(flags.from.as_deref(), &flags.rules, place, Depth::Once)?;
+    match flags.format {
+        ViewFormat::Table => out.write(&table::report(&step, out.style())),
+        ViewFormat::Json => {
+            let monitor = &step.heartbeat.monitor;
+            let snapshot = Snapshot::new(&step.view, &step.findings, monitor);
+            let document = json::document(&snapshot, out.is_terminal())?;
+            out.write(&document)
+        }
+    }
+}
+
+/// How long to look.
+#[derive(Clone, Copy)]
+enum Depth {
+    /// One epoch.
+    Once,
+    /// Until what needs more than one epoch has had it.
+    Verdict,
+}
+
+/// Looks at what a file holds, or at the servers.
+fn look(
+    path: Option<&Path>,
+    flags: &RuleFlags,
+    place: &Place<'_>,
+    depth: Depth,
+) -> Result<(Step, u64), Failure> {
+    match path {
+        Some(path) => {
+            let settings = settings_of_look(flags, monitor(place.name(), "file"));
+            from::look(path, settings, &mut complain).map(|read| (read.step, read.epochs))
+        }
+        None => {
+            let config = place.config()?;
+            let settings = settings_of_look(flags, monitor(config.name.clone(), instance()));
+            live::look(&config, settings, matches!(depth, Depth::Verdict), place.quiet)
+        }
+    }
+}
+
+struct Printer<'a> {
+    out: &'a mut Out,
+    format: LineFormat,
+}
+
+impl Audience for Printer<'_> {
+    fn event(&mut self, event: &Outgoing) -> Result<bool, Failure> {
+        let line = match self.format {
+            LineFormat::Json => lines::as_json(event)?,
+            LineFormat::Text => lines::as_text(&event.event, self.out.style()),
+        };
+        self.out.write(&line)?;
+        Ok(!self.out.is_closed())
+    }
+
+    fn bad_line(&mut self, message: &str) {
+        report::warn(message);
+    }
+
+    fn pause(&mut self) -> Result<(), Failure> {
+        self.out.flush()
+    }
+}
+
+fn replay(flags: &ReplayFlags, place: &Place<'_>, out: &mut Out) -> Result<(), Failure> {
+    let settings = Settings {
+        rules: rules(&flags.rules),
+        life: life(&flags.life),
+        monitor: monitor(place.name(), "replay"),
+        prefix: flags.life.prefix.clone(),
+    };
+    let mut printer = Printer { out, format: flags.format };
+    let done = replay::replay(&flags.file, settings, flags.interval, &mut printer)?;
+    out.flush()?;
+    if !place.quiet && !out.is_closed() {
+        let count =
+            |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+        report::note(&format!(
+            "{}, {}, {}",
+            count(done.epochs, "epoch"),
+            count(done.bad_lines, "unreadable line"),
+            count(done.events, "event")
+        ));
+    }
+    Ok(())
+}
+
+fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
+    if flags.state != "none" {
+        return Err(Failure::new(
+            FailureKind::Config,
+            "--state names a file, but open incidents live in memory in this version",
+            "leave --state away, or give --state none",
+        ));
+    }
+    let config = place.config()?;
+    let settings = Settings {
+        rules: Rules { interval: flags.interval, ..rules(&flags.rules) },
+        life: life(&flags.life),
+        monitor: monitor(config.name.clone(), instance()),
+        prefix: flags.life.prefix.clone(),
+    };
+    live::run(&config, settings, flags.record.clone())
+}
+
+fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut cli::command(), "metawatch", &mut text);
+    out.write(&String::from_utf8_lossy(&text))
+}
+
+/// The page of `metawatch` itself, with a section for each command.
+fn man(out: &mut Out) -> Result<(), Failure> {
+    let command = cli::command().mut_args(|arg| arg.hide_short_help(false));
+    let mut page = Vec::new();
+    let failed = |error: std::io::Error| {
+        let message = format!("cannot write the manual page: {error}");
+        Failure::new(FailureKind::Io, message, "report this as a defect")
+    };
+    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(failed)?;
+    for sub in command.get_subcommands() {
+        let name = format!("metawatch {}", sub.get_name());
+        page.extend(format!(".SH \"{}\"\n", name.to_uppercase()).into_bytes());
+        let mut section = Vec::new();
+        let sub = clap_mangen::Man::new(sub.clone().bin_name(name).disable_help_flag(true));
+        sub.render_synopsis_section(&mut section).map_err(failed)?;
+        sub.render_description_section(&mut section).map_err(failed)?;
+        sub.render_options_section(&mut section).map_err(failed)?;
+        sub.render_extra_section(&mut section).map_err(failed)?;
+        page.extend(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").into_bytes());
+    }
+    out.write(&String::from_utf8_lossy(&page))
+}

@@ -1,0 +1,131 @@
+//! The commands that talk to servers: a runtime around them, and an end on SIGINT and SIGTERM.
+
+use std::path::PathBuf;
+
+use tokio::sync::Notify;
+
+use crate::pipeline::{Settings, Step};
+use crate::shell::cli::{LineFormat, ListenFlags};
+use crate::shell::config::ConnectConfig;
+use crate::shell::daemon::{self, RunOptions};
+use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::listen::{self, ListenOptions, Told};
+use crate::shell::look::{self, Look, Looked};
+use crate::shell::report::{self, Out, json, lines};
+
+/// Looks once, or until what needs several epochs has had them.
+pub(super) fn look(
+    config: &ConnectConfig,
+    settings: Settings,
+    until_settled: bool,
+    quiet: bool,
+) -> Result<(Step, u64), Failure> {
+    let mut progress = |message: &str| {
+        if !quiet {
+            report::note(message);
+        }
+    };
+    let how = if until_settled { Look::UntilSettled { progress: &mut progress } } else { Look::Once };
+    let Looked { step, epochs } = block_on(look::look(config, settings, how))?;
+    Ok((step, epochs.into()))
+}
+
+/// Watches until it is told to stop.
+pub(super) fn run(
+    config: &ConnectConfig,
+    settings: Settings,
+    record: Option<PathBuf>,
+) -> Result<(), Failure> {
+    block_on(daemon::run(config, RunOptions { settings, record }, told_to_stop()))
+}
+
+/// Prints what watchers publish, until it is told to stop or nobody reads any more.
+pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out) -> Result<(), Failure> {
+    let over = Notify::new();
+    let shutdown = async {
+        tokio::select! {
+            () = told_to_stop() => {}
+            () = over.notified() => {}
+        }
+    };
+    let mut broken = None;
+    let mut tell = |told: Told<'_>| {
+        if let Err(failure) = print(told, flags, out) {
+            broken = Some(failure);
+        }
+        if broken.is_some() || out.is_closed() {
+            over.notify_one();
+        }
+    };
+    let options = ListenOptions { count: flags.count };
+    block_on(listen::listen(config, &flags.prefix, options, shutdown, &mut tell))?;
+    broken.map_or(Ok(()), Err)
+}
+
+fn print(told: Told<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failure> {
+    let text = match (told, flags.format) {
+        (Told::Alert { subject, raw, event }, LineFormat::Json) => {
+            lines::heard_as_json(subject, raw, &event)?
+        }
+        (Told::Alert { event, .. }, LineFormat::Text) => lines::as_text(&event, out.style()),
+        (Told::Heartbeat(_), _) if !flags.heartbeats => return Ok(()),
+        (Told::Heartbeat(heartbeat), LineFormat::Json) => json::document(&heartbeat, false)?,
+        (Told::Heartbeat(heartbeat), LineFormat::Text) => lines::heartbeat_as_text(&heartbeat, out.style()),
+        (Told::Unreadable { subject, detail }, _) => {
+            report::warn(&format!("{subject} carries something that is no event of metawatch: {detail}"));
+            return Ok(());
+        }
+        (Told::Quiet { since, lasted }, _) => {
+            let last = since.map_or_else(
+                || "none was ever heard".to_owned(),
+                |since| format!("the last one came at {since}"),
+            );
+            let lasted = lasted.as_secs();
+            report::warn(&format!(
+                "no heartbeat for {lasted} s, {last}: nobody watches, or it cannot be heard"
+            ));
+            return Ok(());
+        }
+        (Told::BackAgain, _) => {
+            report::note("heartbeats are heard again");
+            return Ok(());
+        }
+    };
+    out.write(&text)?;
+    out.flush()
+}
+
+/// Runs a future on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(
+            FailureKind::Io,
+            format!("cannot start: {error}"),
+            "see whether this process may open more files (ulimit -n)",
+        )
+    })?;
+    runtime.block_on(future)
+}
+
+/// Ready on SIGINT and SIGTERM.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(mut interrupt), Ok(mut terminate)) => {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            // Without handlers the signals end the process all the same.
+            (Err(_), _) | (_, Err(_)) => std::future::pending().await,
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

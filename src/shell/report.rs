@@ -1,0 +1,182 @@
+//! What people and programs read: data on stdout, everything else on stderr.
+//!
+//! The reports themselves are plain functions from values to text; only [`Out`] and the functions beside it write.
+
+pub mod json;
+pub mod lines;
+pub mod nagios;
+pub mod prometheus;
+pub mod style;
+pub mod table;
+pub mod text;
+pub mod verdict;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::name::printable;
+use crate::shell::cli::{ColorWhen, OutputFlags};
+use crate::shell::config::Surroundings;
+use crate::shell::failure::{Failure, FailureKind};
+use style::Style;
+
+/// Where data goes: stdout, behind a buffer. When its reader goes away, writing ends without a word.
+pub struct Out {
+    stdout: io::BufWriter<Box<dyn Write>>,
+    terminal: bool,
+    style: Style,
+    closed: bool,
+}
+
+impl Out {
+    /// The stdout of this process.
+    pub fn stdout(color: ColorWhen, around: &Surroundings) -> Self {
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        let style = Style::new(colored(color, terminal, around));
+        Self { terminal, style, stdout: io::BufWriter::new(Box::new(stdout)), closed: false }
+    }
+
+    /// Whether people read it as it comes.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// How to colour it.
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    /// Whether nobody reads any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Writes `text`, which ends its own lines.
+    pub fn write(&mut self, text: &str) -> Result<(), Failure> {
+        let written = self.stdout.write_all(text.as_bytes());
+        self.judge(written)
+    }
+
+    /// Passes on what is written so far.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        let flushed = self.stdout.flush();
+        self.judge(flushed)
+    }
+
+    fn judge(&mut self, result: io::Result<()>) -> Result<(), Failure> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(_) if self.closed => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            Err(error) => Err(Failure::new(
+                FailureKind::Io,
+                format!("cannot write to stdout: {error}"),
+                "see whether the disk is full, or where the output goes",
+            )),
+        }
+    }
+}
+
+/// Whether to colour a stream.
+fn colored(when: ColorWhen, terminal: bool, around: &Surroundings) -> bool {
+    match when {
+        ColorWhen::Always => true,
+        ColorWhen::Never => false,
+        ColorWhen::Auto => {
+            terminal && around.variable("NO_COLOR").is_none() && around.variable("TERM") != Some("dumb")
+        }
+    }
+}
+
+/// One line on stderr. Nothing is to be done when even that fails.
+fn tell(line: &str) {
+    drop(writeln!(io::stderr().lock(), "{line}"));
+}
+
+/// Says what went wrong and what to do about it.
+pub fn failed(failure: &Failure) {
+    tell(&format!("error: {}", safe_lines(&failure.to_string())));
+    tell(&format!("hint: {}", safe_lines(failure.hint())));
+}
+
+/// Says something that does not end the command.
+pub fn warn(message: &str) {
+    tell(&format!("warning: {}", printable(message)));
+}
+
+/// Says what was done.
+pub fn note(message: &str) {
+    tell(&printable(message));
+}
+
+/// The text with its line ends kept and everything else made visible.
+fn safe_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Says why a command line is not run, or shows the help that was asked for.
+pub fn refused(error: &clap::Error, around: &Surroundings) {
+    if !error.use_stderr() {
+        // A closed stream wants to hear nothing.
+        drop(error.print());
+        return;
+    }
+    let color = colored(ColorWhen::Auto, io::stderr().is_terminal(), around);
+    let text = if color { error.render().ansi().to_string() } else { error.render().to_string() };
+    tell(text.replace("For more information, try ", "hint: try ").trim_end());
+}
+
+/// Sends what the program tells of itself to stderr, as far as the flags and `METAWATCH_LOG` ask for it.
+pub fn trace(output: &OutputFlags, around: &Surroundings) {
+    let default = match (output.verbose, output.quiet) {
+        (true, _) => "metawatch=debug,async_nats=off",
+        (_, true) => "metawatch=warn,async_nats=off",
+        (false, false) => "metawatch=info,async_nats=off",
+    };
+    let given = around.variable("METAWATCH_LOG");
+    let parsed = given.map(EnvFilter::try_new).transpose();
+    let (filter, broken) = match parsed {
+        Ok(filter) => (filter.unwrap_or_else(|| EnvFilter::new(default)), None),
+        Err(error) => (EnvFilter::new(default), Some(error.to_string())),
+    };
+    let color = colored(output.color, io::stderr().is_terminal(), around);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A second subscriber can only be set by a test; the first one stays.
+    drop(subscriber.with_ansi(color).with_target(false).try_init());
+    if let Some(broken) = broken {
+        warn(&format!("METAWATCH_LOG is not a filter and is ignored: {broken}"));
+    }
+}
+
+/// Writes a file all at once: whoever reads it sees the old text or the new one.
+pub fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = write_whole(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|error| {
+        // It may never have been made.
+        drop(std::fs::remove_file(&temporary));
+        Failure::new(
+            FailureKind::Io,
+            format!("cannot write {}: {error}", path.display()),
+            "the directory must exist, and this user must be allowed to write in it",
+        )
+    })
+}
+
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

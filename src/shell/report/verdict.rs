@@ -1,0 +1,465 @@
+//! One verdict on a whole system, with its reasons.
+
+use serde::Serialize;
+
+use crate::alert::State;
+use crate::check::advice::Advice;
+use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
+use crate::epoch::Ended;
+use crate::event::heartbeat::ActiveIncident;
+use crate::event::{self, EventEpoch, EventGroup};
+use crate::pipeline::Step;
+use crate::view::{Answer, ClusterView, Contact, EpochFacts, GroupView, Part, PeerView};
+
+/// How many reasons and names are told.
+const TOLD_MAX: usize = 16;
+
+/// What `metawatch check` says, with its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// Every peer of every group is there, by positive evidence.
+    Ok,
+    /// Something may be wrong.
+    Warning,
+    /// Something is wrong.
+    Critical,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl Status {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    /// The word that reports carry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// A verdict, ready to be printed in every format. As JSON it is what `check --format json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judgement {
+    /// The verdict.
+    pub status: Status,
+    /// The exit code that goes with it.
+    pub code: u8,
+    /// One line for people.
+    pub summary: String,
+    /// Why it cannot be told, where that is so.
+    pub unknown: Vec<String>,
+    /// What the checks say, the worst first.
+    pub findings: Vec<Judged>,
+    /// The groups in numbers.
+    pub groups: Vec<GroupNumbers>,
+    /// The last epoch; `null` when there was none.
+    pub epoch: Option<EventEpoch>,
+    /// How many epochs were looked at.
+    pub epochs: u64,
+    /// How many servers of any kind answered the last epoch.
+    #[serde(skip)]
+    pub elapsed: std::time::Duration,
+    /// When the last epoch ended, in nanoseconds since 1970.
+    #[serde(skip)]
+    pub closed_ns: Option<i64>,
+}
+
+/// A group in numbers: those of events, and how many of its peers are spoken against.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupNumbers {
+    /// The numbers that events carry.
+    #[serde(flatten)]
+    pub numbers: EventGroup,
+    /// How many peers are offline.
+    pub offline: u64,
+    /// How many peers may be offline.
+    pub suspected: u64,
+    /// How many peers did not answer.
+    pub silent: u64,
+}
+
+/// One finding, in words.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// The check.
+    pub check: &'static str,
+    /// The group.
+    pub group: String,
+    /// Its domain.
+    #[serde(skip)]
+    pub domain: String,
+    /// The peer; `null` for a finding about the whole group.
+    pub peer: Option<JudgedPeer>,
+    /// What is said.
+    pub verdict: Verdict,
+    /// Where its incident stands that earlier epochs opened, when this one tells nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<State>,
+    /// Why a fault is believed.
+    pub basis: Option<Grounds>,
+    /// What probably happened.
+    pub cause: Option<Cause>,
+    /// What to do next.
+    pub advice: Vec<Advice>,
+    /// One line for people.
+    pub summary: String,
+}
+
+/// The peer of a finding.
+#[derive(Clone, Debug, Serialize)]
+pub struct JudgedPeer {
+    /// Its id.
+    pub id: String,
+    /// Its name; `null` where nobody ever told it.
+    pub name: Option<String>,
+    /// The cluster it last answered from.
+    #[serde(skip)]
+    pub cluster: String,
+}
+
+impl Judgement {
+    /// Judges the last of `epochs` epochs.
+    pub fn new(step: &Step, epochs: u64) -> Self {
+        let Step { view, findings, .. } = step;
+        let held = |finding: &Finding| held(finding, step);
+        let status = status(view, findings, held);
+        let unknown = reasons(view, findings);
+        let mut judged: Vec<Judged> =
+            findings.iter().filter_map(|finding| judge(finding, held(finding), step, &unknown)).collect();
+        judged.sort_by_key(|judged| std::cmp::Reverse(badness(judged.check, judged.verdict, judged.held)));
+        Self {
+            status,
+            code: status.code(),
+            summary: summary(status, view, findings, &judged, &unknown),
+            unknown: if status == Status::Ok { Vec::new() } else { unknown },
+            findings: judged,
+            groups: view.groups.iter().map(|group| numbers(group, findings)).collect(),
+            epoch: Some(step.heartbeat.epoch.clone()),
+            epochs,
+            elapsed: view.epoch.closed.since(view.epoch.opened),
+            closed_ns: Some(view.epoch.closed.wall_ns()),
+        }
+    }
+
+    /// The verdict when it could not even be asked.
+    pub fn failed(message: &str) -> Self {
+        Self {
+            status: Status::Unknown,
+            code: Status::Unknown.code(),
+            summary: message.to_owned(),
+            unknown: vec![message.to_owned()],
+            findings: Vec::new(),
+            groups: Vec::new(),
+            epoch: None,
+            epochs: 0,
+            elapsed: std::time::Duration::ZERO,
+            closed_ns: None,
+        }
+    }
+
+    /// The findings that speak against somebody.
+    pub fn bad(&self) -> impl Iterator<Item = &Judged> {
+        self.findings.iter().filter(|judged| badness(judged.check, judged.verdict, judged.held) >= WARNING)
+    }
+}
+
+fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
+    let count = |verdict: Verdict| {
+        let of_peer = |finding: &&Finding| {
+            finding.group == group.key && finding.peer.is_some() && finding.verdict == verdict
+        };
+        findings.iter().filter(of_peer).count() as u64
+    };
+    let silent = group.peers.iter().filter(|peer| peer.answer == Answer::None && peer.absent_epochs == 0);
+    GroupNumbers {
+        numbers: event::event_group(group, check::impact(group, findings)),
+        offline: count(Verdict::Fault),
+        suspected: count(Verdict::Suspect),
+        silent: silent.count() as u64,
+    }
+}
+
+/// A fault of a critical check is critical, one of a lesser check and every suspicion a warning. Health takes a
+/// group, and positive evidence for every part of every group.
+fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> Option<State>) -> Status {
+    let bad = |finding: &Finding| badness(finding.check, finding.verdict, held(finding));
+    let worst = findings.iter().map(bad).max().unwrap_or(0);
+    let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
+    let complete = view.epoch.informative && ran_its_course(&view.epoch);
+    match worst {
+        CRITICAL => Status::Critical,
+        WARNING => Status::Warning,
+        _ if complete && !view.groups.is_empty() && findings.iter().all(well) => Status::Ok,
+        _ => Status::Unknown,
+    }
+}
+
+const CRITICAL: u8 = 3;
+const WARNING: u8 = 2;
+
+/// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is all that
+/// is known now. An epoch that saw nothing at all tells of nobody.
+fn held(finding: &Finding, step: &Step) -> Option<State> {
+    if finding.verdict != Verdict::Unknown || !step.view.epoch.informative {
+        return None;
+    }
+    let peer = finding.peer.map(|id| id.to_string());
+    let mut active = step.heartbeat.active.iter();
+    let same = |incident: &&ActiveIncident| {
+        incident.check == finding.check && incident.group == finding.group.as_str() && incident.peer == peer
+    };
+    active.find(same).map(|incident| incident.state).filter(|state| *state != State::Resolved)
+}
+
+fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
+    let verdict = match held {
+        Some(State::Firing) => Verdict::Fault,
+        Some(State::Suspected) => Verdict::Suspect,
+        Some(State::Resolved) | None => verdict,
+    };
+    let severity = check::by_code(check).map_or(Severity::Critical, |check: &Check| check.severity);
+    match (verdict, severity) {
+        (Verdict::Fault, Severity::Critical) => CRITICAL,
+        (Verdict::Fault, Severity::Warning) | (Verdict::Suspect, _) => WARNING,
+        (Verdict::Unknown, _) => 1,
+        (Verdict::Clear | Verdict::Gone, _) => 0,
+    }
+}
+
+fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]) -> Option<Judged> {
+    let Step { view, findings, .. } = step;
+    let group = view.groups.iter().find(|group| group.key == finding.group)?;
+    let peer = finding.peer.and_then(|id| group.peer(id));
+    let explained = event::explain(finding, group, findings);
+    let subject = peer.map_or_else(|| format!("meta group {}", group.key), PeerView::label);
+    let (summary, advice) = match explained {
+        Some(explained) => (explained.headline, explained.advice),
+        None => (settled(finding, group, peer, &subject, unknown), Vec::new()),
+    };
+    let summary = match held {
+        Some(State::Firing) => format!("{subject} was at fault when it was last known ({summary})"),
+        Some(State::Suspected) => format!("{subject} was suspected when it was last known ({summary})"),
+        Some(State::Resolved) | None => summary,
+    };
+    Some(Judged {
+        check: finding.check,
+        group: group.key.as_str().to_owned(),
+        domain: group.domain.as_str().to_owned(),
+        peer: peer.map(|peer| JudgedPeer {
+            id: peer.id.to_string(),
+            name: peer.name.as_ref().map(|name| name.as_str().to_owned()),
+            cluster: peer.cluster.as_str().to_owned(),
+        }),
+        verdict: finding.verdict,
+        held,
+        basis: finding.grounds,
+        cause: finding.cause.clone(),
+        advice,
+        summary,
+    })
+}
+
+/// What is said where nobody is spoken against.
+fn settled(
+    finding: &Finding,
+    group: &GroupView,
+    peer: Option<&PeerView>,
+    subject: &str,
+    unknown: &[String],
+) -> String {
+    match (finding.verdict, peer) {
+        (Verdict::Gone, _) => format!("{subject} was removed from the meta group"),
+        (Verdict::Unknown, Some(peer)) => why_peer(group, peer),
+        (Verdict::Unknown, None) => {
+            why_group(group, finding.check).or_else(|| unknown.first().cloned()).unwrap_or_default()
+        }
+        (_, Some(_)) => format!("{subject} is well"),
+        (_, None) if finding.check == "META_002" => format!("the members of {subject} agree on the leader"),
+        (_, None) => format!("{subject} has its quorum"),
+    }
+}
+
+/// What is wrong, then the numbers of the groups. A group whose own check fails has its numbers in that.
+fn summary(
+    status: Status,
+    view: &ClusterView,
+    findings: &[Finding],
+    judged: &[Judged],
+    unknown: &[String],
+) -> String {
+    let heads = match status {
+        Status::Ok => Vec::new(),
+        Status::Unknown => {
+            // The numbers say by themselves that nobody leads.
+            let said = |why: &&String| !view.groups.iter().any(|group| nobody_leads(group) == **why);
+            first_of(unknown.iter().filter(said).map(String::as_str), 3)
+        }
+        Status::Critical | Status::Warning => {
+            let bad = |judged: &Judged| badness(judged.check, judged.verdict, judged.held);
+            let worst = judged.iter().map(bad).max();
+            let worst: Vec<&Judged> = judged.iter().filter(|judged| Some(bad(judged)) == worst).collect();
+            let peers = worst.iter().filter(|judged| judged.peer.is_some());
+            let groups = worst.iter().filter(|judged| judged.peer.is_none());
+            let mut heads = first_of(peers.map(|judged| judged.summary.as_str()), TOLD_MAX);
+            heads.extend(first_of(groups.map(|judged| judged.summary.as_str()), TOLD_MAX));
+            heads
+        }
+    };
+    let told = |group: &&GroupView| {
+        let fails = |judged: &Judged| judged.peer.is_none() && judged.verdict == Verdict::Fault;
+        !judged.iter().any(|judged| judged.group == group.key.as_str() && fails(judged))
+    };
+    let several = view.groups.len() > 1;
+    let groups: Vec<String> = view
+        .groups
+        .iter()
+        .filter(told)
+        .take(TOLD_MAX)
+        .map(|group| {
+            let numbers = group_line(status, group, findings);
+            if several { format!("{}: {numbers}", group.key) } else { numbers }
+        })
+        .collect();
+    let (heads, groups) = (heads.join(", "), groups.join("; "));
+    let between = if heads.is_empty() || groups.is_empty() { "" } else { "; " };
+    format!("{heads}{between}{groups}")
+}
+
+fn group_line(status: Status, group: &GroupView, findings: &[Finding]) -> String {
+    let online = event::peers_online(group, check::impact(group, findings));
+    match (status, &group.authority) {
+        (Status::Ok, Some(leader)) => format!("{online}, led by {}", leader.name),
+        (Status::Unknown, Some(leader)) => format!("by the list of {} {online}", leader.name),
+        (Status::Ok | Status::Unknown | Status::Warning | Status::Critical, _) => online,
+    }
+}
+
+/// The first of some texts, and how many more there are.
+fn first_of<'a>(texts: impl Iterator<Item = &'a str>, limit: usize) -> Vec<String> {
+    let texts: Vec<&str> = texts.collect();
+    let mut told: Vec<String> = texts.iter().take(limit).map(|text| (*text).to_owned()).collect();
+    if texts.len() > limit {
+        told.push(format!("and {} more", texts.len() - limit));
+    }
+    told
+}
+
+fn nobody_leads(group: &GroupView) -> String {
+    format!("nobody leads meta group {} right now", group.key)
+}
+
+fn ran_its_course(epoch: &EpochFacts) -> bool {
+    matches!(epoch.ended, Ended::AllHeard | Ended::Quiet | Ended::Deadline) && epoch.counts.dropped == 0
+}
+
+/// Why it cannot be told, in words; nothing where all is known.
+fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
+    let mut reasons: Vec<String> = why_epoch(view).into_iter().collect();
+    for group in &view.groups {
+        let unknown = |finding: &&Finding| finding.group == group.key && finding.verdict == Verdict::Unknown;
+        for finding in findings.iter().filter(unknown) {
+            let why = match finding.peer {
+                Some(id) => {
+                    // Without a list nothing is known of anybody: the group says it once.
+                    let told = group.authority.is_some();
+                    group.peer(id).filter(|_| told).map(|peer| why_peer(group, peer))
+                }
+                None => why_group(group, finding.check),
+            };
+            reasons.extend(why.filter(|why| !reasons.contains(why)));
+        }
+    }
+    reasons.truncate(TOLD_MAX);
+    reasons
+}
+
+fn why_epoch(view: &ClusterView) -> Option<String> {
+    let epoch = &view.epoch;
+    let why = match epoch.ended {
+        Ended::NoResponders => "nobody listens to the request: this is not the system account".to_owned(),
+        Ended::Denied => "the user may not ask, or may not hear the answers".to_owned(),
+        Ended::Disconnected => "the connection was lost before everybody had answered".to_owned(),
+        Ended::Full => "more replies came than can be taken in".to_owned(),
+        Ended::AllHeard | Ended::Quiet | Ended::Deadline if !epoch.informative => {
+            match epoch.rejects.first() {
+                Some((_, detail)) => format!("no reply could be read ({detail})"),
+                None => "no server answered".to_owned(),
+            }
+        }
+        Ended::AllHeard | Ended::Quiet | Ended::Deadline if epoch.counts.dropped > 0 => {
+            "replies were lost on the way".to_owned()
+        }
+        Ended::AllHeard | Ended::Quiet | Ended::Deadline if view.groups.is_empty() => no_group(view),
+        Ended::AllHeard | Ended::Quiet | Ended::Deadline => return None,
+    };
+    Some(why)
+}
+
+fn no_group(view: &ClusterView) -> String {
+    let names = |part: Part| {
+        let names = view.servers.iter().filter(|server| server.part == part);
+        let names: Vec<String> = names.take(3).map(|server| server.name.to_string()).collect();
+        let count = view.servers.iter().filter(|server| server.part == part).count();
+        let more = if count > 3 { format!(" and {} more", count - 3) } else { String::new() };
+        (count > 0).then(|| format!("{}{more}", names.join(", ")))
+    };
+    let parts = [
+        names(Part::Standalone).map(|names| format!("JetStream is standalone on {names}")),
+        names(Part::Disabled).map(|names| format!("JetStream is off on {names}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("there is no meta group: {}", parts.join(", "))
+}
+
+fn why_group(group: &GroupView, check: &str) -> Option<String> {
+    let key = &group.key;
+    let Some(authority) = &group.authority else {
+        return Some(match group.claimants.as_slice() {
+            [] if group.answering == 0 => format!("no member of meta group {key} answered"),
+            [] => nobody_leads(group),
+            several => {
+                let names: Vec<String> = several.iter().take(3).map(ToString::to_string).collect();
+                format!("{} both claim to lead meta group {key}", names.join(" and "))
+            }
+        });
+    };
+    if check == "META_002" {
+        return Some(format!("the members of meta group {key} do not agree on their leader yet"));
+    }
+    if !authority.complete {
+        return Some(format!("the list of the leader {} is not complete", authority.name));
+    }
+    Some(format!("fewer peers of meta group {key} than must agree are online in one epoch"))
+}
+
+fn why_peer(group: &GroupView, peer: &PeerView) -> String {
+    let name = peer.label();
+    let flagged = peer.row.as_ref().is_some_and(|row| row.offline);
+    match peer.answer {
+        Answer::None if peer.last_heard.is_some() => format!("{name} has missed this epoch"),
+        Answer::None => format!("{name} did not answer"),
+        Answer::Unreadable => format!("the answer of {name} cannot be read"),
+        Answer::Disabled => format!("{name} answers that its JetStream is off"),
+        Answer::Standalone => format!("{name} answers as a server outside of any group"),
+        Answer::Member if flagged => format!("{name} is listed as offline, and answers"),
+        Answer::Member if group.authority.is_none() => format!("{name} answers, and nobody leads its group"),
+        Answer::Member if peer.row.is_none() => format!("{name} answers, and the leader's list lacks it"),
+        Answer::Member if matches!(peer.contact, Contact::Away(_)) => {
+            format!("{name} answers, and the leader has not heard of it for a moment")
+        }
+        Answer::Member => format!("nothing reliable is known of {name}"),
+    }
+}
