@@ -152,12 +152,8 @@ impl Daemon {
             Wake::Rested(Woken::Time | Woken::Connected) => self.next_epoch(),
             Wake::Rested(Woken::Event) => {
                 let earliest = self.opened.plus(EPOCHS_APART_MIN);
-                if self.clock.now() >= earliest {
-                    self.next_epoch();
-                } else {
-                    tokio::time::sleep_until(self.clock.instant(earliest)).await;
-                    self.next_epoch();
-                }
+                tokio::time::sleep_until(self.clock.instant(earliest)).await;
+                self.next_epoch();
             }
             Wake::Gathered(gathered) => self.digest(&gathered).await,
         }

@@ -68,7 +68,13 @@ impl Rights {
     /// Refusals of needed rights are said by whoever judges the epoch.
     pub(super) fn refuse(&mut self, right: Right, subject: &str, now: Stamp) {
         self.refused.insert(right, now);
-        if right.is_needed() || !self.said.insert(right) {
+        // Two rights go together in words and in any sensible configuration.
+        let spoken_of = match right {
+            Right::OwnStatsz => Right::PingStatsz,
+            Right::Lameduck => Right::Shutdown,
+            Right::Jsz | Right::Inbox | Right::PingStatsz | Right::Shutdown => right,
+        };
+        if right.is_needed() || !self.said.insert(spoken_of) {
             return;
         }
         match right {
