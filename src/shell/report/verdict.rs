@@ -210,10 +210,10 @@ fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> O
 const CRITICAL: u8 = 3;
 const WARNING: u8 = 2;
 
-/// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is all that
-/// is known now. An epoch that saw nothing at all tells of nobody.
+/// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is more than
+/// this epoch says. An epoch that saw nothing at all tells of nobody.
 fn held(finding: &Finding, step: &Step) -> Option<State> {
-    if finding.verdict != Verdict::Unknown || !step.view.epoch.informative {
+    if !step.view.epoch.informative {
         return None;
     }
     let peer = finding.peer.map(|id| id.to_string());
@@ -221,7 +221,13 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
     let same = |incident: &&ActiveIncident| {
         incident.check == finding.check && incident.group == finding.group.as_str() && incident.peer == peer
     };
-    active.find(same).map(|incident| incident.state).filter(|state| *state != State::Resolved)
+    let more = |state: &State| match (finding.verdict, state) {
+        (Verdict::Unknown, State::Suspected | State::Firing) | (Verdict::Suspect, State::Firing) => true,
+        (Verdict::Clear | Verdict::Gone | Verdict::Fault | Verdict::Suspect, _) | (_, State::Resolved) => {
+            false
+        }
+    };
+    active.find(same).map(|incident| incident.state).filter(more)
 }
 
 fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
@@ -250,6 +256,9 @@ fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]
         None => (settled(finding, group, peer, &subject, unknown), Vec::new()),
     };
     let summary = match held {
+        Some(State::Firing) if peer.is_some() => {
+            format!("{subject} was offline when it was last known ({summary})")
+        }
         Some(State::Firing) => format!("{subject} was at fault when it was last known ({summary})"),
         Some(State::Suspected) => format!("{subject} was suspected when it was last known ({summary})"),
         Some(State::Resolved) | None => summary,
