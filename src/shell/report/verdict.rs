@@ -193,12 +193,15 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
 }
 
 /// A fault of a critical check is critical, one of a lesser check and every suspicion a warning. Health takes a
-/// group, and positive evidence for every part of every group.
+/// group, and positive evidence for every part of every group. An epoch that saw nothing at all tells nothing.
 fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> Option<State>) -> Status {
+    if !view.epoch.informative {
+        return Status::Unknown;
+    }
     let bad = |finding: &Finding| badness(finding.check, finding.verdict, held(finding));
     let worst = findings.iter().map(bad).max().unwrap_or(0);
     let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
-    let complete = view.epoch.informative && ran_its_course(&view.epoch);
+    let complete = ran_its_course(&view.epoch);
     match worst {
         CRITICAL => Status::Critical,
         WARNING => Status::Warning,
