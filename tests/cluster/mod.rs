@@ -7,18 +7,17 @@
 
 pub mod binary;
 pub mod config;
-mod process;
+pub mod process;
 mod proxy;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use metawatch::name::PeerId;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -30,6 +29,9 @@ use proxy::Proxy;
 
 /// The limit of every wait: long enough for a slow and noisy machine.
 pub const LONG: Duration = Duration::from_secs(90);
+
+/// How long a first boot may take before it is tried anew.
+const FIRST_BOOT: Duration = Duration::from_secs(30);
 
 /// The version that the live tests run, unless they ask for one: `$METAWATCH_TEST_VERSION`, else whatever is found.
 pub fn tested_version() -> Option<String> {
@@ -48,14 +50,23 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts every server of `layout` and waits until one meta group with a leader is current.
+    /// Starts every server of `layout` and waits until every meta group has a leader and all its peers.
+    ///
+    /// Servers of 2.10 sometimes form a group of those that met first and leave the others out for minutes: then
+    /// the whole system is started anew.
     pub async fn start(layout: Layout) -> io::Result<Self> {
-        let mut cluster = Self::prepare(layout).await?;
-        for name in cluster.names() {
-            cluster.boot(&name)?;
+        let mut tries = 0;
+        loop {
+            let mut cluster = Self::prepare(layout.clone()).await?;
+            for name in cluster.names() {
+                cluster.boot(&name)?;
+            }
+            tries += 1;
+            match cluster.wait_until_well_for(if tries < 4 { FIRST_BOOT } else { LONG }).await {
+                Err(_) if tries < 4 => {}
+                done => return done.map(|()| cluster),
+            }
         }
-        cluster.wait_until_well().await?;
-        Ok(cluster)
     }
 
     /// Finds ports and starts proxies, but no server yet.
@@ -251,7 +262,11 @@ impl Cluster {
 
     /// Waits until every running JetStream server answers, a leader leads and has every running peer current.
     pub async fn wait_until_well(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + LONG;
+        self.wait_until_well_for(LONG).await
+    }
+
+    async fn wait_until_well_for(&mut self, limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
         loop {
             if self.is_well().await.unwrap_or(false) {
                 return Ok(());
@@ -271,30 +286,34 @@ impl Cluster {
         if replies.len() < self.processes.len() {
             return Ok(false);
         }
-        let members: Vec<&Value> =
-            replies.iter().filter(|reply| reply["data"]["meta_cluster"].is_object()).collect();
-        let mut clusters: BTreeMap<String, bool> = BTreeMap::new();
-        for reply in &members {
-            let meta = &reply["data"]["meta_cluster"];
-            let domain = reply["server"]["domain"].as_str().unwrap_or_default().to_owned();
-            let leads = meta["leader"] == reply["server"]["name"];
-            let rows = meta["replicas"].as_array().cloned().unwrap_or_default();
-            let current = rows.iter().all(|row| {
-                let runs = row["name"].as_str().is_some_and(|name| self.processes.contains_key(name));
-                !runs || (row["current"] == true && row["offline"] != true)
-            });
-            let well = clusters.entry(domain).or_default();
-            *well |= leads && current && rows.len() as u64 + 1 == meta["cluster_size"].as_u64().unwrap_or(0);
+        let expected = |domain: &str| {
+            let runs = |node: &&Node| {
+                node.jetstream && node.domain == domain && self.processes.contains_key(&node.name)
+            };
+            self.layout.nodes.iter().filter(runs).map(|node| node.name.clone()).collect::<BTreeSet<_>>()
+        };
+        let mut domains: BTreeMap<&str, bool> = BTreeMap::new();
+        for node in self.layout.nodes.iter().filter(|node| node.jetstream) {
+            domains.insert(&node.domain, expected(&node.domain).is_empty());
         }
-        let expected = self.layout.nodes.iter().filter(|node| {
-            node.jetstream && node.leaf_of.is_none() && self.processes.contains_key(&node.name)
-        });
-        Ok(members.len() >= expected.count() && !clusters.is_empty() && clusters.values().all(|well| *well))
-    }
-
-    /// The peer id of a server.
-    pub fn peer_id(name: &str) -> String {
-        PeerId::of_server(name).to_string()
+        for reply in &replies {
+            let meta = &reply["data"]["meta_cluster"];
+            let name = reply["server"]["name"].as_str().unwrap_or_default();
+            if meta["leader"] != reply["server"]["name"] {
+                continue;
+            }
+            let rows = meta["replicas"].as_array().cloned().unwrap_or_default();
+            let well = rows.iter().filter(|row| row["current"] == true && row["offline"] != true);
+            let mut well: BTreeSet<String> =
+                well.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+            well.insert(name.to_owned());
+            let domain = reply["server"]["domain"].as_str().unwrap_or_default();
+            let complete = rows.len() as u64 + 1 == meta["cluster_size"].as_u64().unwrap_or(0);
+            if let Some(led) = domains.get_mut(domain) {
+                *led |= complete && expected(domain).is_subset(&well);
+            }
+        }
+        Ok(domains.values().all(|well| *well))
     }
 
     fn process(&mut self, name: &str) -> io::Result<&mut Process> {

@@ -152,7 +152,7 @@ async fn a_user_of_another_account_or_without_the_inbox_knows_nothing_and_says_s
         crate::cluster::watch::settings(std::time::Duration::from_secs(1)),
         metawatch::shell::look::Look::Once,
     );
-    let failure = looked.await.err().expect("the account APP is not the system account");
+    let failure = looked.await.expect_err("the account APP is not the system account");
     assert_eq!(failure.kind(), metawatch::shell::failure::FailureKind::NotSystemAccount, "{failure}");
 }
 

@@ -201,7 +201,7 @@ async fn after_a_whole_restart_the_one_that_stays_away_fires() {
 
 #[tokio::test]
 async fn a_live_peer_that_is_removed_is_gone_and_not_offline() {
-    let (cluster, mut watch) = watched(Layout::cluster(3)).await;
+    let (cluster, watch) = watched(Layout::cluster(3)).await;
     let follower = cluster.follower("").await.unwrap();
     cluster.peer_remove(&follower).await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -1,5 +1,6 @@
 //! Real clusters.
 
 mod alerts;
+mod connect;
 mod faults;
 mod harness;

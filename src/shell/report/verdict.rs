@@ -193,12 +193,15 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
 }
 
 /// A fault of a critical check is critical, one of a lesser check and every suspicion a warning. Health takes a
-/// group, and positive evidence for every part of every group.
+/// group, and positive evidence for every part of every group. An epoch that saw nothing at all tells nothing.
 fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> Option<State>) -> Status {
+    if !view.epoch.informative {
+        return Status::Unknown;
+    }
     let bad = |finding: &Finding| badness(finding.check, finding.verdict, held(finding));
     let worst = findings.iter().map(bad).max().unwrap_or(0);
     let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
-    let complete = view.epoch.informative && ran_its_course(&view.epoch);
+    let complete = ran_its_course(&view.epoch);
     match worst {
         CRITICAL => Status::Critical,
         WARNING => Status::Warning,
@@ -210,10 +213,10 @@ fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> O
 const CRITICAL: u8 = 3;
 const WARNING: u8 = 2;
 
-/// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is all that
-/// is known now. An epoch that saw nothing at all tells of nobody.
+/// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is more than
+/// this epoch says. An epoch that saw nothing at all tells of nobody.
 fn held(finding: &Finding, step: &Step) -> Option<State> {
-    if finding.verdict != Verdict::Unknown || !step.view.epoch.informative {
+    if !step.view.epoch.informative {
         return None;
     }
     let peer = finding.peer.map(|id| id.to_string());
@@ -221,7 +224,13 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
     let same = |incident: &&ActiveIncident| {
         incident.check == finding.check && incident.group == finding.group.as_str() && incident.peer == peer
     };
-    active.find(same).map(|incident| incident.state).filter(|state| *state != State::Resolved)
+    let more = |state: &State| match (finding.verdict, state) {
+        (Verdict::Unknown, State::Suspected | State::Firing) | (Verdict::Suspect, State::Firing) => true,
+        (Verdict::Clear | Verdict::Gone | Verdict::Fault | Verdict::Suspect, _) | (_, State::Resolved) => {
+            false
+        }
+    };
+    active.find(same).map(|incident| incident.state).filter(more)
 }
 
 fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
@@ -250,6 +259,9 @@ fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]
         None => (settled(finding, group, peer, &subject, unknown), Vec::new()),
     };
     let summary = match held {
+        Some(State::Firing) if peer.is_some() => {
+            format!("{subject} was offline when it was last known ({summary})")
+        }
         Some(State::Firing) => format!("{subject} was at fault when it was last known ({summary})"),
         Some(State::Suspected) => format!("{subject} was suspected when it was last known ({summary})"),
         Some(State::Resolved) | None => summary,

@@ -1,10 +1,6 @@
 //! Connecting to real servers: every login, every way to encrypt, and every way in which it fails.
-//!
-//! The path of a `nats-server` is taken from `METAWATCH_NATS_SERVER`; without it these tests do nothing.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,14 +11,13 @@ use metawatch::shell::failure::{Failure, FailureKind};
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair as TlsKey};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-const SOON: Duration = Duration::from_secs(10);
+use crate::cluster::binary::nats_server;
+use crate::cluster::process::{Process, Reaper};
+use crate::cluster::tested_version;
 
-fn binary() -> Option<PathBuf> {
-    std::env::var_os("METAWATCH_NATS_SERVER").map(PathBuf::from)
-}
+const SOON: Duration = Duration::from_secs(60);
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
@@ -32,12 +27,15 @@ fn free_port() -> u16 {
 struct Server {
     home: TempDir,
     port: u16,
-    child: Option<Child>,
+    process: Option<Process>,
+    reaper: Reaper,
 }
 
 impl Server {
     fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a directory"), port: free_port(), child: None }
+        let home = tempfile::tempdir().expect("a directory");
+        let reaper = Reaper::start(home.path()).expect("a reaper");
+        Self { home, port: free_port(), process: None, reaper }
     }
 
     async fn with(config: &str) -> Self {
@@ -58,11 +56,11 @@ impl Server {
 
     async fn start(&mut self, config: &str) {
         let path = self.configure(config);
-        let log = std::fs::File::create(self.home.path().join("log")).expect("a file");
-        let mut command = Command::new(binary().expect("a server"));
-        command.args(["-c", &path]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        self.child = Some(command.spawn().expect("a process"));
-        for _ in 0..500 {
+        let binary = nats_server(tested_version().as_deref()).expect("a server");
+        let log = self.home.path().join("log");
+        let process = Process::start(&binary, path.as_ref(), &log, &mut self.reaper);
+        self.process = Some(process.expect("a process"));
+        for _ in 0..3_000 {
             if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
                 return;
             }
@@ -71,14 +69,12 @@ impl Server {
         panic!("the server does not start: {}", self.log());
     }
 
-    async fn stop(&mut self) {
-        self.child.take().expect("a process").kill().await.expect("an end");
+    fn stop(&mut self) {
+        self.process.take().expect("a process").kill(&mut self.reaper).expect("an end");
     }
 
-    async fn signal(&self, signal: &str) {
-        let id = self.child.as_ref().and_then(Child::id).expect("a process").to_string();
-        let done = Command::new("kill").args([signal, &id]).status().await.expect("kill");
-        assert!(done.success());
+    fn signal(&self, signal: &str) {
+        self.process.as_ref().expect("a process").signal(signal).expect("a signal");
     }
 
     fn log(&self) -> String {
@@ -94,7 +90,7 @@ impl Server {
         let server = format!("{scheme}://{login}127.0.0.1:{}", self.port);
         ConnectFlags {
             server: Some(Secret::from(server)),
-            timeout: Some(Duration::from_secs(3)),
+            timeout: Some(Duration::from_secs(8)),
             ..ConnectFlags::default()
         }
     }
@@ -140,9 +136,6 @@ async fn hear(link: &mut Link, wanted: LinkEvent) {
 
 #[tokio::test]
 async fn users_and_tokens_are_accepted_or_refused() {
-    if binary().is_none() {
-        return;
-    }
     let server = Server::with("authorization { user: u, password: \"p@ss\" }").await;
     let user = |name: &str, password: &str| ConnectFlags {
         user: secret(name),
@@ -172,9 +165,6 @@ async fn users_and_tokens_are_accepted_or_refused() {
 
 #[tokio::test]
 async fn an_nkey_signs_and_its_file_is_read_anew() {
-    if binary().is_none() {
-        return;
-    }
     let (mine, other) = (KeyPair::new_user(), KeyPair::new_user());
     let server =
         Server::with(&format!("authorization {{ users: [{{ nkey: {} }}] }}", mine.public_key())).await;
@@ -207,9 +197,6 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: serde_json::Value)
 
 #[tokio::test]
 async fn credentials_of_an_operator_work_as_a_file_and_in_parts() {
-    if binary().is_none() {
-        return;
-    }
     let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
     let operator_jwt = jwt(&operator, &operator, "O", serde_json::json!({"type": "operator", "version": 2}));
     let free = serde_json::json!({"type": "account", "version": 2, "limits": {"subs": -1, "conn": -1, "leaf": -1,
@@ -284,9 +271,6 @@ impl Certificates {
 
 #[tokio::test]
 async fn tls_is_used_and_its_failures_name_what_to_give() {
-    if binary().is_none() {
-        return;
-    }
     let mut server = Server::new();
     let certificates = Certificates::new(&server);
     let ca = |ca: &str| ConnectFlags { tlsca: Some(ca.into()), ..server.flags() };
@@ -299,17 +283,17 @@ async fn tls_is_used_and_its_failures_name_what_to_give() {
     works("the scheme", &server, scheme).await;
     fails("no authority", blind.clone(), tls, "signed by an unknown authority", "--tlsca").await;
     fails("another authority", untrusted, tls, "signed by an unknown authority", "--tlsca").await;
-    server.stop().await;
+    server.stop();
 
     server.start(&format!("tls {{ {} }}", certificates.elsewhere)).await;
     fails("another name", trusted.clone(), tls, "not for \"127.0.0.1\"", "--server").await;
-    server.stop().await;
+    server.stop();
 
     server.start("").await;
     fails("a plain server", trusted.clone(), tls, "TLS", "speak no TLS").await;
     let first = ConnectFlags { tlsfirst: true, ..trusted.clone() };
     fails("a plain server, TLS first", first.clone(), tls, "TLS", "speak no TLS").await;
-    server.stop().await;
+    server.stop();
 
     server.start(&format!("tls {{ {}, handshake_first: true }}", certificates.server)).await;
     works("TLS first", &server, first).await;
@@ -319,9 +303,6 @@ async fn tls_is_used_and_its_failures_name_what_to_give() {
 
 #[tokio::test]
 async fn a_client_certificate_is_given_when_asked_for() {
-    if binary().is_none() {
-        return;
-    }
     let mut server = Server::new();
     let certificates = Certificates::new(&server);
     let with = |pair: &(String, String)| ConnectFlags {
@@ -342,9 +323,6 @@ async fn a_client_certificate_is_given_when_asked_for() {
 
 #[tokio::test]
 async fn a_missing_or_silent_server_is_named_and_the_next_one_is_tried() {
-    if binary().is_none() {
-        return;
-    }
     let unreachable = FailureKind::Unreachable;
     let nobody = Server::new();
     fails("nobody", nobody.flags(), unreachable, "nothing listens at nats://127.0.0.1:", "start the server")
@@ -381,9 +359,6 @@ async fn a_missing_or_silent_server_is_named_and_the_next_one_is_tried() {
 
 #[tokio::test]
 async fn a_watcher_waits_for_its_server_and_finds_it_again() {
-    if binary().is_none() {
-        return;
-    }
     let mut server = Server::new();
     let waiting = config(&server.flags());
     let waiting = tokio::spawn(async move { connect(&waiting, Retry::Forever).await });
@@ -392,7 +367,7 @@ async fn a_watcher_waits_for_its_server_and_finds_it_again() {
     server.start("").await;
     let mut link = timeout(SOON, waiting).await.expect("in time").expect("no panic").expect("a link");
     assert_eq!(next(&mut link).await, LinkEvent::Connected);
-    server.stop().await;
+    server.stop();
     assert_eq!(next(&mut link).await, LinkEvent::Disconnected);
     sleep(Duration::from_secs(3)).await;
     server.start("").await;
@@ -403,9 +378,6 @@ async fn a_watcher_waits_for_its_server_and_finds_it_again() {
 
 #[tokio::test]
 async fn a_watcher_outlasts_refused_logins_at_the_start_and_later() {
-    if binary().is_none() {
-        return;
-    }
     let right = "authorization { user: u, password: right }";
     let wrong = "authorization { user: u, password: other }";
     let server = Server::with(wrong).await;
@@ -415,23 +387,20 @@ async fn a_watcher_outlasts_refused_logins_at_the_start_and_later() {
     sleep(Duration::from_millis(700)).await;
     assert!(!waiting.is_finished());
     server.configure(right);
-    server.signal("-HUP").await;
+    server.signal("HUP");
     let mut link = timeout(SOON, waiting).await.expect("in time").expect("no panic").expect("a link");
     assert_eq!(next(&mut link).await, LinkEvent::Connected);
     server.configure(wrong);
-    server.signal("-HUP").await;
+    server.signal("HUP");
     hear(&mut link, LinkEvent::AuthorizationViolation).await;
     sleep(Duration::from_secs(1)).await;
     server.configure(right);
-    server.signal("-HUP").await;
+    server.signal("HUP");
     hear(&mut link, LinkEvent::Connected).await;
 }
 
 #[tokio::test]
 async fn a_frozen_server_is_noticed_and_refused_subjects_are_told() {
-    if binary().is_none() {
-        return;
-    }
     let rights = "permissions: { publish: [\"ok\"], subscribe: [\"_INBOX.>\"] }";
     let server =
         Server::with(&format!("authorization {{ users: [{{ user: u, password: p, {rights} }}] }}")).await;
@@ -443,17 +412,14 @@ async fn a_frozen_server_is_noticed_and_refused_subjects_are_told() {
     hear(&mut link, denied(Operation::Publish, "$SYS.REQ.SERVER.PING.JSZ")).await;
     let _subscription = link.client.subscribe("$SYS.SERVER.*.SHUTDOWN").await.expect("a subscription");
     hear(&mut link, denied(Operation::Subscribe, "$SYS.SERVER.*.SHUTDOWN")).await;
-    server.signal("-STOP").await;
+    server.signal("STOP");
     hear(&mut link, LinkEvent::Disconnected).await;
-    server.signal("-CONT").await;
+    server.signal("CONT");
     hear(&mut link, LinkEvent::Connected).await;
 }
 
 #[tokio::test]
 async fn the_inbox_prefix_and_the_name_reach_the_server() {
-    if binary().is_none() {
-        return;
-    }
     let server =
         Server::with("accounts { SYS { users: [{ user: s, password: p }] } }\nsystem_account: SYS").await;
     let flags = ConnectFlags {

@@ -1,0 +1,99 @@
+//! Help, wrong usage, and the commands that only print.
+
+use super::{check, metawatch};
+
+const COMMANDS: [&str; 8] = ["run", "check", "view", "replay", "listen", "schema", "completions", "man"];
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    for command in COMMANDS {
+        for help in ["-h", "--help"] {
+            let example = format!("metawatch {command}");
+            check(&[command, help], "", 0, &["Usage: metawatch", "Example", &example], &[]);
+        }
+    }
+    check(&["check", "--help"], "", 0, &["Exit codes:", "3  UNKNOWN", "--creds", "NATS_CREDS"], &[]);
+    let short = check(&["check", "-h"], "", 0, &["Exit codes:"], &[]);
+    assert!(!short.out.contains("--creds"), "the short help leaves the connection out");
+    let offline = check(&["schema", "--help"], "", 0, &[], &[]);
+    assert!(!offline.out.contains("--creds"), "a command without a connection does not explain one");
+    check(&["replay", "--help"], "", 0, &["--connection-name"], &[]);
+}
+
+#[test]
+fn alone_it_shows_its_commands() {
+    let said = check(&[], "", 0, &["Usage: metawatch", "Examples:"], &[]);
+    for command in COMMANDS {
+        assert!(said.out.contains(&format!("\n  {command}")), "{command}");
+    }
+    check(&["--version"], "", 0, &[concat!("metawatch ", env!("CARGO_PKG_VERSION"))], &[]);
+}
+
+#[test]
+fn wrong_usage_is_a_failure_and_unknown_for_a_check() {
+    let cases: [(i32, &[&str], &str); 12] = [
+        (1, &["frobnicate"], "unrecognized subcommand"),
+        (1, &["view", "--frob"], "unexpected argument '--frob'"),
+        (1, &["run", "--interval", "10ms"], "it must be at least 100ms"),
+        (1, &["run", "--interval", "2h"], "it must be at most 1h"),
+        (1, &["run", "--interval", "soon"], "write a duration like 500ms"),
+        (1, &["run", "--resolve-after", "0"], "0 is not in 1..=1000"),
+        (1, &["run", "--prefix", "a.*"], "without wildcards or blanks"),
+        (1, &["run", "--prefix", "a b"], "without wildcards or blanks"),
+        (1, &["run", "--prefix", "$SYS.x"], "belong to the servers"),
+        (1, &["listen", "--prefix", "$JS"], "belong to the servers"),
+        (1, &["run", "--state", "book.json"], "open incidents live in memory"),
+        (3, &["check", "--format", "xml"], "possible values: nagios, json, prometheus, text"),
+    ];
+    for (code, arguments, words) in cases {
+        let said = check(arguments, "", code, &[], &[words, "error: ", "hint: "]);
+        assert_eq!(said.out, "", "{arguments:?}");
+    }
+    check(&["-v", "check", "--frob"], "", 3, &[], &["unexpected argument"]);
+}
+
+#[test]
+fn the_flags_of_the_connection_stand_before_and_behind_the_command() {
+    let refused = "cannot";
+    for arguments in [
+        ["--server", "nats://127.0.0.1:1", "--timeout", "1s", "view"],
+        ["view", "--server", "nats://127.0.0.1:1", "--timeout", "1s"],
+    ] {
+        let said = check(&arguments, "", 1, &[], &["error: ", "hint: "]);
+        assert!(!said.err.contains("unexpected argument"), "{refused}: {said:?}");
+    }
+}
+
+#[test]
+fn the_schema_is_json_and_names_the_fields_of_an_event() {
+    let said = check(&["schema"], "", 0, &[], &[]);
+    let schema: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    for field in ["type", "id", "timestamp", "check", "state", "incident", "seq", "summary", "group", "epoch"]
+    {
+        assert!(schema["properties"][field].is_object(), "{field}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = super::run(&["completions", shell], "");
+        assert_eq!(said.code, Some(0), "{shell}");
+        assert!(COMMANDS.iter().all(|command| said.out.contains(command)), "{shell}");
+    }
+    check(&["completions", "tcsh"], "", 1, &[], &["error: "]);
+    let words = [".TH metawatch 1", ".SH \"METAWATCH CHECK\"", "lost\\-contact", "METAWATCH_CREDS"];
+    check(&["man"], "", 0, &words, &[]);
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let mut command =
+        metawatch(&["view", "-v", "--token", "s3cr3t", "-s", "nats://127.0.0.1:1", "--timeout", "1s"]);
+    let said = super::Said::from(command.output().expect("it runs"));
+    assert!(said.code == Some(1) && !said.err.contains("s3cr3t") && !said.out.contains("s3cr3t"), "{said:?}");
+    let mut command = metawatch(&["view", "--help"]);
+    command.env("NATS_PASSWORD", "s3cr3t").env("METAWATCH_TOKEN", "s3cr3t").env("METAWATCH_FROM", "s3cr3t");
+    let said = super::Said::from(command.output().expect("it runs"));
+    assert!(said.code == Some(0) && !said.out.contains("s3cr3t"), "{said:?}");
+}
