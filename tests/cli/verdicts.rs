@@ -27,7 +27,7 @@ fn every_verdict_has_its_exit_code_and_says_why() {
         ),
         (2, lines(&one_offline("s3")), "CRITICAL metawatch s3 is offline"),
         (3, lines(just_silent), "UNKNOWN metawatch s3 did not answer"),
-        (3, lines(&leaderless), "UNKNOWN metawatch nobody leads, 3 of 3 meta peers answer, 2 must agree"),
+        (3, lines(&leaderless), "UNKNOWN metawatch nobody leads, 3 of 3 meta peers answering, 2 must agree"),
         (3, lines(&standalone), "UNKNOWN metawatch there is no meta group: JetStream is standalone on s1"),
         (3, lines(&off), "UNKNOWN metawatch there is no meta group: JetStream is off on s1"),
         (3, lines(&refused), "UNKNOWN metawatch no reply could be read (s1: "),
