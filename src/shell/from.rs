@@ -151,19 +151,27 @@ pub(super) struct Player {
     clock: RecordingClock,
     /// How many epochs were played.
     pub(super) epochs: u64,
+    next_number: u64,
 }
 
 impl Player {
     /// A player that knows nothing yet. `interval` goes before the one of the settings.
     pub(super) fn new(mut settings: Settings, interval: Option<Duration>) -> Self {
         settings.rules.interval = interval.unwrap_or(settings.rules.interval);
-        Self { pipeline: Pipeline::new(settings), clock: RecordingClock::default(), epochs: 0 }
+        Self {
+            pipeline: Pipeline::new(settings),
+            clock: RecordingClock::default(),
+            epochs: 0,
+            next_number: 0,
+        }
     }
 
     /// Plays one epoch.
     pub(super) fn play(&mut self, epoch: &RecordedEpoch<'_>) -> Step {
         self.epochs += 1;
-        let number = if epoch.epoch == 0 { self.epochs } else { epoch.epoch };
+        // A recording can hold several runs, and captures have no number: each gets one of its own.
+        let number = epoch.epoch.max(self.next_number);
+        self.next_number = number.saturating_add(1);
         let fallback = if epoch.opened_ns().is_some() { 0 } else { latest(epoch).unwrap_or_else(wall_ns) };
         let pipeline = &self.pipeline;
         let plan = |opened| pipeline.plan(number, opened, PATIENCE);
