@@ -1,6 +1,13 @@
-//! The integration tests: one binary.
+//! What metawatch promises, checked in one binary: real replies, recordings of real clusters, scripted and random
+//! histories, and live clusters.
+//!
+//! Golden files are rewritten by `UPDATE=1 cargo test --test metawatch`; read the difference before it is kept.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unreachable_pub, reason = "the harness is shared with the examples")]
 
 mod cluster;
+mod contract;
 mod live;
+mod recordings;
+mod support;
