@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unreachable_pub, reason = "the harness is shared with the examples")]
 
+mod captures;
 mod cluster;
 mod contract;
 mod live;
