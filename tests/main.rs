@@ -10,5 +10,7 @@ mod captures;
 mod cluster;
 mod contract;
 mod live;
+mod model;
 mod recordings;
+mod scenarios;
 mod support;
