@@ -4,11 +4,13 @@
 //! Golden files are rewritten by `UPDATE=1 cargo test --test metawatch`; read the difference before it is kept.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(unreachable_pub, reason = "the harness is shared with the examples")]
 
 mod captures;
+#[cfg(feature = "shell")]
+#[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
+#[cfg(feature = "shell")]
 mod live;
 mod model;
 mod recordings;
