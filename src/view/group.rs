@@ -177,7 +177,7 @@ impl Merge<'_> {
         view.online = online(&view);
         group.short = match (view.online, view.quorum) {
             (Some(online), Some(quorum)) if online < quorum => {
-                Some(Standing::again(group.short, self.gathered.opened))
+                Some(Standing::again(group.short, self.gathered))
             }
             (None, _) => group.short,
             _ => None,
@@ -247,12 +247,11 @@ impl Merge<'_> {
         if members.is_empty() {
             return;
         }
-        let opened = self.gathered.opened;
-        group.leaderless = if led { None } else { Some(Standing::again(group.leaderless, opened)) };
+        group.leaderless = if led { None } else { Some(Standing::again(group.leaderless, self.gathered)) };
         let named: BTreeSet<_> = members.values().filter_map(|(_, meta)| meta.leader_id).collect();
         let claimants = members.values().filter(|(reply, meta)| claims(reply, meta)).count();
         let disagree = named.len() > 1 || claimants > 1;
-        group.disagreement = disagree.then(|| Standing::again(group.disagreement, opened));
+        group.disagreement = disagree.then(|| Standing::again(group.disagreement, self.gathered));
     }
 
     /// The members that gave any sign of life: two are enough to know for each peer whether another answered.

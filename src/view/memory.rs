@@ -273,10 +273,12 @@ impl Memory {
     fn hear_late(&mut self, gathered: &Gathered) {
         let mut latest: BTreeMap<ServerKey, (&Server, Stamp, Duration)> = BTreeMap::new();
         for late in &gathered.late {
-            let opened = self.openings.iter().find(|(number, _)| *number == late.epoch).map(|(_, opened)| *opened);
+            let opened =
+                self.openings.iter().find(|(number, _)| *number == late.epoch).map(|(_, opened)| *opened);
             let Some(opened) = opened else { continue };
             let delay = late.heard.since(opened).min(LATENESS_MAX);
-            let entry = latest.entry(ServerKey::of(&late.server)).or_insert((&late.server, late.heard, delay));
+            let entry =
+                latest.entry(ServerKey::of(&late.server)).or_insert((&late.server, late.heard, delay));
             entry.2 = entry.2.min(delay);
         }
         for (key, (server, heard, delay)) in latest {
