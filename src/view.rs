@@ -125,6 +125,8 @@ pub struct GroupView {
     pub online: Option<u64>,
     /// Since when members have answered without any leader among them.
     pub leaderless: Option<Standing>,
+    /// Whether as many answering members as must agree follow one leader, be it silent to us or unreadable.
+    pub followed: bool,
     /// Since when a complete list has shown fewer online than the quorum.
     pub short: Option<Standing>,
     /// Since when members have named different leaders.

@@ -15,7 +15,9 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
-    let leaderless = group.leaderless.filter(|standing| standing.lasted() >= LEADERLESS_MIN);
+    // A leader that only we cannot hear or read leads all the same.
+    let leaderless =
+        group.leaderless.filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed);
     // A leader that was just elected shows peers that it has not heard of yet: one epoch is not enough.
     let short = group.short.filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN);
     let enough = group.online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
