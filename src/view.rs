@@ -125,6 +125,8 @@ pub struct GroupView {
     pub online: Option<u64>,
     /// Since when members have answered without any leader among them.
     pub leaderless: Option<Standing>,
+    /// Whether as many answering members as must agree follow one leader, be it silent to us or unreadable.
+    pub followed: bool,
     /// Since when a complete list has shown fewer online than the quorum.
     pub short: Option<Standing>,
     /// Since when members have named different leaders.
@@ -161,17 +163,23 @@ pub struct Authority {
 pub struct Standing {
     /// The opening of the first epoch that showed it.
     pub since: Stamp,
+    /// The end of the last epoch that showed it: later ones may have shown nothing at all.
+    pub until: Stamp,
     /// How many epochs running have shown it.
     pub epochs: u32,
 }
 
 impl Standing {
     /// One more epoch shows it.
-    fn again(previous: Option<Self>, opened: Stamp) -> Self {
-        match previous {
-            None => Self { since: opened, epochs: 1 },
-            Some(standing) => Self { epochs: standing.epochs.saturating_add(1), ..standing },
-        }
+    fn again(previous: Option<Self>, gathered: &Gathered) -> Self {
+        let (since, epochs) =
+            previous.map_or((gathered.opened, 0), |standing| (standing.since, standing.epochs));
+        Self { since, until: gathered.closed, epochs: epochs.saturating_add(1) }
+    }
+
+    /// How long it has been so, as far as epochs showed it.
+    pub fn lasted(self) -> Duration {
+        self.until.since(self.since)
     }
 }
 

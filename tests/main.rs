@@ -1,9 +1,20 @@
-//! The integration tests: one binary.
+//! What metawatch promises, checked in one binary: real replies, recordings of real clusters, scripted and random
+//! histories, the command line, and live clusters.
+//!
+//! Golden files are rewritten by `UPDATE=1 cargo test --test metawatch`; read the difference before it is kept.
 
-#![expect(unreachable_pub, reason = "the harness is shared with the examples")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod captures;
+#[cfg(feature = "cli")]
 mod cli;
-#[expect(dead_code, reason = "the examples use the rest")]
+#[cfg(feature = "shell")]
+#[expect(unreachable_pub, dead_code, reason = "the harness is shared with the examples")]
 mod cluster;
+mod contract;
+#[cfg(feature = "shell")]
 mod live;
+mod model;
+mod recordings;
+mod scenarios;
+mod support;

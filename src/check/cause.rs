@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Witness, plain};
 use crate::rules::STANDING_EPOCHS_MIN;
-use crate::view::{Answer, Contact, GroupView, PeerView, Route};
+use crate::view::{Answer, Contact, GroupView, PeerView, Route, Standing};
 
 /// Contact younger than this shows that the leader still hears the peer.
 const CONTACT_YOUNG: Duration = Duration::from_secs(3);
@@ -85,7 +85,7 @@ struct Facts<'a> {
 
 impl Facts<'_> {
     fn silent_for(&self) -> Option<Duration> {
-        self.peer.silence.map(|silence| self.context.now.since(silence.since))
+        self.peer.silence.map(Standing::lasted)
     }
 
     /// `it has not answered for 2.3 s`, or without a time where it was never heard.

@@ -42,11 +42,11 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
 fn witnesses(group: &GroupView, peer: &PeerView, context: &Context<'_>) -> Vec<Witness> {
     let listed = peer.row.is_some();
     let silent = peer.member
-        && peer.silence.is_some_and(|silence| {
-            silence.epochs >= SILENT_EPOCHS_MIN && context.now.since(silence.since) >= SILENCE_MIN
-        });
+        && peer
+            .silence
+            .is_some_and(|silence| silence.epochs >= SILENT_EPOCHS_MIN && silence.lasted() >= SILENCE_MIN);
     let (offline, lists) = peer.hearsay;
-    let unlisted = peer.unlisted.is_some_and(|unlisted| context.now.since(unlisted.since) >= UNLISTED_MIN);
+    let unlisted = peer.unlisted.is_some_and(|unlisted| unlisted.lasted() >= UNLISTED_MIN);
     let speaks = [
         (Witness::Flag, peer.row.as_ref().is_some_and(|row| row.offline)),
         (Witness::Contact, out_of_contact(peer, context)),
@@ -83,7 +83,7 @@ fn judge(
     if peer.absent_epochs >= STANDING_EPOCHS_MIN {
         return (Verdict::Gone, None);
     }
-    if observed(group, peer, witnesses, context) {
+    if observed(group, peer, witnesses) {
         return match context.rules.basis {
             Basis::Observed => (Verdict::Fault, Some(Grounds::Observed)),
             Basis::Reported => (Verdict::Suspect, None),
@@ -100,7 +100,7 @@ fn judge(
 }
 
 /// Whether two independent witnesses agree without the flag.
-fn observed(group: &GroupView, peer: &PeerView, witnesses: &[Witness], context: &Context<'_>) -> bool {
+fn observed(group: &GroupView, peer: &PeerView, witnesses: &[Witness]) -> bool {
     let speaks = |witness| witnesses.contains(&witness);
     let (silence, disabled) = (speaks(Witness::Silence), speaks(Witness::Disabled));
     let announced = speaks(Witness::Announced);
@@ -110,8 +110,7 @@ fn observed(group: &GroupView, peer: &PeerView, witnesses: &[Witness], context: 
     if speaks(Witness::Contact) && (silence || disabled || announced) {
         return true;
     }
-    let leaderless =
-        group.leaderless.is_some_and(|leaderless| context.now.since(leaderless.since) >= LEADERLESS_MIN);
+    let leaderless = group.leaderless.is_some_and(|leaderless| leaderless.lasted() >= LEADERLESS_MIN);
     let corroborated =
         peer.contact_lost_earlier || announced || speaks(Witness::Hearsay) || group.quorum_gone();
     leaderless && (silence || disabled) && corroborated

@@ -16,10 +16,10 @@ pub(super) const CHECK: Check = Check {
     run,
 };
 
-fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
-    let lasting = group.disagreement.filter(|standing| {
-        standing.epochs >= STANDING_EPOCHS_MIN && context.now.since(standing.since) > DISAGREEMENT_MIN
-    });
+fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
+    let lasting = group
+        .disagreement
+        .filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN && standing.lasted() > DISAGREEMENT_MIN);
     let agreed = group.authority.is_some() && group.disagreement.is_none();
     let verdict = match (lasting, agreed) {
         (Some(_), _) => Verdict::Fault,

@@ -14,8 +14,10 @@ pub(super) const CHECK: Check = Check {
     run,
 };
 
-fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
-    let leaderless = group.leaderless.filter(|standing| context.now.since(standing.since) >= LEADERLESS_MIN);
+fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
+    // A leader that only we cannot hear or read leads all the same.
+    let leaderless =
+        group.leaderless.filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed);
     // A leader that was just elected shows peers that it has not heard of yet: one epoch is not enough.
     let short = group.short.filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN);
     let enough = group.online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
@@ -28,8 +30,7 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
     let mut because = Vec::new();
     if let Some(standing) = leaderless {
         finding.witnesses.push(Witness::Leaderless);
-        because
-            .push(format!("no member has claimed to lead for {}", plain(context.now.since(standing.since))));
+        because.push(format!("no member has claimed to lead for {}", plain(standing.lasted())));
         if let Some(quorum) = group.quorum {
             because.push(format!("{} of the members answering, {quorum} must agree", group.answering));
         }

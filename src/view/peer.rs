@@ -125,7 +125,7 @@ impl Witnesses<'_> {
         if answer != Answer::None {
             (memory.silence, memory.disconnected_epochs, memory.routes_held) = (None, 0, false);
         } else if self.member && self.others_answer && self.gathered.counts_absence() {
-            memory.silence = Some(Standing::again(memory.silence, self.gathered.opened));
+            memory.silence = Some(Standing::again(memory.silence, self.gathered));
         }
     }
 
@@ -188,7 +188,7 @@ impl Witnesses<'_> {
         } else if let Some((_, meta)) = self.reply {
             memory.absent_epochs = 0;
             let follows = meta.leader_id == Some(authority.peer);
-            memory.unlisted = follows.then(|| Standing::again(memory.unlisted, self.gathered.opened));
+            memory.unlisted = follows.then(|| Standing::again(memory.unlisted, self.gathered));
         } else {
             memory.unlisted = None;
             // A server that was removed while it ran answers as disabled; one that cannot be read may be anything.

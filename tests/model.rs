@@ -1,0 +1,246 @@
+//! A small model of a NATS system that answers as nats-server 2.9 to 2.15 does.
+//!
+//! It knows which server lists whom in which version, and how each spells it. It does not age anything by itself:
+//! a script or a simulation says what each leader says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use metawatch::name::PeerId;
+use serde_json::{Value, json};
+
+/// How a server answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answers {
+    Member,
+    Not,
+    Disabled,
+    Standalone,
+    /// With a reply of a wrong type.
+    Unreadable,
+    /// With an error 500.
+    Error,
+}
+
+/// One server.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) cluster: String,
+    pub(crate) domain: String,
+    /// 9 to 15.
+    pub(crate) minor: u32,
+    pub(crate) run: u32,
+    pub(crate) answers: Answers,
+    /// Nobody holds a route to it, and it holds none.
+    pub(crate) cut: bool,
+    /// Whom it names as leader, when that is not the group's.
+    pub(crate) follows: Option<Option<String>>,
+    pub(crate) size: Option<i64>,
+    pub(crate) no_list: bool,
+    /// Peers it lists besides the members, also itself or a member again.
+    pub(crate) also_lists: Vec<String>,
+}
+
+/// What a reporter says of a peer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) offline: bool,
+    pub(crate) current: bool,
+    pub(crate) active_ms: i64,
+    pub(crate) forgot_name: bool,
+    pub(crate) omitted: bool,
+}
+
+impl Said {
+    pub(crate) const WELL: Self =
+        Self { offline: false, current: true, active_ms: 400, forgot_name: false, omitted: false };
+    /// What a follower of 2.15 says of another follower.
+    const HEARD_OF: Self = Self { current: false, active_ms: 0, ..Self::WELL };
+}
+
+/// One meta group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) servers: Vec<Server>,
+    /// Who is listed; a server can run without being a peer.
+    pub(crate) members: BTreeSet<String>,
+    pub(crate) leader: Option<String>,
+    pub(crate) said: BTreeMap<(String, String), Said>,
+    pub(crate) rescue: bool,
+    pub(crate) quorum: Option<i64>,
+}
+
+impl Group {
+    pub(crate) fn server(&mut self, name: &str) -> Option<&mut Server> {
+        self.servers.iter_mut().find(|server| server.name == name)
+    }
+
+    /// Changes what `reporter` says of `peer`.
+    pub(crate) fn say(&mut self, reporter: &str, peer: &str, change: impl FnOnce(&mut Said)) {
+        let leads = self.leader.as_deref() == Some(reporter);
+        let usual = if leads { Said::WELL } else { Said::HEARD_OF };
+        change(self.said.entry((reporter.to_owned(), peer.to_owned())).or_insert(usual));
+    }
+
+    fn leader_of(&self, server: &Server) -> Option<String> {
+        server.follows.clone().unwrap_or_else(|| self.leader.clone())
+    }
+
+    fn rows(&self, server: &Server) -> Vec<Value> {
+        let leader = self.leader_of(server);
+        let leads = leader.as_deref() == Some(&server.name);
+        let lists = leads || server.minor >= 15;
+        if !lists || server.no_list {
+            return Vec::new();
+        }
+        let mut listed: Vec<&String> = self.members.iter().filter(|peer| **peer != server.name).collect();
+        if leader.is_none() && server.minor >= 15 {
+            listed.push(&server.name);
+        }
+        listed.extend(&server.also_lists);
+        let usual = |peer: &String| {
+            if leads || leader.as_ref() == Some(peer) { Said::WELL } else { Said::HEARD_OF }
+        };
+        listed
+            .into_iter()
+            .map(|peer| {
+                let said = self.said.get(&(server.name.clone(), peer.clone()));
+                (peer, said.copied().unwrap_or_else(|| usual(peer)))
+            })
+            .filter(|(_, said)| !said.omitted)
+            .map(|(peer, said)| row(peer, said))
+            .collect()
+    }
+
+    fn meta(&self, server: &Server) -> Value {
+        let leader = self.leader_of(server);
+        let rows = self.rows(server);
+        let size = server.size.unwrap_or(self.members.len() as i64);
+        let mut meta = json!({"name": server.cluster, "cluster_size": size, "pending": 0});
+        match &leader {
+            Some(leader) => {
+                meta["leader"] = json!(leader);
+                meta["peer"] = json!(PeerId::of_server(leader).as_str());
+            }
+            // The hash of the empty name: not a peer.
+            None if server.minor < 15 => meta["peer"] = json!("fqA4S4SK"),
+            None => {}
+        }
+        if !rows.is_empty() {
+            meta["replicas"] = json!(rows);
+        }
+        if server.minor >= 15 {
+            meta["quorum_needed"] = json!(self.quorum.unwrap_or(size / 2 + 1));
+            if self.rescue {
+                meta["rescue"] = json!(true);
+            }
+        }
+        meta
+    }
+
+    fn jsz(&self, server: &Server) -> Option<String> {
+        let envelope = envelope(server);
+        let reply = match server.answers {
+            Answers::Not => return None,
+            Answers::Member => {
+                json!({"server": envelope, "data": {"config": {}, "meta_cluster": self.meta(server)}})
+            }
+            Answers::Disabled => json!({"server": envelope, "data": {"disabled": true, "config": {}}}),
+            Answers::Standalone => json!({"server": envelope, "data": {"config": {}}}),
+            Answers::Unreadable => {
+                json!({"server": envelope, "data": {"meta_cluster": {"cluster_size": "three"}}})
+            }
+            Answers::Error => json!({"server": envelope, "error": {"code": 500, "description": "busy"}}),
+        };
+        Some(reply.to_string())
+    }
+
+    fn statsz(&self, server: &Server) -> Option<String> {
+        if server.answers == Answers::Not {
+            return None;
+        }
+        let peers = self.servers.iter().filter(|peer| {
+            !server.cut && !peer.cut && peer.cluster == server.cluster && peer.name != server.name
+        });
+        // One row a pooled connection: every name comes twice.
+        let routes: Vec<Value> =
+            peers.flat_map(|peer| [json!({"name": peer.name}), json!({"name": peer.name})]).collect();
+        let mut statsz = json!({"active_servers": self.servers.len()});
+        if !routes.is_empty() {
+            statsz["routes"] = json!(routes);
+        }
+        Some(json!({"server": envelope(server), "statsz": statsz}).to_string())
+    }
+}
+
+fn row(peer: &str, said: Said) -> Value {
+    let id = PeerId::of_server(peer);
+    let name = if said.forgot_name {
+        format!("Server name unknown at this time (peerID: {id})")
+    } else {
+        peer.to_owned()
+    };
+    let mut row = json!({"name": name, "current": said.current, "active": said.active_ms * 1_000_000, "peer": id.as_str()});
+    if said.offline {
+        row["offline"] = json!(true);
+    }
+    row
+}
+
+fn envelope(server: &Server) -> Value {
+    let mut envelope = json!({
+        "name": server.name, "host": "127.0.0.1", "id": format!("N{}{}", server.name, server.run),
+        "cluster": server.cluster, "ver": format!("2.{}.1", server.minor), "jetstream": true, "seq": 1,
+    });
+    if !server.domain.is_empty() {
+        envelope["domain"] = json!(server.domain);
+    }
+    envelope
+}
+
+/// The subject and the payload of a server's announcement.
+pub(crate) fn announcement(server: &Server, kind: &str) -> (String, String) {
+    let payload = envelope(server).to_string();
+    (format!("$SYS.SERVER.N{}{}.{kind}", server.name, server.run), payload)
+}
+
+/// A healthy server.
+pub(crate) fn server(name: &str, cluster: &str, domain: &str, minor: u32) -> Server {
+    Server {
+        name: name.into(),
+        cluster: cluster.into(),
+        domain: domain.into(),
+        minor,
+        run: 1,
+        answers: Answers::Member,
+        cut: false,
+        follows: None,
+        size: None,
+        no_list: false,
+        also_lists: Vec::new(),
+    }
+}
+
+/// Everything there is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    pub(crate) groups: Vec<Group>,
+}
+
+impl World {
+    /// The replies to `JSZ`.
+    pub(crate) fn jsz(&self) -> Vec<String> {
+        self.groups
+            .iter()
+            .flat_map(|group| group.servers.iter().filter_map(|server| group.jsz(server)))
+            .collect()
+    }
+
+    /// The replies to `STATSZ`.
+    pub(crate) fn statsz(&self) -> Vec<String> {
+        let all = |group: &Group| -> Vec<String> {
+            group.servers.iter().filter_map(|server| group.statsz(server)).collect()
+        };
+        self.groups.iter().flat_map(all).collect()
+    }
+}

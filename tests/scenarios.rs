@@ -1,0 +1,143 @@
+//! An alert's life over time, scripted: what the servers say, epoch by epoch, and what is told of it.
+//!
+//! `tests/scenarios/README.md` explains the language.
+
+mod script;
+
+use std::path::Path;
+use std::time::Duration;
+
+use metawatch::alert::LifeRules;
+use metawatch::epoch::{Epoch, Heard};
+use metawatch::event::Outgoing;
+use metawatch::pipeline::{Pipeline, Step};
+use metawatch::rules::{Basis, Rules};
+use metawatch::stamp::Stamp;
+
+use crate::model::{Answers, announcement};
+use crate::support::{about, files, golden, pipeline_with};
+use script::{Around, Script};
+
+const ELAPSED: Duration = Duration::from_millis(5);
+
+/// What one epoch tells, as a script spells it.
+pub(crate) fn in_words(outgoing: &Outgoing) -> String {
+    let event = &outgoing.event;
+    let reason = serde_json::to_value(event.reason).expect("a reason");
+    let reason = reason.as_str().unwrap_or_default().to_owned();
+    let mut words = format!("{} {} {} {reason}", event.check, about(event), event.state.as_str());
+    if let Some(cause) = event.cause.as_ref().filter(|_| event.peer.is_some()) {
+        words.push_str(&format!(" ({})", cause.kind.as_str()));
+    }
+    if event.flaps > 0 {
+        words.push_str(&format!(" flap {}", event.flaps));
+    }
+    words
+}
+
+/// Plays one epoch of a script.
+fn play(script: &Script, pipeline: &mut Pipeline, number: u64, opened: Stamp) -> Step {
+    let closed = opened.plus(ELAPSED);
+    let plan = pipeline.plan(number, opened, Duration::from_secs(5));
+    let asks = plan.ask_statsz && script.statsz;
+    let mut epoch = Epoch::open(plan, opened);
+    for (server, kind, late) in &script.announced {
+        let (subject, payload) = announcement(server, kind);
+        let at = if *late { opened.plus(Duration::from_millis(1)) } else { opened };
+        epoch.hear(closed, Heard::Event { at, subject: &subject, payload: payload.as_bytes() });
+    }
+    if matches!(script.around, Around::Usual | Around::Dropped) {
+        for reply in script.world.jsz() {
+            epoch.hear(closed, Heard::Jsz { epoch: number, payload: reply.as_bytes() });
+        }
+        for reply in script.world.statsz().iter().filter(|_| asks) {
+            epoch.hear(closed, Heard::Statsz { epoch: number, payload: reply.as_bytes() });
+        }
+    }
+    match script.around {
+        Around::Denied => epoch.hear(closed, Heard::Denied),
+        Around::Disconnected => epoch.hear(closed, Heard::Disconnected),
+        Around::Dropped => epoch.hear(closed, Heard::Dropped),
+        Around::Usual | Around::NobodyAnswers => {}
+    }
+    let ended = epoch.ended(closed.plus(Duration::from_secs(60))).expect("an end");
+    pipeline.step(&epoch.close(closed, ended))
+}
+
+fn settings(script: &Script) -> (Rules, LifeRules) {
+    let mut rules = Rules { interval: Duration::from_secs(1), ..Rules::default() };
+    let mut life = LifeRules::default();
+    for (name, value) in &script.settings {
+        let duration = || humantime::parse_duration(value).expect("a duration");
+        match name.as_str() {
+            "basis" => rules.basis = if value == "reported" { Basis::Reported } else { Basis::Observed },
+            "interval" => rules.interval = duration(),
+            "lost-contact" => rules.lost_contact = duration(),
+            "ghost-after" => rules.ghost_after = duration(),
+            "resolve-after" => life.resolve_after = value.parse().expect("a number"),
+            "flap-window" => life.flap_window = duration(),
+            "remind" => life.remind = duration(),
+            other => panic!("no such setting: {other}"),
+        }
+    }
+    (rules, life)
+}
+
+/// Plays a script and writes beside each of its lines what was told.
+fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>) {
+    let mut script = Script::default();
+    let mut pipeline: Option<Pipeline> = None;
+    let start = Stamp::new(0, 1_795_380_222_000_000_000);
+    let (mut at, mut number) = (Duration::ZERO, 0);
+    let (mut written, mut all) = (String::new(), Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        let said = line.split('→').next().unwrap_or_default().trim_end();
+        let fail = |why: String| -> ! { panic!("{}:{}: {why}", file.display(), index + 1) };
+        if said.is_empty() || said.starts_with('#') || script.header(said) {
+            written.push_str(&format!("{}\n", line.trim_end()));
+            continue;
+        }
+        let (time, clauses) = said.split_once(' ').unwrap_or((said, ""));
+        let (step, epochs) = script.time(time, at, number == 0).unwrap_or_else(|why| fail(why));
+        script.this_epoch_only();
+        for clause in clauses.split(';').map(str::trim).filter(|clause| !clause.is_empty()) {
+            script.apply(clause).unwrap_or_else(|why| fail(why));
+        }
+        let pipeline = pipeline.get_or_insert_with(|| {
+            let (rules, life) = settings(&script);
+            pipeline_with(rules, life)
+        });
+        let mut told = Vec::new();
+        for _ in 0..epochs {
+            at += step;
+            number += 1;
+            told.extend(play(&script, pipeline, number, start.plus(at)).events);
+            script.announced.clear();
+        }
+        let words: Vec<String> = told.iter().map(in_words).collect();
+        let words = if words.is_empty() { "nothing".to_owned() } else { words.join("; ") };
+        let width = 64_usize.saturating_sub(said.chars().count());
+        written.push_str(&format!("{said}{} → {words}\n", " ".repeat(width)));
+        all.extend(told);
+    }
+    (written, all)
+}
+
+#[test]
+fn every_scenario_tells_what_its_script_says() {
+    for file in files("scenarios", ".scenario") {
+        let text = std::fs::read_to_string(&file).expect("a script");
+        let (written, events) = played(&file, &text);
+        golden(&file, &written);
+        crate::contract::check_events(&events);
+    }
+}
+
+#[test]
+fn a_server_that_is_silent_answers_nothing() {
+    let mut script = Script::default();
+    assert!(script.header("group s1 s2 s3 leader s1 version 2.14"));
+    script.apply("s3 silent").expect("a clause");
+    assert_eq!(script.world.groups[0].servers[2].answers, Answers::Not);
+    assert_eq!(script.world.jsz().len(), 2);
+}
