@@ -141,9 +141,13 @@ fn ghost(facts: &Facts<'_>) -> Option<Cause> {
     if peer.answer != Answer::None {
         return None;
     }
-    if peer.last_heard.is_none() && !peer.ever_in_contact {
-        let leader = "neither we nor the leader have ever heard of it";
-        return one(CauseKind::Ghost, leader);
+    // A leader that was just elected has not heard a peer that just died either, but does not flag it yet.
+    let flagged = facts.witnesses.contains(&Witness::Flag) || facts.witnesses.contains(&Witness::Hearsay);
+    if peer.last_heard.is_none() && !peer.ever_in_contact && flagged {
+        return one(
+            CauseKind::Ghost,
+            "it is flagged offline, and neither we nor the leader have ever heard of it",
+        );
     }
     let down = facts.context.now.since(peer.down_since?);
     (down > facts.context.rules.ghost_after)

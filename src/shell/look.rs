@@ -99,6 +99,9 @@ enum More {
 #[derive(Debug, Default)]
 struct Judge {
     began: Option<Stamp>,
+    /// When every group has had a leader again, after one had none: what a leader's list takes time for begins
+    /// then.
+    led_since: Option<Stamp>,
     told: bool,
 }
 
@@ -112,13 +115,12 @@ impl Judge {
         }
         let looked = closed.since(*self.began.get_or_insert(opened));
         let leaderless = step.view.groups.iter().any(|group| group.leaderless.is_some());
-        if leaderless && looked < ELECTION {
-            More::ForALeader
-        } else if looked < SETTLED || epochs < EPOCHS_MIN {
-            More::Yes
-        } else {
-            More::No
+        if leaderless {
+            self.led_since = None;
+            return if looked < ELECTION { More::ForALeader } else { More::No };
         }
+        let led = closed.since(*self.led_since.get_or_insert(opened));
+        if led < SETTLED || epochs < EPOCHS_MIN { More::Yes } else { More::No }
     }
 }
 

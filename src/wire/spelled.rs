@@ -132,6 +132,10 @@ impl JszData {
         }
         let jetstream = match self.meta_cluster {
             _ if self.disabled => JetStream::Disabled,
+            // Every report of JetStream holds its configuration; other endpoints answer in the same envelope.
+            None if self.config.is_none() => {
+                return Err(malformed("the data is no report of JetStream", Some(server)));
+            }
             None => JetStream::Standalone,
             Some(meta) => JetStream::Member(meta.into_meta(&server)?),
         };
