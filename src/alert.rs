@@ -278,16 +278,19 @@ impl Alert {
     }
 
     fn fire(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
-        let told_of = (finding.grounds, finding.cause.as_ref().map(|cause| cause.kind));
+        let cause = finding.cause.as_ref().map(|cause| cause.kind);
+        let told_of = (finding.grounds, cause);
         if self.state == State::Firing {
+            self.grounds = finding.grounds;
             let new = !self.told_of.contains(&told_of) && self.told_of.len() < UPDATES_MAX;
-            let known = told_of.1.is_some_and(|cause| cause != CauseKind::Unknown);
-            let matters = finding.grounds != self.grounds || known;
+            let unexplained = cause.is_none_or(|cause| cause == CauseKind::Unknown);
+            let new_cause = !self.told_of.iter().any(|(_, told)| *told == cause);
+            // That the servers' own word is missing this time is no news.
+            let matters = finding.grounds == Some(Grounds::Reported) || unexplained || new_cause;
             if !(new && matters) {
                 return None;
             }
             self.told_of.push(told_of);
-            self.grounds = finding.grounds;
             return Some(Reason::Updated);
         }
         if self.state == State::Resolved {
