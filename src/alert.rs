@@ -248,9 +248,10 @@ impl Alert {
         }
     }
 
-    /// A firing alert is told again when nobody has been told of it for long.
+    /// A firing alert is told again when nobody has been told of it for long; not while it is about to end.
     fn remind(&self, now: Stamp, rules: &LifeRules) -> Option<Reason> {
-        let due = self.state == State::Firing && now.since(self.told) >= rules.remind;
+        let firing = self.state == State::Firing && self.verdict != Verdict::Clear;
+        let due = firing && now.since(self.told) >= rules.remind;
         due.then_some(Reason::Reminder)
     }
 
