@@ -141,7 +141,7 @@ fn ghost(facts: &Facts<'_>) -> Option<Cause> {
     if peer.answer != Answer::None {
         return None;
     }
-    if peer.last_heard.is_none() && !peer.ever_in_contact {
+    if peer.row.is_some() && peer.last_heard.is_none() && !peer.ever_in_contact {
         let leader = "neither we nor the leader have ever heard of it";
         return one(CauseKind::Ghost, leader);
     }
