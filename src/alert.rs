@@ -248,9 +248,10 @@ impl Alert {
         }
     }
 
-    /// A firing alert is told again when nobody has been told of it for long.
+    /// A firing alert is told again when nobody has been told of it for long; not while it is about to end.
     fn remind(&self, now: Stamp, rules: &LifeRules) -> Option<Reason> {
-        let due = self.state == State::Firing && now.since(self.told) >= rules.remind;
+        let firing = self.state == State::Firing && self.verdict != Verdict::Clear;
+        let due = firing && now.since(self.told) >= rules.remind;
         due.then_some(Reason::Reminder)
     }
 
@@ -278,16 +279,19 @@ impl Alert {
     }
 
     fn fire(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
-        let told_of = (finding.grounds, finding.cause.as_ref().map(|cause| cause.kind));
+        let cause = finding.cause.as_ref().map(|cause| cause.kind);
+        let told_of = (finding.grounds, cause);
         if self.state == State::Firing {
+            self.grounds = finding.grounds;
             let new = !self.told_of.contains(&told_of) && self.told_of.len() < UPDATES_MAX;
-            let known = told_of.1.is_some_and(|cause| cause != CauseKind::Unknown);
-            let matters = finding.grounds != self.grounds || known;
+            let unexplained = cause.is_none_or(|cause| cause == CauseKind::Unknown);
+            let new_cause = !self.told_of.iter().any(|(_, told)| *told == cause);
+            // That the servers' own word is missing this time is no news.
+            let matters = finding.grounds == Some(Grounds::Reported) || unexplained || new_cause;
             if !(new && matters) {
                 return None;
             }
             self.told_of.push(told_of);
-            self.grounds = finding.grounds;
             return Some(Reason::Updated);
         }
         if self.state == State::Resolved {

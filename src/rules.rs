@@ -47,6 +47,9 @@ pub const SILENT_EPOCHS_MIN: u32 = 2;
 pub const STANDING_EPOCHS_MIN: u32 = 2;
 /// A meta group without a leader for this long is past any election (measured: 3.5 to 7.5 s).
 pub const LEADERLESS_MIN: Duration = Duration::from_secs(10);
+/// A leader may have fewer peers in contact than must agree for this long: it hears of every peer that lives within
+/// one heartbeat, 1 s, of its election.
+pub const SHORT_MIN: Duration = Duration::from_secs(2);
 /// A server that answers and follows the leader may be missing from its list for this long.
 pub const UNLISTED_MIN: Duration = Duration::from_secs(10);
 /// Members may name different leaders for this long (an election, a thawed leader).

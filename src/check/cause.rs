@@ -142,7 +142,7 @@ fn ghost(facts: &Facts<'_>) -> Option<Cause> {
         return None;
     }
     // A leader that was just elected has not heard a peer that just died either, but does not flag it yet.
-    let flagged = facts.witnesses.contains(&Witness::Flag) || facts.witnesses.contains(&Witness::Hearsay);
+    let flagged = facts.witnesses.contains(&Witness::Flag);
     if peer.last_heard.is_none() && !peer.ever_in_contact && flagged {
         return one(
             CauseKind::Ghost,

@@ -2,7 +2,7 @@
 //! authoritative, and up to 2.14 there is no list at all.
 
 use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness, plain};
-use crate::rules::{LEADERLESS_MIN, STANDING_EPOCHS_MIN};
+use crate::rules::{LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
 use crate::view::GroupView;
 
 pub(super) const CHECK: Check = Check {
@@ -18,8 +18,10 @@ fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Fin
     // A leader that only we cannot hear or read leads all the same.
     let leaderless =
         group.leaderless.filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed);
-    // A leader that was just elected shows peers that it has not heard of yet: one epoch is not enough.
-    let short = group.short.filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN);
+    // A leader that was just elected shows peers that it has not heard of yet: a moment of it is not enough.
+    let short = group
+        .short
+        .filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN && standing.lasted() >= SHORT_MIN);
     let enough = group.online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
     let verdict = match (leaderless.or(short), enough) {
         (Some(_), _) => Verdict::Fault,

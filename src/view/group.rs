@@ -154,6 +154,7 @@ impl Merge<'_> {
             peers: Vec::with_capacity(ids.len()),
             authority,
         };
+        learn_names(group, &members, &ids);
         for id in ids {
             let memory = group.peers.entry(id).or_default();
             let witnesses = Witnesses {
@@ -332,6 +333,18 @@ fn list_of<'a>(reply: &Reply, meta: &'a Meta, inconsistent: &mut Vec<String>) ->
         ));
     }
     list
+}
+
+/// Names the peers that neither answered nor were named by a leader, from what anybody's list calls them. A name
+/// is believed when it belongs to the id.
+fn learn_names(group: &mut GroupMemory, members: &Members<'_>, ids: &BTreeSet<PeerId>) {
+    for row in members.values().flat_map(|(_, meta)| &meta.rows).filter(|row| ids.contains(&row.peer)) {
+        let named = row.name.as_ref().filter(|name| PeerId::of_server(name.as_str()) == row.peer);
+        let memory = group.peers.entry(row.peer).or_default();
+        if memory.name.is_none() {
+            memory.name = named.cloned();
+        }
+    }
 }
 
 /// Whether as many members as must agree name one leader. Members stop naming one that is gone after some seconds

@@ -177,25 +177,16 @@ impl Witnesses<'_> {
 
     /// Whether the leader's complete list has the peer at all.
     fn membership(&self, id: PeerId, answer: Answer, memory: &mut PeerMemory) {
-        if self.moved {
-            memory.absent_epochs = memory.absent_epochs.saturating_add(1);
-        }
-        let Some(authority) = self.authority.filter(|authority| authority.complete) else {
-            return;
-        };
-        if self.row.is_some() || authority.peer == id {
-            (memory.unlisted, memory.absent_epochs) = (None, 0);
-        } else if let Some((_, meta)) = self.reply {
-            memory.absent_epochs = 0;
-            let follows = meta.leader_id == Some(authority.peer);
-            memory.unlisted = follows.then(|| Standing::again(memory.unlisted, self.gathered));
-        } else {
-            memory.unlisted = None;
-            // A server that was removed while it ran answers as disabled; one that cannot be read may be anything.
-            let counts = answer != Answer::Unreadable && self.gathered.counts_absence();
-            if counts {
-                memory.absent_epochs = memory.absent_epochs.saturating_add(1);
-            }
-        }
+        // A server that was removed while it ran answers as disabled; one that cannot be read may be anything.
+        let may_be_gone =
+            self.reply.is_none() && answer != Answer::Unreadable && self.gathered.counts_absence();
+        let authority = self.authority.filter(|authority| authority.complete);
+        let lacks_it = authority.is_some_and(|authority| authority.peer != id) && self.row.is_none();
+        let absent = self.moved || (lacks_it && may_be_gone);
+        memory.absent_epochs = if absent { memory.absent_epochs.saturating_add(1) } else { 0 };
+        let Some(authority) = authority else { return };
+        let follows = self.reply.is_some_and(|(_, meta)| meta.leader_id == Some(authority.peer));
+        let unlisted = lacks_it && follows;
+        memory.unlisted = unlisted.then(|| Standing::again(memory.unlisted, self.gathered));
     }
 }
