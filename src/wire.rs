@@ -3,6 +3,7 @@
 //! [`decode_jsz`] takes one payload and gives a [`Reply`] or a [`Reject`]; it never fails an epoch and never
 //! panics. Which reply means what about whom is not known here: see [`crate::view`].
 
+pub mod health;
 mod spelled;
 
 use std::fmt;
