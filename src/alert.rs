@@ -4,7 +4,7 @@
 //! and gives the transitions they cause; telling anyone is [`crate::event`]'s part. **Invariant:** an alert ends
 //! only on positive evidence (clear, gone), and its identity holds no value that changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
+use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 
@@ -32,7 +33,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn of(finding: &Finding) -> Self {
+    /// What the alert about a finding is about.
+    pub fn of(finding: &Finding) -> Self {
         Self { check: finding.check, group: finding.group.clone(), peer: finding.peer }
     }
 }
@@ -124,6 +126,10 @@ pub struct Alert {
     pub verdict: Verdict,
     /// The name of the peer at the incident's first event, for subjects; `_` for a group.
     pub subject_name: Name,
+    /// What servers answered to further questions about it.
+    pub diagnosis: Vec<Diagnosis>,
+    /// The causes that questions were asked about.
+    asked: BTreeSet<CauseKind>,
     clear_epochs: u32,
     told: Stamp,
     told_of: Vec<(Option<Grounds>, Option<CauseKind>)>,
@@ -212,6 +218,41 @@ impl Book {
         }
         transitions
     }
+
+    /// The alert that a finding is about, when no further question was asked yet about such a cause of it.
+    pub fn open_question(&self, finding: &Finding) -> Option<&Alert> {
+        let cause = finding.cause.as_ref()?.kind;
+        let alert = self.alerts.get(&Identity::of(finding))?;
+        (alert.state != State::Resolved && !alert.asked.contains(&cause)).then_some(alert)
+    }
+
+    /// A question about this finding is on its way: none is asked again about such a cause in this incident.
+    pub fn asked(&mut self, finding: &Finding) {
+        if let (Some(alert), Some(cause)) = (self.alerts.get_mut(&Identity::of(finding)), &finding.cause) {
+            alert.asked.insert(cause.kind);
+        }
+    }
+
+    /// Takes what servers answered. `since` tells which life of the alert was asked about; `finding` is the index of
+    /// the last epoch's finding. An answer that comes after the end, or brings nothing new, is nothing to tell.
+    pub fn diagnose(
+        &mut self,
+        identity: &Identity,
+        since: Stamp,
+        diagnosis: Vec<Diagnosis>,
+        finding: usize,
+        now: Stamp,
+    ) -> Option<Transition> {
+        let alert = self.alerts.get_mut(identity)?;
+        let outdated = alert.state == State::Resolved || alert.since != since;
+        if outdated || diagnosis.is_empty() || alert.diagnosis == diagnosis {
+            return None;
+        }
+        alert.diagnosis = diagnosis;
+        alert.sequence += 1;
+        alert.told = now;
+        Some(Transition { alert: alert.clone(), reason: Reason::Diagnosed, finding })
+    }
 }
 
 impl Alert {
@@ -229,6 +270,8 @@ impl Alert {
             flaps: 0,
             verdict: finding.verdict,
             subject_name,
+            diagnosis: Vec::new(),
+            asked: BTreeSet::new(),
             clear_epochs: 0,
             told: now,
             told_of: Vec::new(),
@@ -260,6 +303,8 @@ impl Alert {
             return None;
         }
         self.state = State::Resolved;
+        self.diagnosis.clear();
+        self.asked.clear();
         Some(if verdict == Verdict::Gone {
             Reason::Removed
         } else if self.fired {

@@ -4,15 +4,13 @@
 //! `RAFTZ`. [`conclude`] makes a few short sentences of the replies. Nothing here changes a verdict: no alert waits
 //! for an answer, and none ends by one.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::alert::State;
 use crate::check::{CauseKind, Finding, Verdict, plain};
-use crate::name::{Name, PeerId, printable};
+use crate::name::{Name, PeerId};
 use crate::view::{Answer, GroupView, PeerView, label};
 use crate::wire::health::{Health, Raft, Role, decode_healthz, decode_raftz};
 
@@ -65,11 +63,11 @@ impl Question {
     }
 }
 
-/// What may be asked about a finding whose alert stands at `state`; nothing where no question is open.
+/// What may be asked about a finding whose alert is firing, or not yet; nothing where no question is open.
 ///
 /// A peer that answers is asked at the first suspicion: waiting makes nothing clearer. What the others know of a
 /// silent one is asked when it is a fault: before that they have hardly missed it themselves.
-pub fn questions(finding: &Finding, group: &GroupView, state: State) -> Vec<Question> {
+pub fn questions(finding: &Finding, group: &GroupView, firing: bool) -> Vec<Question> {
     if !matches!(finding.verdict, Verdict::Fault | Verdict::Suspect) {
         return Vec::new();
     }
@@ -79,16 +77,15 @@ pub fn questions(finding: &Finding, group: &GroupView, state: State) -> Vec<Ques
     let peer = finding.peer.and_then(|id| group.peer(id));
     let (Some(peer), Some(cause)) = (peer, finding.cause.as_ref()) else { return Vec::new() };
     let (health, answers) = (health_of(peer), peer.answer != Answer::None);
-    let raft = (answers || state == State::Firing).then_some(Question::Raft);
+    let raft = (answers || firing).then_some(Question::Raft);
     match cause.kind {
         CauseKind::JetstreamDisabled => health.into_iter().collect(),
         CauseKind::FrozenOrPartitioned | CauseKind::Unlisted | CauseKind::Unknown => {
             health.into_iter().chain(raft).collect()
         }
-        CauseKind::Stopping
-        | CauseKind::Crashed
-        | CauseKind::CrashedOrUnreachable
-        | CauseKind::Ghost => Vec::new(),
+        CauseKind::Stopping | CauseKind::Crashed | CauseKind::CrashedOrUnreachable | CauseKind::Ghost => {
+            Vec::new()
+        }
     }
 }
 
@@ -148,14 +145,13 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
     let mut told: Vec<Diagnosis> = Vec::new();
     for (_, server, asked, says) in said {
         let says: String = says.chars().take(SAYS_MAX).collect();
-        match told.iter_mut().find(|told| told.asked == asked && told.says == says) {
-            Some(same) if same.server.len() < SAYS_MAX => same.server += &format!(", {server}"),
-            Some(_) => {}
-            None if told.len() < DIAGNOSES_MAX => {
-                let server = printable(server.as_str()).into_owned();
-                told.push(Diagnosis { server, asked: asked.to_owned(), says });
+        let same = |told: &&mut Diagnosis| told.asked == asked && told.says == says;
+        if let Some(same) = told.iter_mut().find(same) {
+            if same.server.len() < SAYS_MAX {
+                same.server += &format!(", {server}");
             }
-            None => {}
+        } else if told.len() < DIAGNOSES_MAX {
+            told.push(Diagnosis { server: server.to_string(), asked: asked.to_owned(), says });
         }
     }
     told
@@ -192,7 +188,9 @@ fn contacts(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
         let name = called(id, raft, group);
         return match raft.peers.get(&id) {
             None if leads => Some(format!("does not list {name}")),
-            Some(peer) if leads && peer.last_seen.is_none() => Some(format!("has not heard {name} in its term")),
+            Some(peer) if leads && peer.last_seen.is_none() => {
+                Some(format!("has not heard {name} in its term"))
+            }
             Some(peer) => peer.last_seen.map(|seen| format!("last saw {name} {} ago", plain(seen))),
             None => None,
         };
@@ -206,7 +204,7 @@ fn contacts(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
             Some(_) | None => None,
         }
     });
-    let lost: Vec<String> = lost.take(NAMED_MAX).collect::<BTreeSet<_>>().into_iter().collect();
+    let lost: Vec<String> = lost.take(NAMED_MAX).collect();
     (!lost.is_empty()).then(|| format!("last saw {}", lost.join(", ")))
 }
 

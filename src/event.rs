@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::{Reason, State};
 use crate::check::advice::Advice;
 use crate::check::{Cause, Grounds, Severity};
+use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
 pub use build::{Explained, Scene, alert_event, event_group, explain};
@@ -51,7 +52,7 @@ pub struct AlertEvent {
     pub event_type: String,
     /// The incident and the seq: the same for every delivery of the same event.
     pub id: String,
-    /// When the epoch ended that caused it. RFC 3339, UTC.
+    /// When the epoch ended that caused it, or when the answer to a further question came. RFC 3339, UTC.
     pub timestamp: String,
     /// The code of the check, as in `META_001`.
     pub check: String,
@@ -90,10 +91,13 @@ pub struct AlertEvent {
     /// The best guess at what happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// What servers said when they were asked after the alert; absent before they answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnosis: Vec<Diagnosis>,
     /// What to do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Advice>,
-    /// The epoch that caused the event.
+    /// The epoch that caused the event; of a diagnosis, the last one before it.
     pub epoch: EventEpoch,
     /// Who watches.
     pub monitor: Monitor,

@@ -13,6 +13,10 @@
 //! stage before it and is one module with one main type. [`pipeline::Pipeline::step`] is the whole path in one
 //! function; start reading there.
 //!
+//! One path leads back: where the cause of an alert leaves a question, [`pipeline::Pipeline::inquire`] puts it once the
+//! alert is out, and [`pipeline::Pipeline::answer`] makes an event of the reply ([`diagnosis`]). No alert waits for
+//! it, and no verdict depends on it.
+//!
 //! # Invariants
 //!
 //! - Nothing outside [`shell`] reads a clock, awaits, prints or iterates an unordered map. Time, names and ids are
@@ -34,8 +38,8 @@
 //!
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a stage
 //! that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and unbounded
-//! channels, each with its reason. Imports run one way: `main → shell → pipeline → event → alert → check → view →
-//! epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
+//! channels, each with its reason. Imports run one way: `main → shell → pipeline → event → alert → diagnosis →
+//! check → view → epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
@@ -56,6 +60,9 @@ pub mod epoch;
 pub mod view;
 
 pub mod check;
+
+// Further questions, for alerts that are out already.
+pub mod diagnosis;
 
 pub mod alert;
 

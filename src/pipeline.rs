@@ -1,9 +1,11 @@
 //! The whole path in one function: what an epoch gathered goes in, what is to be told comes out.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::alert::{Book, Identity, LifeRules};
-use crate::check::{self, Finding};
+use crate::alert::{Book, Identity, LifeRules, State};
+use crate::check::{self, Finding, Verdict};
+use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, Heartbeat, Monitor, Outgoing, Scene};
 use crate::name::Name;
@@ -17,6 +19,9 @@ const FAST_FOR: Duration = Duration::from_secs(30);
 const FAST_MIN: Duration = Duration::from_millis(250);
 /// Contact older than this is going stale: a healthy peer's is one heartbeat, 1 s, old.
 const CONTACT_STALE: Duration = Duration::from_secs(3);
+
+/// So many alerts are asked about at once.
+const ABOUT_MAX: usize = 16;
 
 /// What the pipeline is told once.
 #[derive(Clone, Debug)]
@@ -37,7 +42,7 @@ pub struct Pipeline {
     settings: Settings,
     memory: Memory,
     book: Book,
-    verdicts: Vec<check::Verdict>,
+    verdicts: Vec<Verdict>,
     changed: Option<Stamp>,
 }
 
@@ -54,6 +59,17 @@ pub struct Step {
     pub heartbeat: Heartbeat,
     /// When the next epoch should open, counted from the opening of this one.
     pub next_in: Duration,
+}
+
+/// Further questions, to be asked once the alerts are out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inquiry {
+    /// The alerts it is about, and since when they have stood.
+    pub about: Vec<(Identity, Stamp)>,
+    /// What to ask.
+    pub questions: BTreeSet<Question>,
+    /// How many servers answered the last epoch: so many may answer a question to all.
+    pub answering: usize,
 }
 
 impl Pipeline {
@@ -90,12 +106,54 @@ impl Pipeline {
         let view = view::merge(gathered, &mut self.memory, rules);
         let findings = check::evaluate(&view, rules);
         let transitions = self.book.step(&findings, now, life, |identity| subject_name(&view, identity));
-        let scene = Scene { view: &view, findings: &findings, monitor, prefix };
+        let scene = Scene { view: &view, findings: &findings, monitor, prefix, now };
         let events =
             transitions.iter().filter_map(|transition| event::alert_event(transition, &scene)).collect();
         let heartbeat = Heartbeat::new(&view, &findings, &self.book, monitor);
         let next_in = self.cadence(&view, &findings, now);
         Step { view, findings, events, heartbeat, next_in }
+    }
+
+    /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each
+    /// question is put once: what has no room here comes after the next step.
+    pub fn inquire(&mut self, step: &Step) -> Option<Inquiry> {
+        let mut inquiry = Inquiry { answering: step.view.servers.len(), ..Inquiry::default() };
+        for finding in &step.findings {
+            let Some(alert) = self.book.open_question(finding) else { continue };
+            let Some(group) = step.view.groups.iter().find(|group| group.key == finding.group) else {
+                continue;
+            };
+            let questions = diagnosis::questions(finding, group, alert.state == State::Firing);
+            let all: BTreeSet<_> =
+                inquiry.questions.iter().cloned().chain(questions.iter().cloned()).collect();
+            if questions.is_empty() || all.len() > QUESTIONS_MAX || inquiry.about.len() >= ABOUT_MAX {
+                continue;
+            }
+            inquiry.questions = all;
+            inquiry.about.push((alert.identity.clone(), alert.since));
+            self.book.asked(finding);
+        }
+        (!inquiry.about.is_empty()).then_some(inquiry)
+    }
+
+    /// What the replies to an inquiry lead to. `step` is the last one, which may be later than the inquiry's.
+    pub fn answer(&mut self, inquiry: &Inquiry, replies: &Replies, step: &Step, now: Stamp) -> Vec<Outgoing> {
+        let Settings { monitor, prefix, .. } = &self.settings;
+        let scene = Scene { view: &step.view, findings: &step.findings, monitor, prefix, now };
+        let mut events = Vec::new();
+        for (identity, since) in &inquiry.about {
+            // What is about to end needs no diagnosis, and what has left the view has none.
+            let of =
+                |finding: &Finding| Identity::of(finding) == *identity && finding.verdict != Verdict::Clear;
+            let Some(index) = step.findings.iter().position(of) else { continue };
+            let Some(group) = step.view.groups.iter().find(|group| group.key == identity.group) else {
+                continue;
+            };
+            let said = diagnosis::conclude(identity.peer, group, replies);
+            let transition = self.book.diagnose(identity, *since, said, index, now);
+            events.extend(transition.and_then(|transition| event::alert_event(&transition, &scene)));
+        }
+        events
     }
 
     /// Something unsettled is looked at more often, for as long as that still changes anything.
@@ -105,7 +163,7 @@ impl Pipeline {
             (self.verdicts, self.changed) = (verdicts, Some(now));
         }
         let stale = |contact| matches!(contact, Contact::Away(away) if away > CONTACT_STALE);
-        let known = |finding: &&Finding| !matches!(finding.verdict, check::Verdict::Unknown);
+        let known = |finding: &&Finding| !matches!(finding.verdict, Verdict::Unknown);
         let unsettled = self.book.active().any(|alert| alert.is_unsettled())
             || findings.iter().any(|finding| !known(&finding))
             || view.groups.iter().any(|group| {

@@ -8,6 +8,7 @@ use super::{
 use crate::alert::{State, Transition};
 use crate::check::{self, Finding, Impact, Verdict, Witness, advice};
 use crate::name::{Name, PeerId};
+use crate::stamp::Stamp;
 use crate::view::{Answer, ClusterView, EpochFacts, GroupView, Opinion, PeerView, Route};
 
 /// What all events of one epoch share.
@@ -20,6 +21,8 @@ pub struct Scene<'a> {
     pub monitor: &'a Monitor,
     /// The prefix of the subjects.
     pub prefix: &'a str,
+    /// The time of the events: the end of the epoch, or later when something came in after it.
+    pub now: Stamp,
 }
 
 /// Makes the event that tells of a transition of this epoch; `None` when the transition is not of this epoch.
@@ -29,16 +32,17 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
     let check = check::by_code(alert.identity.check)?;
     let peer = alert.identity.peer.and_then(|id| group.peer(id));
     let finding = scene.findings.get(transition.finding);
-    let now = scene.view.epoch.closed;
+    let now = scene.now;
     let impact = check::impact(group, scene.findings);
     let name = alert.identity.peer.map(|id| match peer {
         Some(peer) => peer.label(),
         None => crate::view::label(Some(&alert.subject_name), id),
     });
-    let summary = match &name {
+    let mut summary = match &name {
         Some(name) => words::of_peer(alert, transition.reason, finding, name, group, impact, now),
         None => words::of_group(alert, finding, group, impact, now),
     };
+    summary += &words::diagnosis(&alert.diagnosis);
     let over = alert.state == State::Resolved;
     let told =
         finding.filter(|finding| matches!(finding.verdict, Verdict::Fault | Verdict::Suspect) && !over);
@@ -62,6 +66,7 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
         basis: if over { None } else { alert.grounds.filter(|_| alert.fired) },
         evidence: peer.map(|peer| evidence(peer, finding)),
         cause: told.and_then(|finding| finding.cause.clone()),
+        diagnosis: alert.diagnosis.clone(),
         advice: told.map(|finding| advice_for(finding, group, scene.findings)).unwrap_or_default(),
         epoch: event_epoch(&scene.view.epoch, scene.monitor),
         monitor: scene.monitor.clone(),

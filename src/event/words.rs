@@ -2,8 +2,14 @@
 
 use crate::alert::{Alert, Reason, State};
 use crate::check::{CauseKind, Finding, Grounds, Impact, Witness, plain};
+use crate::diagnosis::Diagnosis;
 use crate::stamp::Stamp;
 use crate::view::GroupView;
+
+/// So many answers of servers are told in one line.
+const SAID_MAX: usize = 2;
+/// ... and so much of them: a header has a limit.
+const SAID_BYTES_MAX: usize = 400;
 
 /// The summary of an event about a peer, which is called `name`.
 pub(super) fn of_peer(
@@ -57,6 +63,21 @@ pub(super) fn of_group(
         );
     }
     group_fault(alert.identity.check, group, finding)
+}
+
+/// `; s3 says: JetStream not enabled`: the most telling answers, as far as they fit into one line.
+pub(super) fn diagnosis(diagnosis: &[Diagnosis]) -> String {
+    let said = |said: &Diagnosis| format!("; {} says: {}", said.server, said.says);
+    let mut said: String = diagnosis.iter().take(SAID_MAX).map(said).collect();
+    if said.len() > SAID_BYTES_MAX {
+        let mut end = SAID_BYTES_MAX;
+        while !said.is_char_boundary(end) {
+            end -= 1;
+        }
+        said.truncate(end);
+        said.push('…');
+    }
+    said
 }
 
 /// `s3 is offline (stopped)`

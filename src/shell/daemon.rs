@@ -11,10 +11,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::alert::State;
+use crate::diagnosis::Replies;
 use crate::epoch::Gathered;
 use crate::event::heartbeat::Status;
-use crate::event::{AlertEvent, Heartbeat};
-use crate::pipeline::{Pipeline, Settings, Step};
+use crate::event::{AlertEvent, Heartbeat, Outgoing};
+use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
+use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
 use crate::shell::collect::{Access, Also, Collector, Woken};
 use crate::shell::config::ConnectConfig;
@@ -61,6 +63,7 @@ pub async fn run(
     let also = Also { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, also).await;
     let publisher = Publisher::new(collector.client().clone(), clock, &options.settings.prefix);
+    let asker = Asker::new(collector.client().clone());
     let monitor = &options.settings.monitor;
     tracing::info!(
         server = collector.server_name(),
@@ -76,6 +79,8 @@ pub async fn run(
         opened: clock.now(),
         collector,
         publisher,
+        asker,
+        last: None,
         recorder,
         clock,
         number: 0,
@@ -105,6 +110,8 @@ enum Wake {
     Gathered(Box<Gathered>),
     /// The next epoch is due, or something makes it urgent.
     Rested(Woken),
+    /// Further questions are answered, or given up.
+    Answered(Inquiry, Replies),
     /// It is time to go.
     Shutdown,
 }
@@ -126,6 +133,9 @@ struct Daemon {
     opened: Stamp,
     collector: Collector,
     publisher: Publisher,
+    asker: Asker,
+    /// What the last epoch led to: the scene of answers that come in after it.
+    last: Option<Step>,
     recorder: Option<Recorder>,
     clock: Clock,
     number: u64,
@@ -142,7 +152,12 @@ impl Daemon {
                 let plan = self.pipeline.plan(self.number, self.clock.now(), self.timeout);
                 Wake::Gathered(Box::new(self.collector.epoch(plan).await))
             }
-            Phase::Resting(due) => Wake::Rested(self.collector.idle_until(due).await),
+            // An epoch is never interrupted: answers that come in meanwhile wait for its end.
+            Phase::Resting(due) => tokio::select! {
+                biased;
+                (inquiry, replies) = self.asker.answered() => Wake::Answered(inquiry, replies),
+                woken = self.collector.idle_until(due) => Wake::Rested(woken),
+            },
         }
     }
 
@@ -155,6 +170,7 @@ impl Daemon {
                 tokio::time::sleep_until(self.clock.instant(earliest)).await;
                 self.next_epoch();
             }
+            Wake::Answered(inquiry, replies) => self.take_answer(&inquiry, &replies).await,
             Wake::Gathered(gathered) => self.digest(&gathered).await,
         }
         ControlFlow::Continue(())
@@ -174,17 +190,43 @@ impl Daemon {
         self.settle(gathered).await;
         let trouble = self.collector.trouble(gathered);
         self.access.take(trouble, self.collector.generation(), &self.inbox_prefix);
-        let Step { events, heartbeat, next_in, .. } = self.pipeline.step(gathered);
+        let mut step = self.pipeline.step(gathered);
+        self.tell_status(&step.heartbeat);
+        let events = std::mem::take(&mut step.events);
+        self.tell_all(events, Some(step.heartbeat.clone())).await;
+        // The alerts are out; what they leave open may be asked now.
+        if self.asker.is_free()
+            && let Some(inquiry) = self.pipeline.inquire(&step)
+        {
+            self.asker.ask(inquiry);
+        }
+        // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
+        let due = gathered.opened.plus(step.next_in);
+        self.last = Some(step);
+        let now = self.clock.now();
+        self.phase = Phase::Resting(if due < now { now } else { due });
+    }
+
+    /// Takes the answers to further questions, and tells what comes of them.
+    async fn take_answer(&mut self, inquiry: &Inquiry, replies: &Replies) {
+        let Some(step) = &self.last else { return };
+        let events = self.pipeline.answer(inquiry, replies, step, self.clock.now());
+        tracing::debug!(
+            events = events.len(),
+            unreadable = replies.rejected,
+            "further questions are answered"
+        );
+        if !events.is_empty() {
+            self.tell_all(events, None).await;
+        }
+    }
+
+    async fn tell_all(&mut self, events: Vec<Outgoing>, heartbeat: Option<Heartbeat>) {
         for outgoing in &events {
             tell(&outgoing.event);
         }
-        self.tell_status(&heartbeat);
         self.publisher.queue(events);
-        self.publisher.deliver(Some(heartbeat)).await;
-        // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
-        let due = gathered.opened.plus(next_in);
-        let now = self.clock.now();
-        self.phase = Phase::Resting(if due < now { now } else { due });
+        self.publisher.deliver(heartbeat).await;
     }
 
     /// Learns which events have arrived, and which must be published again.

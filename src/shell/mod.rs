@@ -13,6 +13,8 @@ pub mod record;
 
 pub mod publish;
 
+pub mod ask;
+
 pub mod daemon;
 
 pub mod look;

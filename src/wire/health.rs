@@ -238,7 +238,8 @@ mod tests {
         for wrong in ["[]", r#"{"_meta_":1}"#, r#"{"SYS":{"_meta_":{"peers":[1]}}}"#, "{"] {
             assert!(decode(&format!("\"data\":{wrong}")).is_err(), "{wrong}");
         }
-        let raft = raftz(r#"{"state":"GOD","leader":"../../x","peers":{"nobody":{},"k2My6qdB":{"name":"s1"}}}"#);
+        let raft =
+            raftz(r#"{"state":"GOD","leader":"../../x","peers":{"nobody":{},"k2My6qdB":{"name":"s1"}}}"#);
         assert_eq!((raft.role, raft.leader, raft.peers.len()), (Role::Other, None, 1));
         assert!(decode_healthz(&b"[".repeat(100_000)).is_err());
         assert!(decode_healthz(br#"{"server":{"name":""},"data":{"status":"ok"}}"#).is_err());

@@ -2,5 +2,6 @@
 
 mod alerts;
 mod connect;
+mod diagnosis;
 mod faults;
 mod harness;

@@ -1,0 +1,111 @@
+//! Puts further questions while the epochs go on: a few at once, each within one limit of time, count and size.
+//!
+//! A refusal, an absent endpoint and silence are all the same here: no answer, and nobody is any worse off.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use futures_util::StreamExt;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::diagnosis::{Question, Replies};
+use crate::pipeline::Inquiry;
+
+/// A server that has not answered by then does not.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// So many replies to one question are taken ...
+const REPLIES_MAX: usize = 256;
+/// ... none of them larger than this: a real one is about 1 kB, and 100 bytes a peer.
+const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// Asks, one inquiry at a time.
+#[derive(Debug)]
+pub struct Asker {
+    client: Client,
+    inquiry: Option<Inquiry>,
+    replies: Replies,
+    /// One task a question. They end with this.
+    asking: JoinSet<(Question, Vec<Vec<u8>>)>,
+}
+
+impl Asker {
+    /// One that asks over this connection.
+    pub fn new(client: Client) -> Self {
+        Self { client, inquiry: None, replies: Replies::default(), asking: JoinSet::new() }
+    }
+
+    /// Whether nothing is being asked.
+    pub fn is_free(&self) -> bool {
+        self.inquiry.is_none()
+    }
+
+    /// Puts the questions of an inquiry, and does not wait. The one before, if it is not over, is given up.
+    pub fn ask(&mut self, inquiry: Inquiry) {
+        self.asking = JoinSet::new();
+        self.replies = Replies::default();
+        for question in &inquiry.questions {
+            let (client, question, answering) = (self.client.clone(), question.clone(), inquiry.answering);
+            self.asking.spawn(async move {
+                let replies = put(&client, &question, answering).await;
+                (question, replies)
+            });
+        }
+        self.inquiry = Some(inquiry);
+    }
+
+    /// The replies to the present inquiry, once all questions are answered or given up; never, when there is none.
+    /// Nothing is lost when the future is dropped.
+    pub async fn answered(&mut self) -> (Inquiry, Replies) {
+        while let Some(done) = self.asking.join_next().await {
+            let Ok((question, replies)) = done else { continue };
+            tracing::debug!(?question, replies = replies.len(), "asked");
+            for payload in &replies {
+                self.replies.hear(&question, payload);
+            }
+        }
+        match self.inquiry.take() {
+            Some(inquiry) => (inquiry, std::mem::take(&mut self.replies)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn put(client: &Client, question: &Question, answering: usize) -> Vec<Vec<u8>> {
+    let wanted = match question {
+        Question::Health(_) => 1,
+        Question::Raft => answering.clamp(1, REPLIES_MAX),
+    };
+    let mut replies = Vec::new();
+    // What came in time counts, also when not everybody answered.
+    if timeout(ANSWER_MAX, exchange(client, question, wanted, &mut replies)).await.is_err() {
+        tracing::debug!(?question, replies = replies.len(), "not everybody answered in time");
+    }
+    replies
+}
+
+async fn exchange(client: &Client, question: &Question, wanted: usize, replies: &mut Vec<Vec<u8>>) {
+    let inbox = client.new_inbox();
+    let asked = async {
+        let subscriber = client.subscribe(inbox.clone()).await.map_err(|error| error.to_string())?;
+        let (subject, payload) = (question.subject(), question.payload().into());
+        let published = client.publish_with_reply(subject, inbox, payload).await;
+        published.map(|()| subscriber).map_err(|error| error.to_string())
+    };
+    let mut subscriber = match asked.await {
+        Ok(subscriber) => subscriber,
+        Err(error) => return tracing::debug!(error, ?question, "could not be asked"),
+    };
+    while let Some(message) = subscriber.next().await {
+        // A status instead of data: nobody has such an endpoint.
+        if message.status.is_some() {
+            return;
+        }
+        if message.payload.len() <= REPLY_BYTES_MAX {
+            replies.push(message.payload.to_vec());
+        }
+        if replies.len() >= wanted {
+            return;
+        }
+    }
+}
