@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
@@ -192,6 +193,11 @@ fn a_server_without_jetstream_is_asked_itself_at_the_first_suspicion() {
     let event = &events[0].event;
     assert_eq!((event.state, event.reason), (State::Suspected, Reason::Diagnosed));
     assert!(event.summary.ends_with("; s3 says: JetStream not \\u{1b}[31menabled"), "{}", event.summary);
+    let well = (health.clone(), envelope("s3", r#""data":{"status":"ok","status_code":200}"#));
+    let mut replies = Replies::default();
+    replies.hear(&well.0, well.1.as_bytes());
+    let says = conclude(Some(PeerId::of_server("s3")), &step.view.groups[0], &replies).remove(0).says;
+    assert_eq!(says, "nothing wrong by its own check: its configuration has no JetStream");
     // Later events keep it.
     let mut fires = None;
     for away in 1..20 {

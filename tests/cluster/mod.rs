@@ -127,6 +127,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// From its next start on, the configuration of a server has no JetStream.
+    pub fn take_jetstream(&mut self, name: &str) {
+        for node in self.layout.nodes.iter_mut().filter(|node| node.name == name) {
+            node.jetstream = false;
+        }
+    }
+
     /// Stops a server in an orderly way (SIGTERM) and waits for its end.
     pub async fn stop(&mut self, name: &str) -> io::Result<()> {
         self.process(name)?.signal("TERM")?;

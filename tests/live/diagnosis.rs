@@ -48,7 +48,7 @@ async fn what_the_leader_knows_of_a_frozen_follower_follows_the_alert() {
         assert_eq!((update.event.seq, update.event.state), (firing.event.seq + 1, State::Firing));
         let said = &update.event.diagnosis[0];
         assert_eq!((said.server.as_str(), said.asked.as_str()), (leader.as_str(), "RAFTZ"));
-        assert!(said.says.starts_with(&format!("last saw {follower} 1")), "{said:?}");
+        assert!(said.says.starts_with(&format!("last saw {follower} ")), "{said:?}");
         assert!(update.summary.ends_with(&format!("; {leader} says: {}", said.says)), "{}", update.summary);
         let after = update.at.duration_since(firing.at);
         assert!(after < Duration::from_secs(3), "it took {after:?}");
@@ -78,6 +78,26 @@ async fn what_the_last_member_knows_of_a_lost_quorum_follows_the_alert() {
         assert_eq!(update.event.diagnosis[0].server, survivor);
     }
     check_seq(&watch.stop().await, &firing.event.incident);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_without_jetstream_says_itself_why() {
+    let mut cluster = Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap();
+    let follower = cluster.follower("").await.unwrap();
+    let mut watch = watched(&cluster, Watching::default()).await;
+    cluster.take_jetstream(&follower);
+    cluster.kill(&follower).unwrap();
+    cluster.boot(&follower).unwrap();
+    let update = watch.expect("the diagnosis", |event| event.reason == Reason::Diagnosed).await;
+    let said = &update.event.diagnosis[0];
+    assert_eq!((said.server.as_str(), said.asked.as_str()), (follower.as_str(), "HEALTHZ"));
+    assert!(said.says.contains("its configuration has no JetStream"), "{said:?}");
+    if update.event.state != State::Firing {
+        let firing = watch.expect_peer(&follower, State::Firing).await;
+        assert_eq!(firing.event.diagnosis, update.event.diagnosis, "later events keep it");
+    }
+    let seen = watch.stop().await;
+    check_seq(&seen, &update.event.incident);
 }
 
 #[tokio::test]
