@@ -227,7 +227,7 @@ fn members_without_a_leader_say_what_they_know_and_the_same_words_are_said_once(
     let step = watch.epoch(S3::Well, 0);
     let group = &step.view.groups[0];
     let leaderless = |name: &str, rest: &str| raftz(name, &format!(r#""state":"CANDIDATE"{rest}"#));
-    let mut says = vec![
+    let mut says = [
         leaderless("s2", r#","ever_had_leader":true"#),
         leaderless("s3", r#","ever_had_leader":true,"wal_error":{}"#),
         leaderless("s1", r#","ever_had_leader":true"#),
