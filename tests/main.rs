@@ -10,6 +10,7 @@ mod captures;
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
+mod hostile;
 #[cfg(feature = "shell")]
 mod live;
 mod model;
