@@ -270,3 +270,24 @@ fn a_crash_is_told_in_the_middle_of_a_flood() {
     }
     assert!(told.iter().any(|summary| summary.starts_with("s3 is offline (crashed)")), "{}", told.len());
 }
+
+/// Only the first bad replies are kept as examples; whoever sent the others lives just as much.
+#[test]
+fn a_server_whose_reply_is_one_of_many_bad_ones_is_not_silent() {
+    let mut script = crate::scenarios::Script::default();
+    assert!(script.header("group s1 s2 s3 leader s1 version 2.14"));
+    let mut pipeline = pipeline(Duration::from_secs(1));
+    for number in 1..=10 {
+        let mut replies = Vec::new();
+        if number > 2 {
+            let bad = |index| json!({"server": {"name": format!("bad{index}")}, "data": {"meta_cluster": 1}});
+            replies.extend((0..300).map(|index| bad(index).to_string()));
+            script.apply("s3 unreadable").expect("a clause");
+        }
+        replies.extend(script.world.jsz());
+        let events = play(&mut pipeline, number, &replies, &[]).events;
+        // Nothing of the announcements that go with every epoch here.
+        let told: Vec<&String> = events.iter().map(|outgoing| &outgoing.event.summary).collect();
+        assert!(!told.iter().any(|summary| summary.contains("does not answer")), "{told:?}");
+    }
+}

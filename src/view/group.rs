@@ -25,8 +25,9 @@ pub(super) struct Answers<'a> {
 impl<'a> Answers<'a> {
     fn new(gathered: &'a Gathered) -> Self {
         let mut by_key = BTreeMap::new();
-        for reject in gathered.rejects.iter().filter_map(|reject| reject.server.as_deref()) {
-            by_key.insert(ServerKey::of(reject), (Answer::Unreadable, None));
+        // Whoever was heard lives. What cannot be read has no reply below.
+        for key in gathered.delays.keys() {
+            by_key.insert(key.clone(), (Answer::Unreadable, None));
         }
         for reply in &gathered.replies {
             let answer = match &reply.jetstream {
