@@ -40,11 +40,8 @@ fn look(text: &[u8]) -> Step {
 }
 
 fn word(value: &Value) -> String {
-    match value {
-        Value::Null => "?".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
+    let text = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    if value.is_null() { "?".to_owned() } else { text() }
 }
 
 fn peer_in_words(peer: &Value) -> String {

@@ -94,7 +94,12 @@ fn mutate(value: &mut Value, random: &mut Random) {
             }
             mutate(&mut entries[at], random);
         }
-        other => *other = odd(random),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => *value = odd(random),
     }
 }
 
@@ -198,7 +203,7 @@ fn invented(count: usize, random: &mut Random) -> Vec<String> {
             2 => format!("y{}", random.below(100)),
             _ => format!("z{:x}", random.next()),
         };
-        let domain = if index % 3 == 0 { format!("d{}", random.below(50)) } else { String::new() };
+        let domain = if index.is_multiple_of(3) { format!("d{}", random.below(50)) } else { String::new() };
         let row = json!({"name": format!("w{:x}", random.next()), "offline": true, "active": 0});
         let meta = json!({"leader": leader, "cluster_size": 3, "replicas": [row]});
         let server =

@@ -16,4 +16,5 @@ mod live;
 mod model;
 mod recordings;
 mod scenarios;
+mod simulation;
 mod support;
