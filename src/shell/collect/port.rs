@@ -17,7 +17,7 @@ pub enum Incoming {
     Reply(Message),
     /// An event of a server that stops.
     Stop(Message),
-    /// A meta group, or any other, has elected a leader.
+    /// A meta group has elected a leader.
     Elected,
     /// Something happened to the connection.
     Link(LinkEvent),
