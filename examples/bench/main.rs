@@ -6,6 +6,7 @@
 
 mod alert;
 mod check;
+mod churn;
 #[expect(unreachable_pub, dead_code, unused_imports, reason = "the tests use the rest of the harness")]
 #[path = "../../tests/cluster/mod.rs"]
 mod cluster;
@@ -32,10 +33,12 @@ commands:
   alert    from a server's announcement that it stops to the critical alert
   memory   the memory of `metawatch run`, and the size of the program
   faults   from a fault to `suspected` and `critical`, and until the nats CLI says critical, as a table
-  all      everything, in this order; about 15 minutes
+  all      everything so far, in this order; about 15 minutes
+  churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
 
 options:
   --rounds N     how often each fault is made [default: 5]
+  --minutes N    how long `churn` lasts [default: 60]
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
@@ -46,6 +49,7 @@ options:
 struct Arguments {
     command: String,
     rounds: usize,
+    minutes: u64,
     nats: Option<PathBuf>,
 }
 
@@ -70,7 +74,8 @@ fn main() -> io::Result<()> {
 }
 
 fn parse(words: Vec<String>) -> Result<Arguments, String> {
-    let mut arguments = Arguments { command: String::new(), rounds: 5, nats: tools::on_path("nats") };
+    let mut arguments =
+        Arguments { command: String::new(), rounds: 5, minutes: 60, nats: tools::on_path("nats") };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -79,6 +84,11 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
                 let rounds = value()?;
                 let number = rounds.parse().ok().filter(|number| *number > 0);
                 arguments.rounds = number.ok_or_else(|| format!("--rounds {rounds} is no count"))?;
+            }
+            "--minutes" => {
+                let minutes = value()?;
+                arguments.minutes =
+                    minutes.parse().map_err(|_| format!("--minutes {minutes} is no count"))?;
             }
             "--nats" => arguments.nats = Some(PathBuf::from(value()?)),
             _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
@@ -114,6 +124,9 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     if wanted("faults") {
         faults::run(arguments.rounds, nats).await?;
+    }
+    if arguments.command == "churn" {
+        return churn::run(arguments.minutes).await;
     }
     if known { Ok(()) } else { Err(io::Error::other(format!("what is {:?}?\n\n{HELP}", arguments.command))) }
 }
