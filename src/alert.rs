@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
-use crate::name::{Name, PeerId};
+use crate::name::{Name, PeerId, letters};
 use crate::stamp::Stamp;
 
 /// More alerts than this are not followed at once; the ones over the limit are counted.
@@ -320,7 +320,6 @@ impl Alert {
 
 /// An id that two watchers who saw the same beginning agree on: 22 letters and digits.
 fn incident_id(identity: &Identity, since: Stamp) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut hash = Sha256::new();
     hash.update(identity.check);
     hash.update([0]);
