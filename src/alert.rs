@@ -327,11 +327,7 @@ fn incident_id(identity: &Identity, since: Stamp) -> String {
     hash.update([0]);
     hash.update(identity.peer.as_ref().map_or("_", PeerId::as_str));
     hash.update(since.wall_ns().to_be_bytes());
-    hash.finalize()
-        .iter()
-        .take(22)
-        .map(|byte| char::from(DIGITS[usize::from(*byte) % DIGITS.len()]))
-        .collect()
+    letters(&hash.finalize()).take(22).map(char::from).collect()
 }
 
 #[cfg(test)]
