@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
-use crate::name::{Name, PeerId};
+use crate::name::{Name, PeerId, letters};
 use crate::stamp::Stamp;
 
 /// More alerts than this are not followed at once; the ones over the limit are counted.
@@ -365,7 +365,6 @@ impl Alert {
 
 /// An id that two watchers who saw the same beginning agree on: 22 letters and digits.
 fn incident_id(identity: &Identity, since: Stamp) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut hash = Sha256::new();
     hash.update(identity.check);
     hash.update([0]);
@@ -373,11 +372,7 @@ fn incident_id(identity: &Identity, since: Stamp) -> String {
     hash.update([0]);
     hash.update(identity.peer.as_ref().map_or("_", PeerId::as_str));
     hash.update(since.wall_ns().to_be_bytes());
-    hash.finalize()
-        .iter()
-        .take(22)
-        .map(|byte| char::from(DIGITS[usize::from(*byte) % DIGITS.len()]))
-        .collect()
+    letters(&hash.finalize()).take(22).map(char::from).collect()
 }
 
 #[cfg(test)]

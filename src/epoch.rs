@@ -173,7 +173,7 @@ pub struct Gathered {
     pub asked_statsz: bool,
     /// The answers to that, in order.
     pub statsz: Vec<Statsz>,
-    /// Who announced its stop, and when.
+    /// Who announced its stop, and when; in the order of the times.
     pub announcements: Vec<(Stamp, Announcement)>,
     /// Who should have answered, with a name where one is known.
     pub expected: BTreeMap<ServerKey, Option<Name>>,
@@ -306,6 +306,8 @@ impl Epoch {
         for ((key, _), reply) in &self.replies {
             expected.insert(key.clone(), Some(reply.server.name.clone()));
         }
+        let mut announcements = self.announcements;
+        announcements.sort();
         Gathered {
             number: self.plan.number,
             opened: self.opened,
@@ -314,7 +316,7 @@ impl Epoch {
             replies: self.replies.into_values().collect(),
             asked_statsz: self.plan.ask_statsz,
             statsz: self.statsz.into_values().collect(),
-            announcements: self.announcements,
+            announcements,
             expected,
             rejects: self.rejects,
             late: self.late,

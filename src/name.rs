@@ -18,11 +18,9 @@ pub struct PeerId([u8; 8]);
 impl PeerId {
     /// The id that a server of this name has in every Raft group.
     pub fn of_server(name: &str) -> Self {
-        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        let digest = Sha256::digest(name.as_bytes());
         let mut id = [b'0'; 8];
-        for (digit, byte) in id.iter_mut().zip(digest.iter()) {
-            *digit = DIGITS[usize::from(*byte) % DIGITS.len()];
+        for (place, letter) in id.iter_mut().zip(letters(&Sha256::digest(name.as_bytes()))) {
+            *place = letter;
         }
         Self(id)
     }
@@ -41,6 +39,12 @@ impl PeerId {
         // Only ASCII letters and digits are ever stored.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+/// A hash as letters and digits, one for each byte, as nats-server writes it.
+pub(crate) fn letters(hash: &[u8]) -> impl Iterator<Item = u8> {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    hash.iter().map(|byte| DIGITS[usize::from(*byte) % DIGITS.len()])
 }
 
 impl fmt::Display for PeerId {

@@ -12,9 +12,11 @@ mod cli;
 #[expect(unreachable_pub, dead_code, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
+mod hostile;
 #[cfg(feature = "shell")]
 mod live;
 mod model;
 mod recordings;
 mod scenarios;
+mod simulation;
 mod support;

@@ -16,7 +16,8 @@ use metawatch::stamp::Stamp;
 
 use crate::model::{Answers, announcement};
 use crate::support::{about, files, golden, pipeline_with};
-use script::{Around, Script};
+use script::Around;
+pub(crate) use script::Script;
 
 const ELAPSED: Duration = Duration::from_millis(5);
 

@@ -1,11 +1,132 @@
 //! The figures of the README, measured here and now.
 //!
-//! `cargo run --release --example bench -- core`
+//! `cargo build --release && cargo run --release --example bench -- all`
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod alert;
+mod check;
+mod churn;
+#[expect(unreachable_pub, dead_code, unused_imports, reason = "the tests use the rest of the harness")]
+#[path = "../../tests/cluster/mod.rs"]
+mod cluster;
 mod core;
+mod epoch;
+mod faults;
+mod figures;
+mod memory;
+mod tools;
 
-fn main() -> std::io::Result<()> {
-    core::run(&mut std::io::stdout().lock())
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+const HELP: &str = "\
+Measures metawatch on real nats-servers, which it starts on loopback and ends again. Figures go to stdout, progress to
+stderr. Times depend on the machine; each command measures something to compare them with in the same run.
+
+usage: bench COMMAND [OPTIONS]
+
+commands:
+  core     what a reply costs the core (decode, merge, evaluate) at 3, 100 and 10,000 servers; needs no server
+  epoch    how soon after the last reply an epoch ends, and how soon after the request that reply comes (3 servers)
+  check    `metawatch check` as a whole process, next to a client that only asks, and to the nats CLI
+  alert    from a server's announcement that it stops to the critical alert
+  memory   the memory of `metawatch run`, and the size of the program
+  faults   from a fault to `suspected` and `critical`, and until the nats CLI says critical, as a table
+  all      everything so far, in this order; about 15 minutes
+  churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
+
+options:
+  --rounds N     how often each fault is made [default: 5]
+  --minutes N    how long `churn` lasts [default: 60]
+  --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
+  -h, --help     this text
+
+`check` and `memory` measure the release build of metawatch: run `cargo build --release` first.
+";
+
+/// What the command line says.
+struct Arguments {
+    command: String,
+    rounds: usize,
+    minutes: u64,
+    nats: Option<PathBuf>,
+}
+
+fn main() -> io::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        return write!(io::stdout(), "{HELP}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let [command, url] = &words[..]
+        && command == "bare"
+    {
+        return runtime.block_on(check::bare(url));
+    }
+    let arguments = parse(words).map_err(|what| io::Error::other(format!("{what}\n\n{HELP}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = measure(&arguments) => done,
+            done = tools::told_to_stop() => done.and(Err(io::Error::other("stopped; every server is ended"))),
+        }
+    })
+}
+
+fn parse(words: Vec<String>) -> Result<Arguments, String> {
+    let mut arguments =
+        Arguments { command: String::new(), rounds: 5, minutes: 60, nats: tools::on_path("nats") };
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--rounds" => {
+                let rounds = value()?;
+                let number = rounds.parse().ok().filter(|number| *number > 0);
+                arguments.rounds = number.ok_or_else(|| format!("--rounds {rounds} is no count"))?;
+            }
+            "--minutes" => {
+                let minutes = value()?;
+                arguments.minutes =
+                    minutes.parse().map_err(|_| format!("--minutes {minutes} is no count"))?;
+            }
+            "--nats" => arguments.nats = Some(PathBuf::from(value()?)),
+            _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
+            _ => return Err(format!("what is {word:?}?")),
+        }
+    }
+    if arguments.command.is_empty() { Err("which figures?".to_owned()) } else { Ok(arguments) }
+}
+
+async fn measure(arguments: &Arguments) -> io::Result<()> {
+    let nats = arguments.nats.as_deref();
+    let all = arguments.command == "all";
+    let mut known = all;
+    let mut wanted = |command: &str| {
+        let wanted = all || arguments.command == command;
+        known |= wanted;
+        wanted
+    };
+    if wanted("core") {
+        core::run(&mut io::stdout().lock())?;
+    }
+    if wanted("epoch") {
+        epoch::run().await?;
+    }
+    if wanted("check") {
+        check::run(nats).await?;
+    }
+    if wanted("alert") {
+        alert::run().await?;
+    }
+    if wanted("memory") {
+        memory::run().await?;
+    }
+    if wanted("faults") {
+        faults::run(arguments.rounds, nats).await?;
+    }
+    if arguments.command == "churn" {
+        return churn::run(arguments.minutes).await;
+    }
+    if known { Ok(()) } else { Err(io::Error::other(format!("what is {:?}?\n\n{HELP}", arguments.command))) }
 }

@@ -1,1 +1,213 @@
+use super::*;
 
+/// So long after the opening.
+fn at(millis: u64) -> Stamp {
+    Stamp::new(0, 0).plus(Duration::from_millis(millis))
+}
+
+fn reply(name: &str, rows: &[&str]) -> String {
+    let leads = !rows.is_empty();
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            format!(r#"{{"name":"{row}","current":true,"active":5,"peer":"{}"}}"#, PeerId::of_server(row))
+        })
+        .collect();
+    let leader =
+        if leads { format!(r#""leader":"{name}","replicas":[{}],"#, rows.join(",")) } else { String::new() };
+    format!(
+        r#"{{"server":{{"name":"{name}","id":"N{name}"}},"data":{{"meta_cluster":{{{leader}"cluster_size":3}}}}}}"#
+    )
+}
+
+fn statsz(name: &str, active_servers: i64) -> String {
+    format!(
+        r#"{{"server":{{"name":"{name}","id":"N{name}"}},"statsz":{{"active_servers":{active_servers}}}}}"#
+    )
+}
+
+fn key(name: &str) -> ServerKey {
+    ServerKey { peer: PeerId::of_server(name), domain: Name::default() }
+}
+
+fn plan(awaited: &[&str], unawaited: &[&str]) -> Plan {
+    let entry = |awaited| move |name: &&str| (key(name), Expected { name: Some(Name::new(name)), awaited });
+    Plan {
+        number: 7,
+        expected: awaited.iter().map(entry(true)).chain(unawaited.iter().map(entry(false))).collect(),
+        learning: awaited.is_empty(),
+        ask_statsz: false,
+        patience: Duration::from_millis(500),
+        settle: Duration::from_millis(20),
+    }
+}
+
+/// An open epoch and what it was told so far.
+struct Told(Epoch);
+
+impl Told {
+    fn open(plan: Plan) -> Self {
+        Self(Epoch::open(plan, at(0)))
+    }
+
+    fn jsz(mut self, millis: u64, name: &str, rows: &[&str]) -> Self {
+        self.0.hear(at(millis), Heard::Jsz { epoch: 7, payload: reply(name, rows).as_bytes() });
+        self
+    }
+
+    fn statsz(mut self, millis: u64, name: &str, active_servers: i64) -> Self {
+        let payload = statsz(name, active_servers);
+        self.0.hear(at(millis), Heard::Statsz { epoch: 7, payload: payload.as_bytes() });
+        self
+    }
+
+    fn hear(mut self, millis: u64, heard: Heard<'_>) -> Self {
+        self.0.hear(at(millis), heard);
+        self
+    }
+
+    /// When it ends if nothing more comes, in milliseconds, and why; both ways of asking agree.
+    #[track_caller]
+    fn ends(&self, millis: u64, ended: Ended) {
+        let wake = self.0.wake_at().since(at(0)).as_millis();
+        assert_eq!(self.0.ended(at(millis)), Some(ended), "it wakes at {wake} ms");
+        if millis > 0
+            && !matches!(ended, Ended::NoResponders | Ended::Denied | Ended::Disconnected | Ended::Full)
+        {
+            assert_eq!(self.0.ended(at(millis - 1)), None, "it wakes at {wake} ms");
+            assert_eq!(self.0.wake_at(), at(millis));
+        }
+    }
+
+    fn close(self) -> Gathered {
+        self.0.close(at(500), Ended::Deadline)
+    }
+}
+
+#[test]
+fn it_ends_with_the_last_awaited_answer() {
+    Told::open(plan(&["s1", "s2"], &[])).jsz(1, "s1", &[]).jsz(4, "s2", &[]).ends(4, Ended::AllHeard);
+}
+
+#[test]
+fn the_deadline_is_absolute() {
+    let epoch = Told::open(plan(&["s1", "s2"], &[])).jsz(400, "s1", &[]);
+    epoch.ends(500, Ended::Deadline);
+    epoch.jsz(499, "s3", &[]).ends(500, Ended::Deadline);
+    Told::open(plan(&["s1"], &[])).ends(500, Ended::Deadline);
+}
+
+#[test]
+fn who_missed_the_last_epoch_is_given_a_settle_time_only() {
+    Told::open(plan(&["s1"], &["s2"])).jsz(5, "s1", &[]).ends(25, Ended::AllHeard);
+    Told::open(plan(&["s1"], &["s2"])).jsz(5, "s1", &[]).jsz(9, "s2", &[]).ends(9, Ended::AllHeard);
+    // It grows with the slowest answer, and never beyond the deadline.
+    Told::open(plan(&["s1"], &["s2"])).jsz(100, "s1", &[]).ends(300, Ended::AllHeard);
+    Told::open(plan(&["s1"], &["s2"])).jsz(300, "s1", &[]).ends(500, Ended::Deadline);
+}
+
+#[test]
+fn a_first_epoch_waits_for_as_many_as_share_the_account_and_for_all_that_a_leader_lists() {
+    let three = || Told::open(plan(&[], &[])).statsz(1, "s1", 3);
+    three().jsz(2, "s1", &["s2", "s3"]).jsz(3, "s2", &[]).jsz(4, "s3", &[]).ends(24, Ended::AllHeard);
+    // A server that just started knows few: the leader's list says more.
+    let two = Told::open(plan(&[], &[])).statsz(1, "s1", 2).jsz(2, "s1", &["s2", "s3"]).jsz(3, "s2", &[]);
+    two.ends(303, Ended::Quiet);
+    // It may count the dead: then the quiet ends it, sooner where every listed peer has answered.
+    let dead = Told::open(plan(&[], &[])).statsz(1, "s1", 9).jsz(2, "s1", &["s2"]).jsz(3, "s2", &[]);
+    dead.ends(103, Ended::Quiet);
+    // Without the right to ask, only the quiet ends it.
+    Told::open(plan(&[], &[])).jsz(2, "s1", &[]).ends(302, Ended::Quiet);
+    Told::open(plan(&[], &[])).statsz(1, "s1", -5).jsz(2, "s1", &[]).ends(22, Ended::AllHeard);
+}
+
+#[test]
+fn who_announces_its_stop_is_not_waited_for() {
+    let payload = br#"{"name":"s2","id":"Ns2"}"#;
+    let event = Heard::Event { at: at(1), subject: "$SYS.SERVER.Ns2.SHUTDOWN", payload };
+    Told::open(plan(&["s1", "s2"], &[])).hear(1, event).jsz(5, "s1", &[]).ends(25, Ended::AllHeard);
+}
+
+#[test]
+fn no_access_ends_it_at_once_unless_somebody_answered() {
+    for (heard, ended) in [
+        (Heard::NoResponders { epoch: 7 }, Ended::NoResponders),
+        (Heard::Denied, Ended::Denied),
+        (Heard::Disconnected, Ended::Disconnected),
+    ] {
+        Told::open(plan(&["s1"], &[])).hear(1, heard).ends(1, ended);
+    }
+    Told::open(plan(&["s1"], &[])).hear(1, Heard::NoResponders { epoch: 6 }).ends(500, Ended::Deadline);
+    Told::open(plan(&["s1", "s2"], &[])).jsz(1, "s1", &[]).hear(2, Heard::Denied).ends(500, Ended::Deadline);
+    Told::open(plan(&["s1", "s2"], &[]))
+        .jsz(1, "s1", &[])
+        .hear(2, Heard::Disconnected)
+        .ends(2, Ended::Disconnected);
+}
+
+#[test]
+fn what_cannot_be_used_is_counted_and_ends_nothing() {
+    let text = reply("s1", &[]);
+    let payload = text.as_bytes();
+    let gathered = Told::open(plan(&["s1", "s2"], &[]))
+        .hear(1, Heard::Jsz { epoch: 6, payload })
+        .hear(2, Heard::Statsz { epoch: 6, payload })
+        .hear(3, Heard::Unexpected)
+        .hear(3, Heard::Jsz { epoch: 7, payload: b"{" })
+        .hear(3, Heard::Event { at: at(0), subject: "$SYS.SERVER.N.STATSZ", payload })
+        .hear(4, Heard::Jsz { epoch: 7, payload })
+        .hear(5, Heard::Jsz { epoch: 7, payload })
+        .hear(6, Heard::Dropped)
+        .close();
+    let Counts { rejected, late, duplicate, unexpected, dropped } = gathered.counts;
+    assert_eq!((rejected, late, duplicate, unexpected, dropped), (1, 2, 1, 2, 1));
+    assert_eq!((gathered.replies.len(), gathered.late.len(), gathered.rejects.len()), (1, 1, 1));
+    assert!(!gathered.counts_absence(), "messages were dropped: nobody can be said to be absent");
+    let missing: Vec<_> = gathered.missing().map(|(key, _)| key.clone()).collect();
+    assert_eq!(missing, [key("s2")]);
+}
+
+#[test]
+fn a_bad_reply_is_a_sign_of_life() {
+    let bad = br#"{"server":{"name":"s1"},"data":{"meta_cluster":{"cluster_size":"three"}}}"#;
+    let epoch = Told::open(plan(&["s1"], &[])).hear(3, Heard::Jsz { epoch: 7, payload: bad });
+    epoch.ends(3, Ended::AllHeard);
+    let gathered = epoch.close();
+    assert!(gathered.heard(&key("s1")) && gathered.replies.is_empty());
+}
+
+#[test]
+fn too_many_bytes_end_it() {
+    let large = vec![b' '; 4 << 20];
+    let mut epoch = Told::open(plan(&["s1"], &[]));
+    for _ in 0..16 {
+        epoch = epoch.hear(1, Heard::Jsz { epoch: 7, payload: &large });
+    }
+    epoch.ends(1, Ended::Full);
+    assert!(!epoch.0.close(at(1), Ended::Full).counts_absence());
+}
+
+#[test]
+fn the_order_of_what_arrives_does_not_matter() {
+    let replies = [reply("s1", &["s2", "s3"]), reply("s2", &[]), reply("s2", &["s1"]), reply("s3", &[])];
+    let events = [
+        ("$SYS.SERVER.N.LAMEDUCK", r#"{"name":"s3","id":"Ns3"}"#, 3),
+        ("$SYS.SERVER.N.SHUTDOWN", r#"{"name":"s3","id":"Ns3"}"#, 9),
+    ];
+    let gather = |order: &[usize]| {
+        let mut epoch = Epoch::open(plan(&["s1"], &[]), at(0));
+        for index in order {
+            if let Some((subject, payload, millis)) = events.get(*index) {
+                let payload = payload.as_bytes();
+                epoch.hear(at(20), Heard::Event { at: at(*millis), subject, payload });
+            }
+            epoch.hear(at(20), Heard::Jsz { epoch: 7, payload: replies[*index].as_bytes() });
+        }
+        let gathered = epoch.close(at(30), Ended::Deadline);
+        (gathered.replies, gathered.announcements, gathered.expected, gathered.delays)
+    };
+    let expected = gather(&[0, 1, 2, 3]);
+    for order in [[3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {
+        assert_eq!(gather(&order), expected, "{order:?}");
+    }
+}

@@ -31,7 +31,7 @@ use crate::shell::connect::{Link, LinkEvent};
 use crate::stamp::Stamp;
 use kept::Kept;
 use reply::Token;
-use rights::{Right, Rights};
+use rights::{EARS, Right, Rights};
 
 /// The question.
 pub(crate) const PING_JSZ: &str = "$SYS.REQ.SERVER.PING.JSZ";
@@ -79,8 +79,9 @@ pub struct Collector<P = NatsPort> {
     kept: Kept,
     news: VecDeque<LinkEvent>,
     raw: Raw,
-    /// Events of servers that stop have come since the last epoch opened.
-    stop_heard: bool,
+    /// Something has come since the last epoch opened that makes the next one urgent: a server stops, a leader was
+    /// elected.
+    urgent: bool,
 }
 
 impl Collector<NatsPort> {
@@ -110,6 +111,7 @@ impl<P: Port> Collector<P> {
         if also.events {
             port.listen(Ear::Shutdown).await;
             port.listen(Ear::Lameduck).await;
+            port.listen(Ear::Elected).await;
         }
         Self {
             port,
@@ -119,7 +121,7 @@ impl<P: Port> Collector<P> {
             kept: Kept::default(),
             news: VecDeque::new(),
             raw: Raw::default(),
-            stop_heard: false,
+            urgent: false,
         }
     }
 
@@ -127,7 +129,7 @@ impl<P: Port> Collector<P> {
     pub async fn epoch(&mut self, mut plan: Plan) -> Gathered {
         // What came before the opening is stamped before it.
         self.drain();
-        self.stop_heard = false;
+        self.urgent = false;
         let now = self.clock.now();
         plan.ask_statsz &= self.rights.may(Right::PingStatsz, now);
         let may_ask = self.port.connected() && self.may_see(now).await;
@@ -149,7 +151,7 @@ impl<P: Port> Collector<P> {
     /// Listens until `at`, or until something makes the next epoch urgent.
     pub async fn idle_until(&mut self, at: Stamp) -> Woken {
         let at = self.clock.instant(at);
-        if self.stop_heard {
+        if self.urgent {
             return Woken::Event;
         }
         loop {
@@ -159,7 +161,7 @@ impl<P: Port> Collector<P> {
             if connected {
                 return Woken::Connected;
             }
-            if self.stop_heard {
+            if self.urgent {
                 return Woken::Event;
             }
         }
@@ -204,9 +206,10 @@ impl<P: Port> Collector<P> {
         match incoming {
             Incoming::Reply(message) => self.kept.reply(now, &message),
             Incoming::Stop(message) => {
-                self.stop_heard = true;
+                self.urgent = true;
                 self.kept.stop(now, &message);
             }
+            Incoming::Elected => self.urgent = true,
             Incoming::Link(event) => {
                 if event == LinkEvent::SlowConsumer {
                     self.kept.lost();
@@ -222,9 +225,7 @@ impl<P: Port> Collector<P> {
             return false;
         }
         self.rights.try_again(Right::Jsz);
-        for (right, ear) in
-            [(Right::Inbox, Ear::Inbox), (Right::Shutdown, Ear::Shutdown), (Right::Lameduck, Ear::Lameduck)]
-        {
+        for (right, ear) in EARS {
             // A refused subscription does not exist in the server: it takes a new one.
             if self.rights.is_refused(right) && self.rights.may(right, now) {
                 self.rights.try_again(right);
@@ -299,8 +300,9 @@ impl<P: Port> Collector<P> {
         let now = self.clock.now();
         match incoming {
             Incoming::Reply(message) => self.hear_reply(open, now, &message),
+            Incoming::Elected => self.urgent = true,
             Incoming::Stop(message) => {
-                self.stop_heard = true;
+                self.urgent = true;
                 let (subject, payload) = (message.subject.as_str(), &message.payload[..]);
                 if self.also.raw {
                     self.raw.event(now, subject, payload);

@@ -1,6 +1,6 @@
 //! The watcher: one epoch after the other, for as long as it is let.
 //!
-//! Everything that can wake it is a [`Wake`], and [`Daemon::handle`] is the one place that answers. No fault of the
+//! Everything that can wake it is a `Wake`, and `Daemon::handle` is the one place that answers. No fault of the
 //! cluster, of the connection or of our rights ends it; only its owner does.
 
 use std::future::Future;

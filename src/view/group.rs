@@ -11,6 +11,11 @@ use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::wire::{JetStream, Meta, Reply, Row, Statsz};
 
+/// More peers than this are not remembered, unless an epoch shows them or a complete list has them.
+const PEERS_MAX: usize = 4_096;
+/// More clusters of one group are not remembered.
+const CLUSTERS_MAX: usize = 256;
+
 /// What everyone sent, by server: looked up by every group.
 pub(super) struct Answers<'a> {
     by_key: BTreeMap<ServerKey, (Answer, Option<&'a Reply>)>,
@@ -20,8 +25,9 @@ pub(super) struct Answers<'a> {
 impl<'a> Answers<'a> {
     fn new(gathered: &'a Gathered) -> Self {
         let mut by_key = BTreeMap::new();
-        for reject in gathered.rejects.iter().filter_map(|reject| reject.server.as_deref()) {
-            by_key.insert(ServerKey::of(reject), (Answer::Unreadable, None));
+        // Whoever was heard lives. What cannot be read has no reply below.
+        for key in gathered.delays.keys() {
+            by_key.insert(key.clone(), (Answer::Unreadable, None));
         }
         for reply in &gathered.replies {
             let answer = match &reply.jetstream {
@@ -185,7 +191,8 @@ impl Merge<'_> {
             _ => None,
         };
         view.short = group.short.filter(|_| view.online.is_some());
-        let gone = forget_absent(group, &view.peers);
+        let mut gone = forget_absent(group, &view.peers);
+        gone.extend(forget_surplus(group, &view.peers));
         (view, gone)
     }
 
@@ -199,13 +206,15 @@ impl Merge<'_> {
         list: &BTreeMap<PeerId, &Row>,
     ) {
         if !members.is_empty() {
+            group.first_heard.get_or_insert(self.gathered.closed);
             group.last_heard = Some(self.gathered.closed);
         }
         group.clusters.extend(
             members
                 .values()
                 .map(|(reply, _)| reply.server.cluster.clone())
-                .filter(|cluster| !cluster.is_empty()),
+                .filter(|cluster| !cluster.is_empty())
+                .take(CLUSTERS_MAX.saturating_sub(group.clusters.len())),
         );
         for (id, (reply, _)) in members {
             group.peers.entry(*id).or_default().name = Some(reply.server.name.clone());
@@ -397,6 +406,23 @@ fn forget_absent(group: &mut GroupMemory, peers: &[PeerView]) -> Vec<PeerId> {
         group.peers.remove(peer);
     }
     gone
+}
+
+/// Drops the peers that nobody shows any more, once there are too many of them.
+fn forget_surplus(group: &mut GroupMemory, peers: &[PeerView]) -> Vec<PeerId> {
+    if group.peers.len() <= PEERS_MAX {
+        return Vec::new();
+    }
+    let shown = |peer: &PeerView| {
+        let member = group.has_list && group.members.contains(&peer.id);
+        member || peer.row.is_some() || peer.answer != Answer::None
+    };
+    let surplus: Vec<PeerId> = peers.iter().filter(|peer| !shown(peer)).map(|peer| peer.id).collect();
+    for peer in &surplus {
+        group.peers.remove(peer);
+        group.members.remove(peer);
+    }
+    surplus
 }
 
 /// Who says what of whom.

@@ -1,5 +1,6 @@
 //! What is remembered from epoch to epoch: who there is, who belongs to which group, and since when we see what.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const PATIENCE_MIN: Duration = Duration::from_millis(500);
 const PATIENCE_FACTOR: u32 = 5;
 /// A late answer teaches no longer delay than this: more patience would cost more than it gives.
 const LATENESS_MAX: Duration = Duration::from_secs(1);
-/// Groups beyond this are forgotten, the longest unheard first.
+/// Groups beyond this are forgotten, the longest unheard first, then the newest.
 const GROUPS_MAX: usize = 4_096;
 /// A group that nobody has answered for, for this long, is forgotten.
 const GROUP_FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -64,6 +65,7 @@ pub(super) struct GroupMemory {
     pub(super) short: Option<Standing>,
     pub(super) disagreement: Option<Standing>,
     pub(super) peers: BTreeMap<PeerId, PeerMemory>,
+    pub(super) first_heard: Option<Stamp>,
     pub(super) last_heard: Option<Stamp>,
 }
 
@@ -302,17 +304,18 @@ impl Memory {
         });
         let old =
             |group: &GroupMemory| group.last_heard.is_none_or(|heard| now.since(heard) > GROUP_FORGOTTEN);
-        let mut forgotten: Vec<Name> =
+        let mut forgotten: BTreeSet<Name> =
             self.groups.iter().filter(|(_, group)| old(group)).map(|(key, _)| key.clone()).collect();
         if self.groups.len() > GROUPS_MAX {
-            let mut by_age: Vec<_> = self.groups.iter().map(|(key, group)| (group.last_heard, key)).collect();
+            let age = |group: &GroupMemory| (group.last_heard, Reverse(group.first_heard));
+            let mut by_age: Vec<_> = self.groups.iter().map(|(key, group)| (age(group), key)).collect();
             by_age.sort();
             forgotten
                 .extend(by_age.iter().take(self.groups.len() - GROUPS_MAX).map(|(_, key)| (*key).clone()));
         }
-        for key in forgotten {
-            self.groups.remove(&key);
-            self.group_of.retain(|_, group| *group != key);
+        if !forgotten.is_empty() {
+            self.groups.retain(|key, _| !forgotten.contains(key));
+            self.group_of.retain(|_, group| !forgotten.contains(group));
         }
     }
 

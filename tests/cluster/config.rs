@@ -19,8 +19,8 @@ pub struct Node {
     pub jetstream: bool,
     /// The cluster it is attached to as a leaf.
     pub leaf_of: Option<String>,
-    /// Where it keeps its streams; a folder of its own when `None`.
-    pub store: Option<String>,
+    /// Its streams live on a disk of 10 MB, which can be filled.
+    pub tiny_disk: bool,
 }
 
 /// A user.
@@ -96,7 +96,7 @@ impl Node {
             domain: String::new(),
             jetstream: true,
             leaf_of: None,
-            store: None,
+            tiny_disk: false,
         }
     }
 }
@@ -132,7 +132,7 @@ pub fn file(
     let mut text = format!("server_name: \"{}\"\nlisten: 127.0.0.1:{}\n", node.name, own.client);
     text += "lame_duck_duration: 30s\nlame_duck_grace_period: 10s\n";
     if node.jetstream {
-        let store = node.store.clone().unwrap_or_else(|| store.display().to_string());
+        let store = store.display();
         let domain =
             if node.domain.is_empty() { String::new() } else { format!("domain: \"{}\"", node.domain) };
         writeln!(text, "jetstream {{ store_dir: \"{store}\", max_mem: 64MB, max_file: 256MB, {domain} }}")

@@ -121,8 +121,12 @@ impl Cluster {
         };
         let text = config::file(&self.layout, &node, &self.ports, route_to, &home.join("js"));
         fs::write(home.join("server.conf"), text)?;
-        let process =
-            Process::start(&server, &home.join("server.conf"), &home.join("log"), &mut self.reaper)?;
+        let (file, log) = (home.join("server.conf"), home.join("log"));
+        let process = if node.tiny_disk {
+            Process::start_on_tiny_disk(&server, &file, &home.join("js"), &log, &mut self.reaper)?
+        } else {
+            Process::start(&server, &file, &log, &mut self.reaper)?
+        };
         self.processes.insert(name.to_owned(), process);
         Ok(())
     }
@@ -196,6 +200,47 @@ impl Cluster {
     /// Asks the meta leader to step down.
     pub async fn step_down(&self) -> io::Result<()> {
         self.api("$JS.API.META.LEADER.STEPDOWN", String::new()).await.map(drop)
+    }
+
+    /// Fills the disks of all members of a stream of three replicas, as an application does.
+    pub async fn fill(&self) -> io::Result<()> {
+        let client = self.client("app").await?;
+        let create = r#"{"name":"FILL","subjects":["fill"],"num_replicas":3,"storage":"file"}"#;
+        client.request("$JS.API.STREAM.CREATE.FILL", create.into()).await.map_err(io::Error::other)?;
+        let block = vec![b'x'; 300_000];
+        for _ in 0..60 {
+            // What is not stored any more is not acknowledged either.
+            let stored = client.request("fill", block.clone().into());
+            tokio::time::timeout(Duration::from_millis(500), stored).await.ok();
+        }
+        Ok(())
+    }
+
+    /// Creates many streams at once: the meta layer is busy, and nothing is wrong.
+    pub async fn churn(&self, streams: usize) -> io::Result<()> {
+        let client = self.client("app").await?;
+        for number in 0..streams {
+            let create = format!(
+                r#"{{"name":"C{number}","subjects":["c{number}"],"num_replicas":3,"storage":"memory"}}"#
+            );
+            let subject = format!("$JS.API.STREAM.CREATE.C{number}");
+            client
+                .publish_with_reply(subject, client.new_inbox(), create.into())
+                .await
+                .map_err(io::Error::other)?;
+        }
+        client.flush().await.map_err(io::Error::other)
+    }
+
+    /// Makes a server come back under another name: the old one stays listed.
+    pub fn rename(&mut self, name: &str, new: &str) -> io::Result<()> {
+        for node in self.layout.nodes.iter_mut().filter(|node| node.name == name) {
+            new.clone_into(&mut node.name);
+        }
+        for (known, _) in self.ports.iter_mut().filter(|(known, _)| known == name) {
+            new.clone_into(known);
+        }
+        self.boot(new)
     }
 
     async fn api(&self, subject: &'static str, request: String) -> io::Result<Value> {

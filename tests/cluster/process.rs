@@ -56,6 +56,16 @@ impl Drop for Reaper {
     }
 }
 
+/// The server replaces the shell, so the process we know is the server.
+const ON_TINY_DISK: &str = r#"mkdir -p "$2" && mount -t tmpfs -o size=10m tmpfs "$2" && exec "$0" -c "$1""#;
+
+/// Whether this machine lets us mount a disk for one process.
+pub fn can_mount() -> bool {
+    let mut probe = Command::new("unshare");
+    probe.args(["--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /tmp"]);
+    probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Process {
@@ -65,15 +75,33 @@ pub struct Process {
 impl Process {
     /// Starts `server -c config` in a process group of its own, so that Ctrl-C reaches us and not it.
     pub fn start(server: &Path, config: &Path, log: &Path, reaper: &mut Reaper) -> io::Result<Self> {
-        let log = File::options().create(true).append(true).open(log)?;
-        let child = Command::new(server)
-            .arg("-c")
+        let mut command = Command::new(server);
+        command.arg("-c").arg(config);
+        Self::spawn(command, log, reaper)
+    }
+
+    /// The same, with a disk of 10 MB mounted on `store` for this process alone (a namespace of its own).
+    pub fn start_on_tiny_disk(
+        server: &Path,
+        config: &Path,
+        store: &Path,
+        log: &Path,
+        reaper: &mut Reaper,
+    ) -> io::Result<Self> {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user", "--mount", "sh", "-c"])
+            .arg(ON_TINY_DISK)
+            .arg(server)
             .arg(config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()?;
+            .arg(store);
+        Self::spawn(command, log, reaper)
+    }
+
+    fn spawn(mut command: Command, log: &Path, reaper: &mut Reaper) -> io::Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let child = command.spawn()?;
         reaper.tell('+', child.id())?;
         Ok(Self { child })
     }

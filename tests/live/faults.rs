@@ -267,3 +267,57 @@ async fn a_leaf_cluster_with_its_own_domain_is_a_group_of_its_own() {
     let seen = watch.stop().await;
     assert!(fired(&seen).iter().all(|seen| seen.event.group.domain == "edge"), "{seen:#?}");
 }
+
+#[tokio::test]
+async fn a_full_disk_that_switches_jetstream_off_is_found_though_the_flag_never_comes() {
+    // From 2.14 on a full disk no longer switches JetStream off. Nothing to show without such a server or without
+    // a disk that can be filled; the recordings hold the same fault.
+    let server = crate::cluster::binary::nats_server(Some("2.12.8"));
+    if server.is_err() || !crate::cluster::process::can_mount() {
+        return;
+    }
+    let mut layout = Layout::cluster(3).version(Some("2.12.8"));
+    layout.nodes[2].tiny_disk = true;
+    let mut cluster = Cluster::start(layout).await.unwrap();
+    while cluster.leader().await.unwrap().as_deref() == Some("s3") {
+        cluster.step_down().await.unwrap();
+        cluster.wait_until_well().await.unwrap();
+    }
+    let mut watch = cluster.watch(Watching::default()).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    cluster.fill().await.unwrap();
+    let firing = watch.expect_peer("s3", State::Firing).await;
+    check(&firing, Grounds::Observed, &[CauseKind::JetstreamDisabled]);
+    assert_eq!(
+        firing.event.evidence.map(|evidence| (evidence.flag, evidence.disabled)),
+        Some((Some(false), true))
+    );
+}
+
+#[tokio::test]
+async fn a_busy_meta_layer_and_leaders_that_step_down_raise_nothing() {
+    let (mut cluster, mut watch) = watched(Layout::cluster(3)).await;
+    cluster.churn(300).await.unwrap();
+    for _ in 0..3 {
+        cluster.step_down().await.unwrap();
+        cluster.wait_until_well().await.unwrap();
+    }
+    watch.expect_status(Status::Ok).await;
+    let seen = watch.stop().await;
+    assert!(fired(&seen).is_empty(), "{seen:#?}");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_under_another_name_leaves_its_old_peer_behind() {
+    let (mut cluster, mut watch) = watched(Layout::cluster(3)).await;
+    let follower = cluster.follower("").await.unwrap();
+    cluster.stop(&follower).await.unwrap();
+    watch.expect_peer(&follower, State::Firing).await;
+    cluster.rename(&follower, "s9").unwrap();
+    cluster.wait_for_replies(&cluster.leader().await.unwrap().unwrap(), 3).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(watch.seen().iter().all(|seen| seen.event.state != State::Resolved), "{}", watch.story());
+    cluster.peer_remove(&follower).await.unwrap();
+    let resolved = watch.expect_peer(&follower, State::Resolved).await;
+    assert_eq!(resolved.event.reason, Reason::Removed);
+}

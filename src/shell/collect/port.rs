@@ -17,6 +17,8 @@ pub enum Incoming {
     Reply(Message),
     /// An event of a server that stops.
     Stop(Message),
+    /// A meta group has elected a leader.
+    Elected,
     /// Something happened to the connection.
     Link(LinkEvent),
 }
@@ -30,6 +32,8 @@ pub enum Ear {
     Shutdown,
     /// `$SYS.SERVER.*.LAMEDUCK`.
     Lameduck,
+    /// `$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED`.
+    Elected,
 }
 
 /// The way to the servers. Tests put their own in its place.
@@ -63,6 +67,7 @@ pub struct NatsPort {
     replies: Option<Subscriber>,
     shutdowns: Option<Subscriber>,
     lameducks: Option<Subscriber>,
+    elections: Option<Subscriber>,
 }
 
 impl NatsPort {
@@ -70,7 +75,7 @@ impl NatsPort {
     pub fn new(link: Link) -> Self {
         let Link { client, events } = link;
         let inbox = client.new_inbox();
-        Self { client, events, inbox, replies: None, shutdowns: None, lameducks: None }
+        Self { client, events, inbox, replies: None, shutdowns: None, lameducks: None, elections: None }
     }
 
     /// The client, to publish with.
@@ -88,6 +93,7 @@ impl Port for NatsPort {
             message = from(&mut self.replies) => Incoming::Reply(message),
             message = from(&mut self.shutdowns) => Incoming::Stop(message),
             message = from(&mut self.lameducks) => Incoming::Stop(message),
+            _ = from(&mut self.elections) => Incoming::Elected,
         }
     }
 
@@ -114,6 +120,7 @@ impl Port for NatsPort {
             Ear::Inbox => self.replies = subscriber,
             Ear::Shutdown => self.shutdowns = subscriber,
             Ear::Lameduck => self.lameducks = subscriber,
+            Ear::Elected => self.elections = subscriber,
         }
     }
 
@@ -145,6 +152,7 @@ impl Ear {
             Self::Inbox => format!("{inbox}.*.*"),
             Self::Shutdown => "$SYS.SERVER.*.SHUTDOWN".to_owned(),
             Self::Lameduck => "$SYS.SERVER.*.LAMEDUCK".to_owned(),
+            Self::Elected => "$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED".to_owned(),
         }
     }
 }

@@ -28,16 +28,24 @@ pub(super) enum Right {
     Shutdown,
     /// To hear which server is in lame duck mode.
     Lameduck,
+    /// To hear that a leader was elected.
+    Elected,
 }
+
+/// What each ear needs.
+pub(super) const EARS: [(Right, Ear); 4] = [
+    (Right::Inbox, Ear::Inbox),
+    (Right::Shutdown, Ear::Shutdown),
+    (Right::Lameduck, Ear::Lameduck),
+    (Right::Elected, Ear::Elected),
+];
 
 impl Right {
     /// Which right a refusal is about; `None` when it is none of the collector's.
     pub(super) fn of(operation: Operation, subject: &str, inbox: &str) -> Option<Self> {
-        let ears =
-            [(Self::Inbox, Ear::Inbox), (Self::Shutdown, Ear::Shutdown), (Self::Lameduck, Ear::Lameduck)];
         match operation {
             Operation::Subscribe => {
-                ears.into_iter().find(|(_, ear)| ear.subject(inbox) == subject).map(|(right, _)| right)
+                EARS.into_iter().find(|(_, ear)| ear.subject(inbox) == subject).map(|(right, _)| right)
             }
             // A server may also object to where the reply should go.
             Operation::Publish if subject == PING_JSZ || subject.starts_with(inbox) => Some(Self::Jsz),
@@ -72,7 +80,7 @@ impl Rights {
         let spoken_of = match right {
             Right::OwnStatsz => Right::PingStatsz,
             Right::Lameduck => Right::Shutdown,
-            Right::Jsz | Right::Inbox | Right::PingStatsz | Right::Shutdown => right,
+            Right::Jsz | Right::Inbox | Right::PingStatsz | Right::Shutdown | Right::Elected => right,
         };
         if right.is_needed() || !self.said.insert(spoken_of) {
             return;
@@ -88,6 +96,7 @@ impl Rights {
                 hint = "allow the user to publish to \"$SYS.REQ.SERVER.PING.STATSZ\" and \"$SYS.REQ.SERVER.*.STATSZ\"",
                 "no right to ask for STATSZ: a crash is certain after 10 s instead of 3 s",
             ),
+            Right::Elected => tracing::debug!(subject, "no right to hear of elections"),
             Right::Jsz | Right::Inbox => {}
         }
     }

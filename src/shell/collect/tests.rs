@@ -142,7 +142,7 @@ async fn a_refused_inbox_is_subscribed_again_later() {
     let gathered = bench.epoch().await;
     assert_eq!(gathered.replies.len(), 3);
     let listened = bench.fake.world.lock().unwrap().listened.clone();
-    assert_eq!(listened, [Ear::Inbox, Ear::Shutdown, Ear::Lameduck, Ear::Inbox]);
+    assert_eq!(listened, [Ear::Inbox, Ear::Shutdown, Ear::Lameduck, Ear::Elected, Ear::Inbox]);
 }
 
 #[tokio::test(start_paused = true)]
