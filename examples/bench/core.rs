@@ -12,7 +12,7 @@ use metawatch::rules::Rules;
 use metawatch::stamp::Stamp;
 
 /// Prints a row a size: microseconds a reply, and the ratio to the smallest size. Decoding alone is the same work a
-/// reply at every size, so its growth is the processor's caches'.
+/// reply at every size: what it grows by is the machine's, what the rest grows by is the depth of the maps too.
 pub(crate) fn run(out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "decode + merge + evaluate, per reply (median of the epochs of 1 s of work)")?;
     let mut smallest = None;
