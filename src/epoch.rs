@@ -304,7 +304,10 @@ impl Epoch {
             expected.entry(key).or_insert(name);
         }
         for ((key, _), reply) in &self.replies {
-            expected.insert(key.clone(), Some(reply.server.name.clone()));
+            let name = expected.entry(key.clone()).or_default();
+            if name.as_ref() != Some(&reply.server.name) {
+                *name = Some(reply.server.name.clone());
+            }
         }
         let mut announcements = self.announcements;
         announcements.sort();

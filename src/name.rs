@@ -1,7 +1,9 @@
 //! Names are for people, peer ids are keys.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -12,10 +14,13 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// The id of a peer of a Raft group: eight characters, computed from the server's name.
 ///
 /// Source: nats-server 2.9 to 2.15, `server/util.go` and `server/raft.go` (`getHash`, `idLen`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PeerId([u8; 8]);
 
 impl PeerId {
+    /// The hash of the empty name.
+    const NOBODY: Self = Self(*b"fqA4S4SK");
+
     /// The id that a server of this name has in every Raft group.
     pub fn of_server(name: &str) -> Self {
         let mut id = [b'0'; 8];
@@ -31,7 +36,7 @@ impl PeerId {
     pub fn parse(text: &str) -> Option<Self> {
         let id = Self(text.as_bytes().try_into().ok()?);
         let plain = id.0.iter().all(u8::is_ascii_alphanumeric);
-        (plain && id != Self::of_server("")).then_some(id)
+        (plain && id != Self::NOBODY).then_some(id)
     }
 
     /// The id as text.
@@ -45,6 +50,19 @@ impl PeerId {
 pub(crate) fn letters(hash: &[u8]) -> impl Iterator<Item = u8> {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     hash.iter().map(|byte| DIGITS[usize::from(*byte) % DIGITS.len()])
+}
+
+/// As text, but compared as one number: ids are the keys of every map.
+impl Ord for PeerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        u64::from_be_bytes(self.0).cmp(&u64::from_be_bytes(other.0))
+    }
+}
+
+impl PartialOrd for PeerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl fmt::Display for PeerId {
@@ -67,14 +85,16 @@ impl Serialize for PeerId {
 
 /// A name that somebody else chose, of bounded length: of a server, a cluster, a domain.
 ///
-/// A longer one is cut and ends in the hash of the whole, so that two names stay two.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
-#[serde(transparent)]
-pub struct Name(Box<str>);
+/// A longer one is cut and ends in the hash of the whole, so that two names stay two. A clone shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Name(Arc<str>);
 
 impl Name {
     /// Keeps `text`, cut to [`NAME_BYTES_MAX`] when it is longer.
     pub fn new(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::default();
+        }
         if text.len() <= NAME_BYTES_MAX {
             return Self(text.into());
         }
@@ -106,6 +126,12 @@ impl fmt::Display for Name {
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -176,7 +202,14 @@ mod tests {
     }
 
     #[test]
+    fn peer_ids_sort_as_text() {
+        let texts = ["0zzzzzzz", "3ahZoO2Q", "k2My6qdB", "k2My6qdC", "noC8kOtg", "zzzzzzzz"];
+        assert!(texts.map(PeerId::parse).is_sorted());
+    }
+
+    #[test]
     fn what_is_not_a_peer_id_is_refused() {
+        assert_eq!(PeerId::of_server(""), PeerId::NOBODY);
         for text in ["", "fqA4S4SK", "short", "nine char", "3ahZoO2\n", "3ahZoO2é", "3ahZoO2Q0"] {
             assert_eq!(PeerId::parse(text), None, "{text:?}");
         }

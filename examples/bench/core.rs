@@ -11,20 +11,41 @@ use metawatch::pipeline::{Pipeline, Settings};
 use metawatch::rules::Rules;
 use metawatch::stamp::Stamp;
 
-/// Prints a row a size: microseconds a reply, and the ratio to the smallest size.
+/// Prints a row a size: microseconds a reply, and the ratio to the smallest size. Decoding alone is the same work a
+/// reply at every size: what it grows by is the machine's, what the rest grows by is the depth of the maps too.
 pub(crate) fn run(out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "decode + merge + evaluate, per reply (median of the epochs of 1 s of work)")?;
     let mut smallest = None;
     for servers in [3, 100, 10_000] {
-        let per_reply = measure(servers);
-        let base = *smallest.get_or_insert(per_reply);
-        writeln!(out, "  {servers:>6} servers  {per_reply:>6.2} µs  ratio {:.2}", per_reply / base)?;
+        let replies = replies(servers);
+        let (whole, decoding) = (measure(&replies), decoding(&replies));
+        let (base_whole, base_decoding) = *smallest.get_or_insert((whole, decoding));
+        writeln!(
+            out,
+            "  {servers:>6} servers  {whole:>6.2} µs (ratio {:.2}), of which decoding {decoding:.2} µs (ratio {:.2})",
+            whole / base_whole,
+            decoding / base_decoding
+        )?;
     }
     Ok(())
 }
 
-fn measure(servers: usize) -> f64 {
-    let replies = replies(servers);
+/// Decoding alone.
+fn decoding(replies: &[Vec<u8>]) -> f64 {
+    let started = Instant::now();
+    let mut took = Vec::new();
+    while started.elapsed() < Duration::from_secs(1) || took.len() < 5 {
+        let begun = Instant::now();
+        let decoded: Vec<_> = replies.iter().map(|payload| metawatch::wire::decode_jsz(payload)).collect();
+        took.push(begun.elapsed());
+        assert!(decoded.iter().all(Result::is_ok), "every reply can be read");
+    }
+    took.sort();
+    took[took.len() / 2].as_secs_f64() * 1e6 / replies.len() as f64
+}
+
+fn measure(replies: &[Vec<u8>]) -> f64 {
+    let servers = replies.len();
     let mut pipeline = Pipeline::new(Settings {
         rules: Rules::default(),
         life: LifeRules::default(),
@@ -41,7 +62,7 @@ fn measure(servers: usize) -> f64 {
         let begun = Instant::now();
         let mut epoch = Epoch::open(plan, opened);
         let heard_at = opened.plus(Duration::from_millis(2));
-        for payload in &replies {
+        for payload in replies {
             epoch.hear(heard_at, Heard::Jsz { epoch: number, payload });
         }
         let now = opened.plus(Duration::from_millis(10));

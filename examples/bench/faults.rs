@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use metawatch::alert::State;
@@ -90,6 +91,14 @@ struct Row {
     suspected: Samples,
     critical: Samples,
     nats: Samples,
+    /// What the nats CLI said when it first said critical, in the last round.
+    nats_said: String,
+}
+
+/// An answer of the nats CLI.
+struct Said {
+    at: Instant,
+    line: String,
 }
 
 pub(crate) async fn run(rounds: usize, nats: Option<&Path>) -> io::Result<()> {
@@ -107,7 +116,7 @@ pub(crate) async fn run(rounds: usize, nats: Option<&Path>) -> io::Result<()> {
         "| fault | metawatch: suspected | metawatch: critical | `nats server check meta` ¹: critical | the servers' `offline` flag ² |",
     )?;
     say("|---|---|---|---|---|")?;
-    for (fault, row) in rows {
+    for (fault, row) in &rows {
         let cell = |samples: &Samples| match samples.count() {
             0 => "—".to_owned(),
             count if count < rounds => {
@@ -128,7 +137,12 @@ pub(crate) async fn run(rounds: usize, nats: Option<&Path>) -> io::Result<()> {
     say(
         "¹ `--expect 3 --lag-critical 10 --seen-critical 10s`, asked twice a second through a server that stays.",
     )?;
-    say("² not measured in this run: a constant, measured on nats-server 2.10 to 2.15.")
+    say("² not measured in this run: a constant, measured on nats-server 2.10 to 2.15.")?;
+    let asked = rows.iter().filter(|(_, row)| !row.nats_said.is_empty());
+    for (fault, row) in asked {
+        say(&format!("  {}: the nats CLI first said «{}»", fault.label(), row.nats_said))?;
+    }
+    Ok(())
 }
 
 async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result<Row> {
@@ -158,8 +172,16 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
             };
             tokio::join!(watch.expect_peer(&victim, State::Firing), asked)
         };
-        take(&mut row, &mut watch, begun, &firing, nats_critical?);
-        progress(&told(fault, round, &row, &firing, begun));
+        let nats_critical = nats_critical?;
+        let after = |at: Instant| format!("{:.2} s", (at - begun).as_secs_f64());
+        progress(&format!(
+            "faults: {}: round {}: metawatch critical after {}, the nats CLI after {}",
+            fault.label(),
+            round + 1,
+            after(firing.at),
+            nats_critical.as_ref().map_or("–".to_owned(), |said| after(said.at))
+        ));
+        take(&mut row, &mut watch, begun, &firing, nats_critical);
         fault.mend(&mut cluster, &victim)?;
         watch.expect_peer(&victim, State::Resolved).await;
         cluster.wait_until_well().await?;
@@ -168,7 +190,7 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
     Ok(row)
 }
 
-fn take(row: &mut Row, watch: &mut Watch, begun: Instant, firing: &Seen, nats: Option<Instant>) {
+fn take(row: &mut Row, watch: &mut Watch, begun: Instant, firing: &Seen, nats: Option<Said>) {
     let suspected = |seen: &&Seen| {
         seen.at >= begun && seen.event.state == State::Suspected && seen.event.peer == firing.event.peer
     };
@@ -176,19 +198,10 @@ fn take(row: &mut Row, watch: &mut Watch, begun: Instant, firing: &Seen, nats: O
         row.suspected.push(suspected.at - begun);
     }
     row.critical.push(firing.at - begun);
-    if let Some(nats) = nats {
-        row.nats.push(nats - begun);
+    if let Some(said) = nats {
+        row.nats.push(said.at - begun);
+        row.nats_said = said.line;
     }
-}
-
-fn told(fault: Fault, round: usize, row: &Row, firing: &Seen, begun: Instant) -> String {
-    let critical = (firing.at - begun).as_secs_f64();
-    let so_far = row.nats.max();
-    format!(
-        "faults: {}: round {}: critical after {critical:.1} s; the nats CLI so far up to {so_far:.1} s",
-        fault.label(),
-        round + 1
-    )
 }
 
 /// Whom it hits: never the server that everybody looks through.
@@ -208,15 +221,19 @@ async fn victim(fault: Fault, cluster: &Cluster, stays: &str) -> io::Result<Stri
     Err(io::Error::other(format!("{stays} does not stop leading")))
 }
 
-/// When the nats CLI first ended with this code.
-async fn nats_says(nats: &Path, cluster: &Cluster, through: &str, code: i32) -> io::Result<Instant> {
+/// When the nats CLI first ended with this code, and what it said.
+async fn nats_says(nats: &Path, cluster: &Cluster, through: &str, code: i32) -> io::Result<Said> {
     let (tool, home) = (tools::check_meta(nats, &cluster.url(through)), cluster.folder());
     let deadline = Instant::now() + LONG;
     let mut polls = tokio::time::interval(POLL);
     while Instant::now() < deadline {
         polls.tick().await;
-        if tool.command(&home).status().await?.code() == Some(code) {
-            return Ok(Instant::now());
+        let output = tool.command(&home).stdout(Stdio::piped()).output().await?;
+        if output.status.code() == Some(code) {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let verdict = text.split('|').next().unwrap_or_default();
+            let line = verdict.split_whitespace().collect::<Vec<_>>().join(" ");
+            return Ok(Said { at: Instant::now(), line });
         }
     }
     Err(io::Error::other(format!("{} does not end with {code} within {LONG:?}", tool.label)))

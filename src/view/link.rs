@@ -22,7 +22,8 @@ pub(super) struct Linked<'a> {
 /// Replies that name each other's peers.
 struct Component<'a> {
     members: Vec<(&'a Reply, &'a Meta)>,
-    keys: BTreeSet<ServerKey>,
+    /// In order.
+    keys: Vec<ServerKey>,
     /// The remembered group that most of its peers belong to.
     remembered: Option<Name>,
     overlap: usize,
@@ -140,6 +141,7 @@ fn components<'a>(
         })
         .collect();
     let mut sets = Sets::default();
+    let mut nodes = Vec::with_capacity(members.len());
     for (reply, meta) in &members {
         let domain = &reply.server.domain;
         let own = sets.node(ServerKey::of(&reply.server));
@@ -148,22 +150,23 @@ fn components<'a>(
             let node = sets.node(ServerKey { peer, domain: domain.clone() });
             sets.join(own, node);
         }
+        nodes.push(own);
     }
     join_across_domains(&members, &mut sets, inconsistent);
     let mut components: BTreeMap<usize, Component<'a>> = BTreeMap::new();
-    for (key, root) in sets.roots() {
+    for (key, node) in std::mem::take(&mut sets.index) {
+        let root = sets.root(node);
         let component = components.entry(root).or_insert_with(|| Component {
             members: Vec::new(),
-            keys: BTreeSet::new(),
+            keys: Vec::new(),
             remembered: None,
             overlap: 0,
         });
-        component.keys.insert(key);
+        component.keys.push(key);
     }
-    for (reply, meta) in members {
-        let root = sets.root_of(&ServerKey::of(&reply.server));
-        if let Some(component) = root.and_then(|root| components.get_mut(&root)) {
-            component.members.push((reply, meta));
+    for (member, node) in members.into_iter().zip(nodes) {
+        if let Some(component) = components.get_mut(&sets.root(node)) {
+            component.members.push(member);
         }
     }
     components.into_values().map(|component| remembered(component, memory)).collect()
@@ -241,17 +244,5 @@ impl Sets {
         let (a, b) = (self.root(a), self.root(b));
         // The smaller index wins, whatever the order of the calls.
         self.parent[a.max(b)] = a.min(b);
-    }
-
-    fn root_of(&mut self, key: &ServerKey) -> Option<usize> {
-        let node = *self.index.get(key)?;
-        Some(self.root(node))
-    }
-
-    fn roots(&mut self) -> Vec<(ServerKey, usize)> {
-        let index = std::mem::take(&mut self.index);
-        let roots = index.iter().map(|(key, node)| (key.clone(), self.root(*node))).collect();
-        self.index = index;
-        roots
     }
 }

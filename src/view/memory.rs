@@ -1,6 +1,7 @@
 //! What is remembered from epoch to epoch: who there is, who belongs to which group, and since when we see what.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -48,6 +49,20 @@ pub(super) struct ServerMemory {
     /// How long it takes to answer: the last answer, or a slower one not long ago.
     delay: Duration,
     stopped: bool,
+}
+
+impl ServerMemory {
+    fn of(server: &Server, last_heard: Stamp, delay: Duration) -> Self {
+        Self {
+            name: server.name.clone(),
+            id: server.id.clone(),
+            cluster: server.cluster.clone(),
+            last_heard,
+            missed: 0,
+            delay,
+            stopped: false,
+        }
+    }
 }
 
 /// One meta group.
@@ -252,19 +267,21 @@ impl Memory {
     }
 
     fn heard(&mut self, server: &Server, closed: Stamp, delay: Duration) {
-        let known = ServerMemory {
-            name: server.name.clone(),
-            id: server.id.clone(),
-            cluster: server.cluster.clone(),
-            last_heard: closed,
-            missed: 0,
-            delay,
-            stopped: false,
-        };
-        if let Some(memory) = self.servers.get_mut(&ServerKey::of(server)) {
-            *memory = ServerMemory { delay: delay.max(memory.delay * 3 / 4), ..known };
-        } else if self.servers.len() < REPLIES_MAX {
-            self.servers.insert(ServerKey::of(server), known);
+        let full = self.servers.len() >= REPLIES_MAX;
+        match self.servers.entry(ServerKey::of(server)) {
+            Entry::Occupied(entry) => {
+                let known = entry.into_mut();
+                let delay = delay.max(known.delay * 3 / 4);
+                if (&known.name, &known.id, &known.cluster) == (&server.name, &server.id, &server.cluster) {
+                    (known.last_heard, known.missed, known.delay, known.stopped) = (closed, 0, delay, false);
+                } else {
+                    *known = ServerMemory::of(server, closed, delay);
+                }
+            }
+            Entry::Vacant(entry) if !full => {
+                entry.insert(ServerMemory::of(server, closed, delay));
+            }
+            Entry::Vacant(_) => {}
         }
     }
 
