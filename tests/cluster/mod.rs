@@ -202,18 +202,34 @@ impl Cluster {
         self.api("$JS.API.META.LEADER.STEPDOWN", String::new()).await.map(drop)
     }
 
-    /// Fills the disks of all members of a stream of three replicas, as an application does.
-    pub async fn fill(&self) -> io::Result<()> {
+    /// Fills the disks of all members of a stream of three replicas, as an application does, until `name`, whose disk
+    /// is tiny, has switched JetStream off.
+    pub async fn fill(&self, name: &str) -> io::Result<()> {
+        const CREATE: &str = r#"{"name":"FILL","subjects":["fill"],"num_replicas":3,"storage":"file"}"#;
         let client = self.client("app").await?;
-        let create = r#"{"name":"FILL","subjects":["fill"],"num_replicas":3,"storage":"file"}"#;
-        client.request("$JS.API.STREAM.CREATE.FILL", create.into()).await.map_err(io::Error::other)?;
-        let block = vec![b'x'; 300_000];
+        let admin = self.admin().await?;
+        // A stream that the full server leads may only stop storing, so another leads it.
+        let (mut created, full) = (String::new(), format!(r#""leader":"{name}""#));
         for _ in 0..60 {
-            // What is not stored any more is not acknowledged either.
-            let stored = client.request("fill", block.clone().into());
-            tokio::time::timeout(Duration::from_millis(500), stored).await.ok();
+            answer(&client, "$JS.API.STREAM.DELETE.FILL", Vec::new()).await;
+            created = answer(&client, "$JS.API.STREAM.CREATE.FILL", CREATE.into()).await;
+            if created.contains(r#""leader":""#) && !created.contains(&full) {
+                break;
+            }
         }
-        Ok(())
+        for block in 0..240 {
+            // What is not stored any more is not acknowledged either.
+            answer(&client, "fill", vec![b'x'; 300_000]).await;
+            let filter = format!(r#"{{"server_name":"{name}"}}"#);
+            let jsz = answer(&admin, "$SYS.REQ.SERVER.PING.JSZ", filter.into()).await;
+            if jsz.contains(r#""disabled":true"#) {
+                return Ok(());
+            }
+            if block > 60 {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        }
+        Err(io::Error::other(format!("{name} still has JetStream; the stream: {created}")))
     }
 
     /// Creates many streams at once: the meta layer is busy, and nothing is wrong.
@@ -388,4 +404,12 @@ impl Cluster {
         }
         io::Error::other(text)
     }
+}
+
+/// What is answered within half a second; nothing otherwise.
+async fn answer(client: &async_nats::Client, subject: &'static str, request: Vec<u8>) -> String {
+    let asked = client.request(subject, request.into());
+    let answer = tokio::time::timeout(Duration::from_millis(500), asked).await;
+    let payload = answer.ok().and_then(Result::ok).map(|message| message.payload);
+    String::from_utf8_lossy(&payload.unwrap_or_default()).into_owned()
 }
