@@ -7,6 +7,7 @@
 
 mod pages;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,12 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::Ledger;
 use crate::stamp::Stamp;
 pub use pages::Page;
-use pages::{Assembly, paginate};
+use pages::{Assembly, Whole, paginate};
 
 /// The version of the words. Those of another are not understood, and so not counted on.
 const WORD_VERSION: u32 = 1;
 /// More other watchers than this are not heard.
 const WATCHERS_MAX: usize = 64;
+/// So many earlier speakers are remembered.
+const LINEAGE_MAX: usize = 32;
 /// The longest instance or name that is believed, in bytes.
 const NAME_MAX: usize = 128;
 /// A watcher that sees the servers and in so many beats hears not even itself never will.
@@ -55,15 +58,26 @@ pub struct Word {
     /// It lacks the ledger of the speaker.
     #[serde(default)]
     pub behind: bool,
-    /// How often the ledger that it keeps has changed.
-    #[serde(default)]
-    pub revision: u64,
-    /// The watcher whose ledger it took over last.
+    /// Which ledger it keeps: its own when it speaks, else that of the one it heard speak last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard_out: Option<String>,
+    pub keeps: Option<Edition>,
+    /// The ledger of another watcher that it took over last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_out: Option<Edition>,
     /// A part of its ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Page>,
+}
+
+/// A ledger as it stood at some time while one watcher spoke.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Edition {
+    /// Counts those who spoke one after the other, as far as is known to each of them.
+    pub term: u64,
+    /// How often the ledger had changed.
+    pub revision: u64,
+    /// The instance that spoke.
+    pub of: String,
 }
 
 /// What a watcher is to the others.
@@ -119,7 +133,12 @@ pub struct Company {
     claim: Option<Stamp>,
     others: BTreeMap<String, Other>,
     ledger: Ledger,
-    revision: u64,
+    /// Which edition of whose ledger that is.
+    edition: Option<Edition>,
+    /// The highest term that was ever heard of.
+    term: u64,
+    /// The last editions of earlier speakers that went into it.
+    lineage: Vec<Edition>,
     /// The ledger has changed since it was told.
     tell: bool,
     /// Somebody lacks the ledger.
@@ -128,10 +147,8 @@ pub struct Company {
     told: Option<Stamp>,
     /// We spoke, and the speaker has not taken over what we announced.
     yielding: bool,
-    heard_out: Option<String>,
+    heard_out: Option<Edition>,
     assembly: Assembly,
-    /// Whose ledger ours is: instance and revision.
-    adopted: Option<(String, u64)>,
     refused: u64,
 }
 
@@ -141,8 +158,9 @@ struct Other {
     at: Stamp,
 }
 
-/// Who comes first is the smallest: those that see, those that speak, the longest running.
-type Rank<'a> = (bool, i64, i64, &'a str);
+/// Who comes first is the smallest: those that see the servers, those that speak already, those that know most of what
+/// was told, those that have run longest.
+type Rank<'a> = (bool, i64, Reverse<(u64, u64)>, i64, &'a str);
 
 impl Company {
     /// The company of nobody yet. A beat is the unit of every limit: words come twice in it, a watcher that was not
@@ -160,14 +178,15 @@ impl Company {
             claim: None,
             others: BTreeMap::new(),
             ledger: Ledger::default(),
-            revision: 0,
+            edition: None,
+            term: 0,
+            lineage: Vec::new(),
             tell: false,
             asked: false,
             told: None,
             yielding: false,
             heard_out: None,
             assembly: Assembly::default(),
-            adopted: None,
             refused: 0,
         }
     }
@@ -214,11 +233,6 @@ impl Company {
         self.role == Role::Speaking && (self.is_leased(now) || self.is_deaf(now))
     }
 
-    /// Since when we have spoken.
-    pub fn claim(&self) -> Option<Stamp> {
-        self.claim
-    }
-
     /// The name of the watcher that speaks; our own when we do, nothing when nobody does.
     pub fn speaker(&self) -> Option<&str> {
         match self.role {
@@ -260,9 +274,11 @@ impl Company {
         }
         self.asked |= self.role == Role::Speaking && (word.joining || word.behind);
         let mut word = word;
+        self.term = self.term.max(word.keeps.as_ref().map_or(0, |edition| edition.term));
         let page = word.page.take();
         let sender = word.instance.clone();
-        if self.yielding && word.heard_out.as_deref() == Some(self.me.instance.as_str()) {
+        let taken_over = |own: &Edition| word.heard_out.as_ref().is_some_and(|heard| heard.includes(own));
+        if self.yielding && self.edition.as_ref().is_none_or(taken_over) {
             self.yielding = false;
         }
         self.others.insert(sender.clone(), Other { word, at: now });
@@ -270,7 +286,7 @@ impl Company {
     }
 
     fn hear_page(&mut self, sender: &str, page: Page) -> Heard {
-        let (revision, yields) = (page.revision, page.yields);
+        let yields = page.yields;
         let wanted = match self.role {
             Role::Speaking => yields,
             Role::Joining | Role::Silent => !yields && !self.yielding && self.first_other() == Some(sender),
@@ -279,17 +295,30 @@ impl Company {
         if !wanted {
             return Heard::Nothing;
         }
-        let Some(ledger) = self.assembly.take(sender, page) else { return Heard::Nothing };
+        let Some(Whole { ledger, edition, lineage }) = self.assembly.take(page) else {
+            return Heard::Nothing;
+        };
         if yields {
-            self.heard_out = Some(sender.to_owned());
-            return Heard::Merge(ledger);
+            self.heard_out = Some(edition.clone());
+            let known = self.lineage.iter().any(|known| known.includes(&edition));
+            self.remember(edition);
+            return if known { Heard::Nothing } else { Heard::Merge(ledger) };
         }
-        let source = (sender.to_owned(), revision);
-        if self.adopted.as_ref() == Some(&source) {
+        if self.edition.as_ref() == Some(&edition) {
             return Heard::Nothing;
         }
-        self.adopted = Some(source);
+        self.edition = Some(edition);
+        self.lineage = lineage;
+        self.ledger = ledger.clone();
         Heard::Adopt(ledger)
+    }
+
+    /// Remembers that an edition is part of the ledger.
+    fn remember(&mut self, edition: Edition) {
+        self.lineage.retain(|known| !edition.includes(known));
+        self.lineage.push(edition);
+        let excess = self.lineage.len().saturating_sub(LINEAGE_MAX);
+        self.lineage.drain(..excess);
     }
 
     /// One of our words came back. After a gap, others may have taken over in between.
@@ -303,7 +332,12 @@ impl Company {
         if lapsed {
             self.rejoin();
         }
-        self.joined.get_or_insert(now);
+        if self.joined.is_none() {
+            // Words come in order: what came before our first own one may have lain about for long.
+            self.others.clear();
+            self.assembly = Assembly::default();
+            self.joined = Some(now);
+        }
         if self.echoed.is_none_or(|before| sent.has_reached(before)) {
             self.echoed = Some(sent);
         }
@@ -312,10 +346,10 @@ impl Company {
     fn rejoin(&mut self) {
         self.yielding |= self.role == Role::Speaking;
         self.role = Role::Joining;
+        self.able_since = None;
         self.claim = None;
         self.joined = None;
         self.echoed = None;
-        self.adopted = None;
     }
 
     fn is_leased(&self, now: Stamp) -> bool {
@@ -342,13 +376,28 @@ impl Company {
             let settled = now.since(since) >= SETTLE;
             self.role = if settled { Role::Speaking } else { Role::Claiming };
             self.yielding = false;
-            self.tell |= settled && self.adopted.take().is_some();
+            if settled {
+                self.begin();
+            }
         } else {
             self.yielding |= self.role == Role::Speaking;
             self.claim = None;
             self.role = Role::Silent;
         }
         self.role
+    }
+
+    /// From the first moment of speaking on the ledger is our own edition.
+    fn begin(&mut self) {
+        if self.edition.as_ref().is_some_and(|edition| edition.of == self.me.instance) {
+            return;
+        }
+        self.term = self.term.saturating_add(1);
+        let own = Edition { term: self.term, revision: 1, of: self.me.instance.clone() };
+        if let Some(before) = self.edition.replace(own) {
+            self.remember(before);
+        }
+        self.tell = true;
     }
 
     /// When [`Self::turn`] may come to another end though nobody says a word.
@@ -368,8 +417,9 @@ impl Company {
     }
 
     fn is_first(&self) -> bool {
-        let mine =
-            (!self.able, self.claim_ns().unwrap_or(i64::MAX), self.me.started_ns, self.me.instance.as_str());
+        let claim = self.claim_ns().unwrap_or(i64::MAX);
+        let keeps = version(self.edition.as_ref(), claim);
+        let mine = (!self.able, claim, keeps, self.me.started_ns, self.me.instance.as_str());
         self.candidates().all(|other| mine < rank(&other.word))
     }
 
@@ -392,8 +442,10 @@ impl Company {
             return false;
         }
         self.ledger = ledger;
-        self.revision += 1;
-        self.tell |= self.role == Role::Speaking;
+        if let (Role::Speaking, Some(edition)) = (self.role, &mut self.edition) {
+            edition.revision += 1;
+            self.tell = true;
+        }
         true
     }
 
@@ -404,9 +456,7 @@ impl Company {
 
     /// The word to be sent from time to time, as long as nothing changes.
     pub fn word(&self, now: Stamp) -> Word {
-        let lacks = |other: &Other| {
-            self.adopted.as_ref() != Some(&(other.word.instance.clone(), other.word.revision))
-        };
+        let lacks = |other: &Other| other.word.claim_ns.is_some() && other.word.keeps != self.edition;
         let speaker = self.first_other().and_then(|first| self.others.get(first));
         Word {
             v: WORD_VERSION,
@@ -419,7 +469,7 @@ impl Company {
             joining: self.role == Role::Joining,
             leaving: false,
             behind: self.role == Role::Silent && !self.yielding && speaker.is_some_and(lacks),
-            revision: self.revision,
+            keeps: self.edition.clone(),
             heard_out: self.heard_out.clone(),
             page: None,
         }
@@ -434,7 +484,8 @@ impl Company {
         self.tell = false;
         self.asked = false;
         self.told = Some(now);
-        let pages = paginate(&self.ledger, self.revision, self.yielding);
+        let Some(edition) = &self.edition else { return vec![word] };
+        let pages = paginate(&self.ledger, edition, &self.lineage, self.yielding);
         pages.into_iter().map(|page| Word { page: Some(page), ..word.clone() }).collect()
     }
 
@@ -452,7 +503,21 @@ impl Company {
 }
 
 fn rank(word: &Word) -> Rank<'_> {
-    (!word.able, word.claim_ns.unwrap_or(i64::MAX), word.started_ns, &word.instance)
+    let claim = word.claim_ns.unwrap_or(i64::MAX);
+    (!word.able, claim, version(word.keeps.as_ref(), claim), word.started_ns, &word.instance)
+}
+
+/// Who speaks already goes on, whoever knows more: the other one's knowledge is merged.
+fn version(keeps: Option<&Edition>, claim: i64) -> Reverse<(u64, u64)> {
+    let known = keeps.map_or((0, 0), |edition| (edition.term, edition.revision));
+    Reverse(if claim == i64::MAX { known } else { (0, 0) })
+}
+
+impl Edition {
+    /// Whether this is the same speaker's ledger, as it stood then or later.
+    fn includes(&self, other: &Self) -> bool {
+        self.of == other.of && self.term == other.term && self.revision >= other.revision
+    }
 }
 
 fn is_sound(word: &Word) -> bool {

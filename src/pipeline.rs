@@ -106,11 +106,11 @@ impl Pipeline {
         (entries.waiting, entries.refused)
     }
 
-    /// Goes on with what another watcher announced that spoke unheard since `claim`, besides one's own. Gives how
-    /// many entries were not believed.
-    pub fn merge(&mut self, ledger: Ledger, claim: Stamp, now: Stamp) -> usize {
+    /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives how many entries were
+    /// not believed.
+    pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> usize {
         let entries = ledger.read(&self.settings.prefix, now);
-        self.book.merge(entries.alerts, claim);
+        self.book.merge(entries.alerts);
         entries.refused
     }
 

@@ -144,14 +144,11 @@ impl Book {
         }
     }
 
-    /// Takes the alerts of a watcher that spoke while it did not hear this one, which has spoken since `claim`.
-    /// Nothing is told: what the other announced, this book goes on with. Where both opened an incident about the
-    /// same thing, this book's goes on and names the other one. What was told before `claim` was taken over then.
-    pub fn merge(&mut self, alerts: Vec<Alert>, claim: Stamp) {
+    /// Takes the alerts of a watcher that spoke while it did not hear this one. Nothing is told: what the other
+    /// announced, this book goes on with. Where both opened an incident about the same thing, this book's goes on
+    /// and names the other one.
+    pub fn merge(&mut self, alerts: Vec<Alert>) {
         for other in alerts {
-            if other.told.wall_ns() < claim.wall_ns() {
-                continue;
-            }
             if let Some(own) = self.alerts.get_mut(&other.identity) {
                 own.merge(other);
             } else if self.alerts.len() < ALERTS_MAX {

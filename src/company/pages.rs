@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Edition, LINEAGE_MAX};
 use crate::ledger::Ledger;
 
 /// So many alerts and events go into one page. The largest event has a few kilobytes, a message has at most one
@@ -13,8 +14,11 @@ const PAGES_MAX: usize = 1_024;
 /// A part of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
-    /// Of which revision of the sender's ledger it is a part.
-    pub revision: u64,
+    /// Of which ledger it is a part.
+    pub edition: Edition,
+    /// The editions of earlier speakers that went into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<Edition>,
     /// Which part, from 0.
     pub number: usize,
     /// How many parts there are.
@@ -27,34 +31,48 @@ pub struct Page {
 }
 
 /// The pages of a ledger, one at least.
-pub(super) fn paginate(ledger: &Ledger, revision: u64, yields: bool) -> Vec<Page> {
+pub(super) fn paginate(ledger: &Ledger, edition: &Edition, lineage: &[Edition], yields: bool) -> Vec<Page> {
     let of = ledger.alerts.len().div_ceil(ENTRIES).max(ledger.waiting.len().div_ceil(ENTRIES)).max(1);
     let part = |number: usize| Ledger {
         alerts: ledger.alerts.iter().skip(number * ENTRIES).take(ENTRIES).cloned().collect(),
         waiting: ledger.waiting.iter().skip(number * ENTRIES).take(ENTRIES).cloned().collect(),
     };
-    (0..of).map(|number| Page { revision, number, of, yields, ledger: part(number) }).collect()
+    let page = |number: usize| Page {
+        edition: edition.clone(),
+        lineage: lineage.to_vec(),
+        number,
+        of,
+        yields,
+        ledger: part(number),
+    };
+    (0..of).map(page).collect()
 }
 
 /// The pages of one ledger that have come so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Assembly {
-    sender: String,
-    revision: u64,
+    edition: Option<Edition>,
     pages: Vec<Option<Ledger>>,
+}
+
+/// A ledger whose pages are all there.
+pub(super) struct Whole {
+    pub(super) ledger: Ledger,
+    pub(super) edition: Edition,
+    pub(super) lineage: Vec<Edition>,
 }
 
 impl Assembly {
     /// Takes a page; gives the ledger when it is the last one that was missing.
-    pub(super) fn take(&mut self, sender: &str, page: Page) -> Option<Ledger> {
-        if page.of == 0 || page.of > PAGES_MAX || page.number >= page.of {
+    pub(super) fn take(&mut self, page: Page) -> Option<Whole> {
+        let Page { edition, mut lineage, number, of, ledger, .. } = page;
+        if of > PAGES_MAX || number >= of {
             return None;
         }
-        let same = self.sender == sender && self.revision == page.revision && self.pages.len() == page.of;
-        if !same {
-            *self = Self { sender: sender.to_owned(), revision: page.revision, pages: vec![None; page.of] };
+        if self.edition.as_ref() != Some(&edition) || self.pages.len() != of {
+            *self = Self { edition: Some(edition.clone()), pages: vec![None; of] };
         }
-        self.pages[page.number] = Some(page.ledger);
+        self.pages[number] = Some(ledger);
         if self.pages.iter().any(Option::is_none) {
             return None;
         }
@@ -63,6 +81,7 @@ impl Assembly {
             whole.alerts.extend(part.alerts);
             whole.waiting.extend(part.waiting);
         }
-        Some(whole)
+        lineage.truncate(LINEAGE_MAX);
+        Some(Whole { ledger: whole, edition, lineage })
     }
 }

@@ -146,7 +146,7 @@ impl Sidecar {
                     watcher = sender,
                     "another watcher spoke unheard: its incidents are taken over"
                 );
-                pipeline.merge(ledger, self.company.claim().unwrap_or(now), now)
+                pipeline.merge(ledger, now)
             }
         };
         if refused > 0 {
