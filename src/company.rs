@@ -145,8 +145,8 @@ pub struct Company {
     asked: bool,
     /// When the ledger was told last.
     told: Option<Stamp>,
-    /// We spoke, and the speaker has not taken over what we announced.
-    yielding: bool,
+    /// What we kept when we spoke last, until the speaker has taken it over.
+    yielded: Option<Whole>,
     heard_out: Option<Edition>,
     assembly: Assembly,
     refused: u64,
@@ -184,7 +184,7 @@ impl Company {
             tell: false,
             asked: false,
             told: None,
-            yielding: false,
+            yielded: None,
             heard_out: None,
             assembly: Assembly::default(),
             refused: 0,
@@ -277,10 +277,7 @@ impl Company {
         self.term = self.term.max(word.keeps.as_ref().map_or(0, |edition| edition.term));
         let page = word.page.take();
         let sender = word.instance.clone();
-        let taken_over = |own: &Edition| word.heard_out.as_ref().is_some_and(|heard| heard.includes(own));
-        if self.yielding && self.edition.as_ref().is_none_or(taken_over) {
-            self.yielding = false;
-        }
+        self.yielded.take_if(|own| word.heard_out.as_ref().is_some_and(|heard| heard.includes(&own.edition)));
         self.others.insert(sender.clone(), Other { word, at: now });
         page.map_or(Heard::Nothing, |page| self.hear_page(&sender, page))
     }
@@ -289,7 +286,7 @@ impl Company {
         let yields = page.yields;
         let wanted = match self.role {
             Role::Speaking => yields,
-            Role::Joining | Role::Silent => !yields && !self.yielding && self.first_other() == Some(sender),
+            Role::Joining | Role::Silent => !yields && self.first_other() == Some(sender),
             Role::Claiming => false,
         };
         if !wanted {
@@ -300,9 +297,7 @@ impl Company {
         };
         if yields {
             self.heard_out = Some(edition.clone());
-            let known = self.lineage.iter().any(|known| known.includes(&edition));
-            self.remember(edition);
-            return if known { Heard::Nothing } else { Heard::Merge(ledger) };
+            return if self.is_news(edition) { Heard::Merge(ledger) } else { Heard::Nothing };
         }
         if self.edition.as_ref() == Some(&edition) {
             return Heard::Nothing;
@@ -311,6 +306,30 @@ impl Company {
         self.lineage = lineage;
         self.ledger = ledger.clone();
         Heard::Adopt(ledger)
+    }
+
+    /// Whether this edition holds anything that never went into the ledger; from now on it has.
+    fn is_news(&mut self, edition: Edition) -> bool {
+        let known = self.lineage.iter().any(|known| known.includes(&edition));
+        self.remember(edition);
+        !known
+    }
+
+    /// What we kept when we spoke last is to be taken over by the next speaker.
+    fn yield_word(&mut self) {
+        if self.role == Role::Speaking
+            && let Some(edition) = self.edition.clone()
+        {
+            let (ledger, lineage) = (self.ledger.clone(), self.lineage.clone());
+            self.yielded = Some(Whole { ledger, edition, lineage });
+        }
+    }
+
+    /// What is to be merged by one who has just begun to speak: what it announced itself when it spoke before, if
+    /// nobody has taken that over.
+    pub fn reclaim(&mut self) -> Option<Ledger> {
+        let Whole { ledger, edition, .. } = self.yielded.take()?;
+        self.is_news(edition).then_some(ledger)
     }
 
     /// Remembers that an edition is part of the ledger.
@@ -344,7 +363,7 @@ impl Company {
     }
 
     fn rejoin(&mut self) {
-        self.yielding |= self.role == Role::Speaking;
+        self.yield_word();
         self.role = Role::Joining;
         self.able_since = None;
         self.claim = None;
@@ -375,12 +394,11 @@ impl Company {
             let since = *self.claim.get_or_insert(now);
             let settled = now.since(since) >= SETTLE;
             self.role = if settled { Role::Speaking } else { Role::Claiming };
-            self.yielding = false;
             if settled {
                 self.begin();
             }
         } else {
-            self.yielding |= self.role == Role::Speaking;
+            self.yield_word();
             self.claim = None;
             self.role = Role::Silent;
         }
@@ -468,7 +486,7 @@ impl Company {
             claim_ns: self.claim_ns(),
             joining: self.role == Role::Joining,
             leaving: false,
-            behind: self.role == Role::Silent && !self.yielding && speaker.is_some_and(lacks),
+            behind: self.role == Role::Silent && speaker.is_some_and(lacks),
             keeps: self.edition.clone(),
             heard_out: self.heard_out.clone(),
             page: None,
@@ -484,8 +502,11 @@ impl Company {
         self.tell = false;
         self.asked = false;
         self.told = Some(now);
-        let Some(edition) = &self.edition else { return vec![word] };
-        let pages = paginate(&self.ledger, edition, &self.lineage, self.yielding);
+        let pages = match (&self.yielded, &self.edition) {
+            (Some(Whole { ledger, edition, lineage }), _) => paginate(ledger, edition, lineage, true),
+            (None, Some(edition)) => paginate(&self.ledger, edition, &self.lineage, false),
+            (None, None) => return vec![word],
+        };
         pages.into_iter().map(|page| Word { page: Some(page), ..word.clone() }).collect()
     }
 
@@ -493,7 +514,7 @@ impl Company {
     pub fn owes_ledger(&self, now: Stamp) -> bool {
         let speaking = self.role == Role::Speaking;
         let rested = self.told.is_none_or(|told| now.since(told) >= self.pace() / 2);
-        speaking && self.tell || rested && (speaking && self.asked || self.yielding)
+        speaking && self.tell || rested && (speaking && self.asked || self.yielded.is_some())
     }
 
     /// The last word.

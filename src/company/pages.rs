@@ -56,6 +56,7 @@ pub(super) struct Assembly {
 }
 
 /// A ledger whose pages are all there.
+#[derive(Clone, Debug)]
 pub(super) struct Whole {
     pub(super) ledger: Ledger,
     pub(super) edition: Edition,

@@ -174,7 +174,11 @@ impl Sidecar {
             self.changed_role = true;
             self.tell_role(before, role);
         }
-        role == Role::Speaking && before != Role::Speaking
+        let begins = role == Role::Speaking && before != Role::Speaking;
+        if begins && let Some(ledger) = self.company.reclaim() {
+            pipeline.merge(ledger, now);
+        }
+        begins
     }
 
     fn tell_role(&self, before: Role, role: Role) {
