@@ -125,6 +125,7 @@ impl Merge<'_> {
         inconsistent: &mut Vec<String>,
     ) -> (GroupView, Vec<PeerId>) {
         let members = one_each(linked, inconsistent);
+        false_claims(&members, inconsistent);
         let claimants: Vec<_> =
             members.values().copied().filter(|(reply, meta)| claims(reply, meta)).collect();
         let leader = authority(&claimants, &members);
@@ -154,6 +155,7 @@ impl Merge<'_> {
             online: None,
             leaderless: group.leaderless,
             followed: followed(&members, group.quorum),
+            unreadable_leader: self.unreadable_leader(group, &members),
             short: None,
             disagreement: group.disagreement,
             peers: Vec::with_capacity(ids.len()),
@@ -234,8 +236,7 @@ impl Merge<'_> {
             let told = u64::try_from(meta.size).ok().filter(|size| *size > list.len() as u64);
             if let Some(size) = told {
                 group.size = Some(size);
-                let needed = meta.quorum_needed.and_then(|needed| u64::try_from(needed).ok());
-                group.quorum = Some(needed.filter(|needed| *needed > 0).unwrap_or(size / 2 + 1));
+                group.quorum = Some(quorum_of(meta.quorum_needed, size));
             }
         }
         if !group.has_list {
@@ -245,9 +246,7 @@ impl Merge<'_> {
                 let told = told.filter(|size| *size >= group.members.len() as u64);
                 group.size = told.or(group.size);
                 let needed = members.values().filter_map(|(_, meta)| meta.quorum_needed).max();
-                let needed =
-                    needed.and_then(|needed| u64::try_from(needed).ok()).filter(|needed| *needed > 0);
-                group.quorum = needed.or(group.size.map(|size| size / 2 + 1));
+                group.quorum = group.size.map(|size| quorum_of(needed, size));
             }
         }
     }
@@ -264,6 +263,16 @@ impl Merge<'_> {
         group.disagreement = disagree.then(|| Standing::again(group.disagreement, self.gathered));
     }
 
+    /// The leader that members name, when it answered something that cannot be read.
+    fn unreadable_leader(&self, group: &GroupMemory, members: &Members<'_>) -> Option<Name> {
+        let named = members.values().filter_map(|(_, meta)| meta.leader_id.zip(meta.leader.as_ref()));
+        let named: BTreeMap<PeerId, &Name> = named.collect();
+        let unreadable = |(peer, name): (PeerId, &Name)| {
+            (self.answers.of(peer, &group.domain) == Answer::Unreadable).then(|| name.clone())
+        };
+        named.into_iter().find_map(unreadable)
+    }
+
     /// The members that gave any sign of life: two are enough to know for each peer whether another answered.
     fn members_that_answer(&self, group: &GroupMemory, ids: &BTreeSet<PeerId>) -> Vec<PeerId> {
         let answers = |id: &&PeerId| {
@@ -271,6 +280,12 @@ impl Merge<'_> {
         };
         ids.iter().filter(answers).take(2).copied().collect()
     }
+}
+
+/// How many peers must agree: what a server says, where that is possible at all, else more than half.
+fn quorum_of(needed: Option<i64>, size: u64) -> u64 {
+    let needed = needed.and_then(|needed| u64::try_from(needed).ok());
+    needed.filter(|needed| (1..=size).contains(needed)).unwrap_or(size / 2 + 1)
 }
 
 /// One reply a peer; two servers under one name are said, and the later one counts.
@@ -294,6 +309,20 @@ fn one_each<'a>(linked: &Linked<'a>, inconsistent: &mut Vec<String>) -> Members<
         }
     }
     members
+}
+
+/// Says who calls itself the leader and gives the peer id of another: that is no claim.
+fn false_claims(members: &Members<'_>, inconsistent: &mut Vec<String>) {
+    for (reply, meta) in members.values() {
+        let name = &reply.server.name;
+        let id = meta.leader_id.filter(|id| meta.leader.as_ref() == Some(name) && *id != reply.server.peer);
+        if let Some(id) = id {
+            inconsistent.push(format!(
+                "{name} says that it leads, under the peer id {id}; its own is {}",
+                reply.server.peer
+            ));
+        }
+    }
 }
 
 /// Whose list counts. A sole claimant does, however stale its list. Among several, one whose list is all stale
@@ -340,6 +369,10 @@ fn list_of<'a>(reply: &Reply, meta: &'a Meta, inconsistent: &mut Vec<String>) ->
             list.len(),
             meta.size
         ));
+    }
+    if let Some(needed) = meta.quorum_needed.filter(|needed| !(1..=meta.size.max(1)).contains(needed)) {
+        inconsistent
+            .push(format!("the leader {leader} says that {needed} of {} peers must agree", meta.size));
     }
     list
 }
