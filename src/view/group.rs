@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::link::{Linked, claims, complete};
-use super::memory::{GroupMemory, Memory};
+use super::memory::{GroupMemory, Memory, ServerMemory};
 use super::peer::{self, Witnesses};
 use super::{Answer, Authority, GroupView, Opinion, PeerView, Standing};
 use crate::epoch::{Gathered, ServerKey};
@@ -19,25 +19,34 @@ const CLUSTERS_MAX: usize = 256;
 
 /// What everyone sent, by server: looked up by every group.
 pub(super) struct Answers<'a> {
-    by_key: BTreeMap<ServerKey, (Answer, Option<&'a Reply>)>,
+    by_key: BTreeMap<ServerKey, Sent<'a>>,
     statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
+}
+
+/// What was sent under one name.
+struct Sent<'a> {
+    answer: Answer,
+    /// No reply where none could be read.
+    reply: Option<&'a Reply>,
+    /// Of others of that name, none of them a member.
+    others: Vec<&'a Reply>,
 }
 
 impl<'a> Answers<'a> {
     fn new(gathered: &'a Gathered) -> Self {
         // Whoever was heard lives. What cannot be read has no reply below.
-        let unreadable = gathered.delays.keys().map(|key| (key.clone(), (Answer::Unreadable, None)));
-        let mut by_key: BTreeMap<_, _> = unreadable.collect();
+        let unreadable = || Sent { answer: Answer::Unreadable, reply: None, others: Vec::new() };
+        let mut by_key: BTreeMap<_, _> =
+            gathered.delays.keys().map(|key| (key.clone(), unreadable())).collect();
         for reply in &gathered.replies {
-            let answer = match &reply.jetstream {
-                JetStream::Member(_) => Answer::Member,
-                JetStream::Standalone => Answer::Standalone,
-                JetStream::Disabled => Answer::Disabled,
-            };
-            let entry = by_key.entry(ServerKey::of(&reply.server)).or_insert((answer, Some(reply)));
-            // Of two servers with one name, the member counts.
-            if entry.0 != Answer::Member {
-                *entry = (answer, Some(reply));
+            let sent = by_key.entry(ServerKey::of(&reply.server)).or_insert_with(unreadable);
+            let answer = answer_of(reply);
+            match sent.reply {
+                // Of two servers with one name, the member counts.
+                Some(_) if sent.answer == Answer::Member || answer != Answer::Member => {
+                    sent.others.push(reply);
+                }
+                _ => (sent.answer, sent.reply) = (answer, Some(reply)),
             }
         }
         let mut statsz: BTreeMap<_, BTreeMap<_, Vec<&Statsz>>> = BTreeMap::new();
@@ -48,14 +57,37 @@ impl<'a> Answers<'a> {
         Self { by_key, statsz }
     }
 
-    pub(super) fn of(&self, peer: PeerId, domain: &Name) -> Answer {
-        let key = ServerKey { peer, domain: domain.clone() };
-        self.by_key.get(&key).map_or(Answer::None, |(answer, _)| *answer)
+    /// How a peer answered, which is remembered as `server`. A server outside the group can have its name (a leaf
+    /// that is named like a server of the hub): what such a one says is not the peer's answer.
+    pub(super) fn of(
+        &self,
+        server: &ServerKey,
+        known: Option<&ServerMemory>,
+        group: &BTreeSet<Name>,
+    ) -> Answer {
+        let Some(sent) = self.by_key.get(server) else { return Answer::None };
+        let Some(reply) = sent.reply.filter(|_| sent.answer != Answer::Member) else { return sent.answer };
+        let member = known.filter(|known| known.member && !known.cluster.is_empty());
+        let own = |reply: &&Reply| match (member, &reply.jetstream) {
+            (Some(member), _) => member.cluster == reply.server.cluster,
+            (None, JetStream::Standalone) => group.is_empty() || group.contains(&reply.server.cluster),
+            (None, _) => true,
+        };
+        let mut sent = std::iter::once(reply).chain(sent.others.iter().copied());
+        sent.find(own).map_or(Answer::None, answer_of)
     }
 
     /// The answers to `STATSZ` from the servers of one cluster.
     pub(super) fn statsz(&self, domain: &Name, cluster: &Name) -> &[&'a Statsz] {
         self.statsz.get(domain).and_then(|clusters| clusters.get(cluster)).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn answer_of(reply: &Reply) -> Answer {
+    match &reply.jetstream {
+        JetStream::Member(_) => Answer::Member,
+        JetStream::Standalone => Answer::Standalone,
+        JetStream::Disabled => Answer::Disabled,
     }
 }
 
@@ -268,7 +300,9 @@ impl Merge<'_> {
         let named = members.values().filter_map(|(_, meta)| meta.leader_id.zip(meta.leader.as_ref()));
         let named: BTreeMap<PeerId, &Name> = named.collect();
         let unreadable = |(peer, name): (PeerId, &Name)| {
-            (self.answers.of(peer, &group.domain) == Answer::Unreadable).then(|| name.clone())
+            let server = ServerKey { peer, domain: group.domain.clone() };
+            let answer = self.answers.of(&server, self.memory.server(&server), &group.clusters);
+            (answer == Answer::Unreadable).then(|| name.clone())
         };
         named.into_iter().find_map(unreadable)
     }
@@ -276,7 +310,9 @@ impl Merge<'_> {
     /// The members that gave any sign of life: two are enough to know for each peer whether another answered.
     fn members_that_answer(&self, group: &GroupMemory, ids: &BTreeSet<PeerId>) -> Vec<PeerId> {
         let answers = |id: &&PeerId| {
-            group.members.contains(*id) && self.answers.of(**id, &group.domain) != Answer::None
+            let server = ServerKey { peer: **id, domain: group.domain.clone() };
+            let answer = || self.answers.of(&server, self.memory.server(&server), &group.clusters);
+            group.members.contains(*id) && answer() != Answer::None
         };
         ids.iter().filter(answers).take(2).copied().collect()
     }
