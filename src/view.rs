@@ -4,6 +4,7 @@
 //! reporter, and judges nobody: verdicts are [`crate::check`]'s. **Invariant:** the view of a set of replies does
 //! not depend on their order.
 
+mod answers;
 mod group;
 mod link;
 mod memory;

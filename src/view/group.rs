@@ -3,93 +3,20 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::answers::Answers;
 use super::link::{Linked, claims, complete};
-use super::memory::{GroupMemory, Memory, ServerMemory};
+use super::memory::{GroupMemory, Memory};
 use super::peer::{self, Witnesses};
 use super::{Answer, Authority, GroupView, Opinion, PeerView, Standing};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
-use crate::wire::{JetStream, Meta, Reply, Row, Statsz};
+use crate::wire::{Meta, Reply, Row};
 
 /// More peers than this are not remembered, unless an epoch shows them or a complete list has them.
 const PEERS_MAX: usize = 4_096;
 /// More clusters of one group are not remembered.
 const CLUSTERS_MAX: usize = 256;
-
-/// What everyone sent, by server: looked up by every group.
-pub(super) struct Answers<'a> {
-    by_key: BTreeMap<ServerKey, Sent<'a>>,
-    statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
-}
-
-/// What was sent under one name.
-struct Sent<'a> {
-    answer: Answer,
-    /// No reply where none could be read.
-    reply: Option<&'a Reply>,
-    /// Of others of that name, none of them a member.
-    others: Vec<&'a Reply>,
-}
-
-impl<'a> Answers<'a> {
-    fn new(gathered: &'a Gathered) -> Self {
-        // Whoever was heard lives. What cannot be read has no reply below.
-        let unreadable = || Sent { answer: Answer::Unreadable, reply: None, others: Vec::new() };
-        let mut by_key: BTreeMap<_, _> =
-            gathered.delays.keys().map(|key| (key.clone(), unreadable())).collect();
-        for reply in &gathered.replies {
-            let sent = by_key.entry(ServerKey::of(&reply.server)).or_insert_with(unreadable);
-            let answer = answer_of(reply);
-            match sent.reply {
-                // Of two servers with one name, the member counts.
-                Some(_) if sent.answer == Answer::Member || answer != Answer::Member => {
-                    sent.others.push(reply);
-                }
-                _ => (sent.answer, sent.reply) = (answer, Some(reply)),
-            }
-        }
-        let mut statsz: BTreeMap<_, BTreeMap<_, Vec<&Statsz>>> = BTreeMap::new();
-        for reply in &gathered.statsz {
-            let domain = statsz.entry(&reply.server.domain).or_default();
-            domain.entry(&reply.server.cluster).or_default().push(reply);
-        }
-        Self { by_key, statsz }
-    }
-
-    /// How a peer answered, which is remembered as `server`. A server outside the group can have its name (a leaf
-    /// that is named like a server of the hub): what such a one says is not the peer's answer.
-    pub(super) fn of(
-        &self,
-        server: &ServerKey,
-        known: Option<&ServerMemory>,
-        group: &BTreeSet<Name>,
-    ) -> Answer {
-        let Some(sent) = self.by_key.get(server) else { return Answer::None };
-        let Some(reply) = sent.reply.filter(|_| sent.answer != Answer::Member) else { return sent.answer };
-        let member = known.filter(|known| known.member && !known.cluster.is_empty());
-        let own = |reply: &&Reply| match (member, &reply.jetstream) {
-            (Some(member), _) => member.cluster == reply.server.cluster,
-            (None, JetStream::Standalone) => group.is_empty() || group.contains(&reply.server.cluster),
-            (None, _) => true,
-        };
-        let mut sent = std::iter::once(reply).chain(sent.others.iter().copied());
-        sent.find(own).map_or(Answer::None, answer_of)
-    }
-
-    /// The answers to `STATSZ` from the servers of one cluster.
-    pub(super) fn statsz(&self, domain: &Name, cluster: &Name) -> &[&'a Statsz] {
-        self.statsz.get(domain).and_then(|clusters| clusters.get(cluster)).map_or(&[], Vec::as_slice)
-    }
-}
-
-fn answer_of(reply: &Reply) -> Answer {
-    match &reply.jetstream {
-        JetStream::Member(_) => Answer::Member,
-        JetStream::Standalone => Answer::Standalone,
-        JetStream::Disabled => Answer::Disabled,
-    }
-}
 
 /// Makes the view of every group: of those that answered, and of those that are remembered.
 pub(super) fn merge_all(
@@ -173,7 +100,6 @@ impl Merge<'_> {
 
         let opinions = Opinions::new(&members, authority.as_ref());
         let ids = peer_ids(group, &members, &list, &opinions);
-        let others_answer = self.members_that_answer(group, &ids);
         let mut view = GroupView {
             key: key.clone(),
             domain: group.domain.clone(),
@@ -190,31 +116,17 @@ impl Merge<'_> {
             unreadable_leader: self.unreadable_leader(group, &members),
             short: None,
             disagreement: group.disagreement,
-            peers: Vec::with_capacity(ids.len()),
+            peers: Vec::new(),
             authority,
         };
         learn_names(group, &members, &ids);
-        for id in ids {
-            let memory = group.peers.entry(id).or_default();
-            let witnesses = Witnesses {
-                gathered: self.gathered,
-                answers: self.answers,
-                rules: self.rules,
-                authority: view.authority.as_ref(),
-                row: list.get(&id).copied(),
-                reply: members.get(&id).copied(),
-                server: self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() }),
-                others_answer: others_answer.iter().any(|peer| *peer != id),
-                moved: self.moved.contains(&id),
-                quorum_answers: !view.quorum_gone(),
-                member: group.members.contains(&id),
-                clusters: &group.clusters,
-                domain: &group.domain,
-                opinions: opinions.of(id),
-                lists: opinions.lists_besides(id),
-            };
-            view.peers.push(peer::merge(id, &witnesses, memory));
-        }
+        view.peers = self.peers(
+            &view,
+            group,
+            ids,
+            |id| (list.get(&id).copied(), members.get(&id).copied()),
+            &opinions,
+        );
         view.online = online(&view);
         group.short = match (view.online, view.quorum) {
             (Some(online), Some(quorum)) if online < quorum => {
@@ -227,6 +139,42 @@ impl Merge<'_> {
         let mut gone = forget_absent(group, &view.peers);
         gone.extend(forget_surplus(group, &view.peers));
         (view, gone)
+    }
+
+    /// The view of every peer. `heard` gives its row in the authoritative list, and its own reply.
+    fn peers<'b>(
+        &self,
+        view: &GroupView,
+        group: &mut GroupMemory,
+        ids: BTreeSet<PeerId>,
+        heard: impl Fn(PeerId) -> (Option<&'b Row>, Option<(&'b Reply, &'b Meta)>),
+        opinions: &Opinions<'_>,
+    ) -> Vec<PeerView> {
+        let others_answer = self.members_that_answer(group, &ids);
+        let mut peers = Vec::with_capacity(ids.len());
+        for id in ids {
+            let (row, reply) = heard(id);
+            let memory = group.peers.entry(id).or_default();
+            let witnesses = Witnesses {
+                gathered: self.gathered,
+                answers: self.answers,
+                rules: self.rules,
+                authority: view.authority.as_ref(),
+                row,
+                reply,
+                server: self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() }),
+                others_answer: others_answer.iter().any(|peer| *peer != id),
+                moved: self.moved.contains(&id),
+                quorum_answers: !view.quorum_gone(),
+                member: group.members.contains(&id),
+                clusters: &group.clusters,
+                domain: &group.domain,
+                opinions: opinions.of(id),
+                lists: opinions.lists_besides(id),
+            };
+            peers.push(peer::merge(id, &witnesses, memory));
+        }
+        peers
     }
 
     /// Learns members, size and quorum from a list, or, before there was any, from who answers.

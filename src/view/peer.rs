@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::group::Answers;
+use super::answers::Answers;
 use super::memory::{PeerMemory, ServerMemory};
 use super::{Answer, Authority, Opinion, PeerView, Route, Standing};
 use crate::epoch::{Gathered, ServerKey};
