@@ -10,34 +10,31 @@ use crate::wire::{JetStream, Reply, Statsz};
 
 /// What everyone sent, by server: looked up by every group.
 pub(super) struct Answers<'a> {
-    by_key: BTreeMap<ServerKey, Sent<'a>>,
-    statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
-}
-
-/// What was sent under one name.
-struct Sent<'a> {
-    answer: Answer,
     /// No reply where none could be read.
-    reply: Option<&'a Reply>,
-    /// Of others of that name, none of them a member.
-    others: Vec<&'a Reply>,
+    by_key: BTreeMap<ServerKey, (Answer, Option<&'a Reply>)>,
+    /// What further servers of a name sent.
+    namesakes: BTreeMap<ServerKey, Vec<&'a Reply>>,
+    statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
 }
 
 impl<'a> Answers<'a> {
     pub(super) fn new(gathered: &'a Gathered) -> Self {
         // Whoever was heard lives. What cannot be read has no reply below.
-        let unreadable = || Sent { answer: Answer::Unreadable, reply: None, others: Vec::new() };
-        let mut by_key: BTreeMap<_, _> =
-            gathered.delays.keys().map(|key| (key.clone(), unreadable())).collect();
+        let unreadable = gathered.delays.keys().map(|key| (key.clone(), (Answer::Unreadable, None)));
+        let mut by_key: BTreeMap<_, (_, Option<&Reply>)> = unreadable.collect();
+        let mut namesakes: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for reply in &gathered.replies {
-            let sent = by_key.entry(ServerKey::of(&reply.server)).or_insert_with(unreadable);
+            let key = ServerKey::of(&reply.server);
             let answer = answer_of(reply);
-            match sent.reply {
+            match by_key.get_mut(&key) {
                 // Of two servers with one name, the member counts.
-                Some(_) if sent.answer == Answer::Member || answer != Answer::Member => {
-                    sent.others.push(reply);
+                Some((known, Some(_))) if *known == Answer::Member || answer != Answer::Member => {
+                    namesakes.entry(key).or_default().push(reply);
                 }
-                _ => (sent.answer, sent.reply) = (answer, Some(reply)),
+                Some(sent) => *sent = (answer, Some(reply)),
+                None => {
+                    by_key.insert(key, (answer, Some(reply)));
+                }
             }
         }
         let mut statsz: BTreeMap<_, BTreeMap<_, Vec<&Statsz>>> = BTreeMap::new();
@@ -45,10 +42,10 @@ impl<'a> Answers<'a> {
             let domain = statsz.entry(&reply.server.domain).or_default();
             domain.entry(&reply.server.cluster).or_default().push(reply);
         }
-        Self { by_key, statsz }
+        Self { by_key, namesakes, statsz }
     }
 
-    /// How a peer answered, which is remembered as `server`. A server outside the group can have its name (a leaf
+    /// How a peer answered, of which `known` is remembered and whose group answers from the clusters `group`. A server outside the group can have its name (a leaf
     /// that is named like a server of the hub): what such a one says is not the peer's answer.
     pub(super) fn of(
         &self,
@@ -56,16 +53,16 @@ impl<'a> Answers<'a> {
         known: Option<&ServerMemory>,
         group: &BTreeSet<Name>,
     ) -> Answer {
-        let Some(sent) = self.by_key.get(server) else { return Answer::None };
-        let Some(reply) = sent.reply.filter(|_| sent.answer != Answer::Member) else { return sent.answer };
+        let Some((answer, reply)) = self.by_key.get(server) else { return Answer::None };
+        let Some(reply) = reply.filter(|_| *answer != Answer::Member) else { return *answer };
         let member = known.filter(|known| known.member && !known.cluster.is_empty());
         let own = |reply: &&Reply| match (member, &reply.jetstream) {
             (Some(member), _) => member.cluster == reply.server.cluster,
             (None, JetStream::Standalone) => group.is_empty() || group.contains(&reply.server.cluster),
             (None, _) => true,
         };
-        let mut sent = std::iter::once(reply).chain(sent.others.iter().copied());
-        sent.find(own).map_or(Answer::None, answer_of)
+        let namesakes = self.namesakes.get(server).into_iter().flatten().copied();
+        std::iter::once(reply).chain(namesakes).find(own).map_or(Answer::None, answer_of)
     }
 
     /// The answers to `STATSZ` from the servers of one cluster.
