@@ -4,6 +4,8 @@
 //! and gives the transitions they cause; telling anyone is [`crate::event`]'s part. **Invariant:** an alert ends
 //! only on positive evidence (clear, gone), and its identity holds no value that changes.
 
+mod saved;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId, letters};
 use crate::stamp::Stamp;
+
+pub use saved::{SavedAlert, Unsound};
 
 /// More alerts than this are not followed at once; the ones over the limit are counted.
 pub const ALERTS_MAX: usize = 10_000;
@@ -126,6 +130,8 @@ pub struct Alert {
     pub verdict: Verdict,
     /// The name of the peer at the incident's first event, for subjects; `_` for a group.
     pub subject_name: Name,
+    /// Incidents about the same thing that a watcher opened which could not hear this one.
+    pub merged: Vec<String>,
     /// What servers answered to further questions about it.
     pub diagnosis: Vec<Diagnosis>,
     /// The causes that questions were asked about.
@@ -270,6 +276,7 @@ impl Alert {
             flaps: 0,
             verdict: finding.verdict,
             subject_name,
+            merged: Vec::new(),
             diagnosis: Vec::new(),
             asked: BTreeSet::new(),
             clear_epochs: 0,
@@ -358,6 +365,7 @@ impl Alert {
             self.flaps += 1;
             self.since = finding.since.unwrap_or(now);
             self.fired = false;
+            self.merged.clear();
             self.told_of.clear();
         }
     }

@@ -75,6 +75,10 @@ pub struct AlertEvent {
     /// How often the alert came back shortly after it was resolved; absent when never.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub flaps: u32,
+    /// Incidents about the same thing that another watcher opened while the two could not hear each other: they end
+    /// with this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<String>,
     /// One line for people.
     pub summary: String,
     /// The peer; absent for an alert about a whole group.

@@ -68,6 +68,11 @@ pub mod alert;
 
 pub mod event;
 
+// What outlives a watcher, and who speaks where there are several.
+pub mod ledger;
+
+pub mod company;
+
 pub mod pipeline;
 
 // Another way in: epochs from a file.

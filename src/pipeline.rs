@@ -8,6 +8,7 @@ use crate::check::{self, Finding, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, Heartbeat, Monitor, Outgoing, Scene};
+use crate::ledger::Ledger;
 use crate::name::Name;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
@@ -44,6 +45,8 @@ pub struct Pipeline {
     book: Book,
     verdicts: Vec<Verdict>,
     changed: Option<Stamp>,
+    /// Another watcher tells what there is to tell; this one only follows.
+    silent: bool,
 }
 
 /// What one epoch leads to.
@@ -81,7 +84,34 @@ impl Pipeline {
             book: Book::default(),
             verdicts: Vec::new(),
             changed: None,
+            silent: false,
         }
+    }
+
+    /// Whether another watcher tells what there is to tell. Then the servers are followed all the same, but the
+    /// alerts stay as that one's ledger has them.
+    pub fn set_silent(&mut self, silent: bool) {
+        self.silent = silent;
+    }
+
+    /// The alerts as they stand and the events that wait, for a state file and for other watchers.
+    pub fn ledger<'a>(&self, waiting: impl DoubleEndedIterator<Item = &'a Outgoing>) -> Ledger {
+        Ledger::new(&self.book, waiting, &self.settings.prefix)
+    }
+
+    /// Goes on where this ledger stands. Gives the events that still wait, and how many entries were not believed.
+    pub fn adopt(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
+        let entries = ledger.read(&self.settings.prefix, now);
+        self.book.replace(entries.alerts);
+        (entries.waiting, entries.refused)
+    }
+
+    /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives how many entries were
+    /// not believed.
+    pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> usize {
+        let entries = ledger.read(&self.settings.prefix, now);
+        self.book.merge(entries.alerts);
+        entries.refused
     }
 
     /// What to ask in the next epoch, and whom to wait for.
@@ -105,7 +135,11 @@ impl Pipeline {
         let now = gathered.closed;
         let view = view::merge(gathered, &mut self.memory, rules);
         let findings = check::evaluate(&view, rules);
-        let transitions = self.book.step(&findings, now, life, |identity| subject_name(&view, identity));
+        let transitions = if self.silent {
+            Vec::new()
+        } else {
+            self.book.step(&findings, now, life, |identity| subject_name(&view, identity))
+        };
         let scene = Scene { view: &view, findings: &findings, monitor, prefix, now };
         let events =
             transitions.iter().filter_map(|transition| event::alert_event(transition, &scene)).collect();
@@ -117,6 +151,9 @@ impl Pipeline {
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each
     /// question is put once: what has no room here comes after the next step.
     pub fn inquire(&mut self, step: &Step) -> Option<Inquiry> {
+        if self.silent {
+            return None;
+        }
         let mut inquiry = Inquiry { answering: step.view.servers.len(), ..Inquiry::default() };
         for finding in &step.findings {
             let Some(alert) = self.book.open_question(finding) else { continue };
@@ -138,6 +175,9 @@ impl Pipeline {
 
     /// What the replies to an inquiry lead to. `step` is the last one, which may be later than the inquiry's.
     pub fn answer(&mut self, inquiry: &Inquiry, replies: &Replies, step: &Step, now: Stamp) -> Vec<Outgoing> {
+        if self.silent {
+            return Vec::new();
+        }
         let Settings { monitor, prefix, .. } = &self.settings;
         let scene = Scene { view: &step.view, findings: &step.findings, monitor, prefix, now };
         let mut events = Vec::new();

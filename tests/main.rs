@@ -18,5 +18,6 @@ mod live;
 mod model;
 mod recordings;
 mod scenarios;
+mod sidecars;
 mod simulation;
 mod support;

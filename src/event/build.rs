@@ -60,6 +60,7 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
         seq: alert.sequence,
         since: alert.since.to_string(),
         flaps: alert.flaps,
+        merged: alert.merged.clone(),
         summary,
         peer: alert.identity.peer.map(|id| event_peer(id, &alert.subject_name, peer)),
         group: event_group(group, impact),

@@ -53,6 +53,12 @@ pub struct Heartbeat {
     pub active: Vec<ActiveIncident>,
     /// The name of the watcher that speaks.
     pub speaker: String,
+    /// How many watchers there are, this one included; the others stand by.
+    #[serde(default)]
+    pub watchers: u64,
+    /// Messages on the subjects of the watchers that were not understood or not believed.
+    #[serde(default)]
+    pub refused: u64,
     /// Alert events that could not be delivered and were dropped.
     pub undelivered: u64,
     /// Alert events that wait for their delivery.
@@ -129,6 +135,8 @@ impl Heartbeat {
             incidents: book.active().count() as u64,
             active: book.active().take(LIST_MAX).map(ActiveIncident::of).collect(),
             speaker: monitor.name.clone(),
+            watchers: 1,
+            refused: 0,
             undelivered: 0,
             waiting: 0,
             monitor: monitor.clone(),

@@ -42,6 +42,11 @@ impl Outbox {
         self.waiting.pop_front();
     }
 
+    /// The events that wait, in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Outgoing> {
+        self.waiting.iter()
+    }
+
     /// How many events wait.
     pub fn len(&self) -> usize {
         self.waiting.len()

@@ -165,15 +165,10 @@ pub struct RunFlags {
     #[arg(long, env = "METAWATCH_INTERVAL", hide_env_values = true, value_name = "DURATION")]
     #[arg(default_value = "2s", value_parser = values::interval)]
     pub interval: Duration,
-    /// Where open incidents are kept between two runs; this version keeps them in memory: none
-    #[arg(
-        long,
-        env = "METAWATCH_STATE",
-        hide_env_values = true,
-        value_name = "FILE|none",
-        default_value = "none"
-    )]
-    pub state: String,
+    /// Where open incidents are kept for the next run; none keeps them in memory [default: a file under
+    /// $STATE_DIRECTORY, else $XDG_STATE_HOME, else ~/.local/state]
+    #[arg(long, env = "METAWATCH_STATE", hide_env_values = true, value_name = "FILE|none")]
+    pub state: Option<PathBuf>,
     /// Append every epoch to this file, as a recording for `metawatch replay`
     #[arg(long, env = "METAWATCH_RECORD", hide_env_values = true, value_name = "FILE")]
     pub record: Option<PathBuf>,

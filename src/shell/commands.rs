@@ -14,11 +14,13 @@ use crate::shell::cli::{
     ViewFlags, ViewFormat,
 };
 use crate::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
+use crate::shell::daemon::RunOptions;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::from;
 use crate::shell::replay::{self, Audience};
 use crate::shell::report::verdict::Judgement;
 use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
+use crate::shell::state::Keep;
 
 /// Does what the command line asks for, and gives the exit code.
 pub fn run(cli: Cli, around: &Surroundings) -> u8 {
@@ -219,13 +221,6 @@ fn replay(flags: &ReplayFlags, place: &Place<'_>, out: &mut Out) -> Result<(), F
 }
 
 fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
-    if flags.state != "none" {
-        return Err(Failure::new(
-            FailureKind::Config,
-            "--state names a file, but open incidents live in memory in this version",
-            "leave --state away, or give --state none",
-        ));
-    }
     let config = place.config()?;
     let settings = Settings {
         rules: Rules { interval: flags.interval, ..rules(&flags.rules) },
@@ -233,7 +228,12 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
         monitor: monitor(config.name.clone(), instance()),
         prefix: flags.life.prefix.clone(),
     };
-    live::run(&config, settings, flags.record.clone())
+    let state = match &flags.state {
+        Some(word) if word.as_os_str() == "none" => Keep::Nowhere,
+        Some(file) => Keep::In(file.clone()),
+        None => Keep::usual(place.around, &config, &settings.prefix),
+    };
+    live::run(&config, RunOptions { settings, state, record: flags.record.clone() })
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {

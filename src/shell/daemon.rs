@@ -11,10 +11,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::alert::State;
+use crate::company::Word;
 use crate::diagnosis::Replies;
 use crate::epoch::Gathered;
 use crate::event::heartbeat::Status;
 use crate::event::{AlertEvent, Heartbeat, Outgoing};
+use crate::ledger::Ledger;
 use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
 use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
@@ -24,6 +26,8 @@ use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::shell::publish::Publisher;
 use crate::shell::record::Recorder;
+use crate::shell::sidecar::Sidecar;
+use crate::shell::state::{Keep, StateFile};
 use crate::stamp::Stamp;
 
 /// An event of a server that stops brings the next epoch forward, but not closer than this to the last one.
@@ -36,6 +40,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 pub struct RunOptions {
     /// The checks, the life of alerts, and who watches.
     pub settings: Settings,
+    /// Where open incidents are kept for the next run.
+    pub state: Keep,
     /// Where every epoch is recorded.
     pub record: Option<PathBuf>,
 }
@@ -52,6 +58,7 @@ pub async fn run(
     let clock = Clock::new();
     let interval = options.settings.rules.interval;
     let recorder = options.record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
+    let (state, held) = StateFile::open(&options.state)?.unzip();
     let link = tokio::select! {
         biased;
         () = &mut shutdown => {
@@ -64,17 +71,21 @@ pub async fn run(
     let collector = Collector::new(link, clock, also).await;
     let publisher = Publisher::new(collector.client().clone(), clock, &options.settings.prefix);
     let asker = Asker::new(collector.client().clone());
-    let monitor = &options.settings.monitor;
+    let mut pipeline = Pipeline::new(options.settings);
+    let waiting = held.flatten().map(|ledger| go_on(&mut pipeline, ledger, clock.now())).unwrap_or_default();
+    let sidecar = Sidecar::new(collector.client().clone(), clock, &pipeline, state, waiting).await;
+    let monitor = &pipeline.settings().monitor;
     tracing::info!(
         server = collector.server_name(),
         name = monitor.name,
         instance = monitor.instance,
         interval = %humantime::format_duration(interval),
-        subjects = format!("{}.>", options.settings.prefix),
+        subjects = format!("{}.>", pipeline.settings().prefix),
         "watching"
     );
     let mut daemon = Daemon {
-        pipeline: Pipeline::new(options.settings),
+        pipeline,
+        sidecar,
         phase: Phase::Gathering,
         opened: clock.now(),
         collector,
@@ -103,6 +114,19 @@ pub async fn run(
     Ok(())
 }
 
+/// Goes on where the last run stopped. Gives the events that it could not deliver.
+fn go_on(pipeline: &mut Pipeline, ledger: Ledger, now: Stamp) -> Vec<Outgoing> {
+    let (waiting, refused) = pipeline.adopt(ledger, now);
+    let open = pipeline.book().active().count();
+    if open > 0 || !waiting.is_empty() {
+        tracing::info!(open, waiting = waiting.len(), "going on with the incidents of the last run");
+    }
+    if refused > 0 {
+        tracing::warn!(refused, "a part of the state file is not believed, and left out");
+    }
+    waiting
+}
+
 /// Everything that can wake the watcher.
 #[derive(Debug)]
 enum Wake {
@@ -110,6 +134,8 @@ enum Wake {
     Gathered(Box<Gathered>),
     /// The next epoch is due, or something makes it urgent.
     Rested(Woken),
+    /// Another watcher says something.
+    Word(Box<Word>),
     /// Further questions are answered, or given up.
     Answered(Inquiry, Replies),
     /// It is time to go.
@@ -134,6 +160,7 @@ struct Daemon {
     collector: Collector,
     publisher: Publisher,
     asker: Asker,
+    sidecar: Sidecar,
     /// What the last epoch led to: the scene of answers that come in after it.
     last: Option<Step>,
     recorder: Option<Recorder>,
@@ -153,18 +180,27 @@ impl Daemon {
                 Wake::Gathered(Box::new(self.collector.epoch(plan).await))
             }
             // An epoch is never interrupted: answers that come in meanwhile wait for its end.
-            Phase::Resting(due) => tokio::select! {
+            Phase::Resting(due) => {
+                let until = due.min(self.sidecar.next_turn());
+                tokio::select! {
                 biased;
+                word = self.sidecar.heard() => Wake::Word(Box::new(word)),
                 (inquiry, replies) = self.asker.answered() => Wake::Answered(inquiry, replies),
-                woken = self.collector.idle_until(due) => Wake::Rested(woken),
-            },
+                woken = self.collector.idle_until(until) => Wake::Rested(woken),
+                }
+            }
         }
     }
 
     async fn handle(&mut self, wake: Wake) -> ControlFlow<()> {
         match wake {
             Wake::Shutdown => return ControlFlow::Break(()),
+            Wake::Rested(Woken::Time) if !self.is_due() => self.turn().await,
             Wake::Rested(Woken::Time | Woken::Connected) => self.next_epoch(),
+            Wake::Word(word) => {
+                self.sidecar.take(*word, &mut self.pipeline);
+                self.turn().await;
+            }
             Wake::Rested(Woken::Event) => {
                 let earliest = self.opened.plus(EPOCHS_APART_MIN);
                 tokio::time::sleep_until(self.clock.instant(earliest)).await;
@@ -174,6 +210,22 @@ impl Daemon {
             Wake::Gathered(gathered) => self.digest(&gathered).await,
         }
         ControlFlow::Continue(())
+    }
+
+    /// Whether the next epoch is due, and not only a look at the other watchers.
+    fn is_due(&self) -> bool {
+        match self.phase {
+            Phase::Gathering => true,
+            Phase::Resting(due) => self.clock.now() >= due,
+        }
+    }
+
+    /// Decides anew whether this watcher speaks. One that begins to looks at once.
+    async fn turn(&mut self) {
+        if self.sidecar.turn(&mut self.pipeline) {
+            self.next_epoch();
+        }
+        self.keep(&[]).await;
     }
 
     fn next_epoch(&mut self) {
@@ -190,6 +242,8 @@ impl Daemon {
         self.settle(gathered).await;
         let trouble = self.collector.trouble(gathered);
         self.access.take(trouble, self.collector.generation(), &self.inbox_prefix);
+        self.sidecar.epoch_ended(gathered);
+        self.sidecar.turn(&mut self.pipeline);
         let mut step = self.pipeline.step(gathered);
         self.tell_status(&step.heartbeat);
         let events = std::mem::take(&mut step.events);
@@ -225,8 +279,22 @@ impl Daemon {
         for outgoing in &events {
             tell(&outgoing.event);
         }
+        self.keep(&events).await;
+        // Whoever was frozen meanwhile is not the speaker any more: another one tells it.
+        if !self.sidecar.may_speak() {
+            return self.publisher.deliver(None).await;
+        }
+        self.publisher.queue(self.sidecar.inherit());
         self.publisher.queue(events);
-        self.publisher.deliver(heartbeat).await;
+        let company = self.sidecar.company();
+        let (watchers, refused) = (company.size() as u64, self.sidecar.refused());
+        self.publisher.deliver(heartbeat.map(|heartbeat| Heartbeat { watchers, refused, ..heartbeat })).await;
+    }
+
+    /// Writes down how things stand before anybody is told: `events` are about to be published.
+    async fn keep(&mut self, events: &[Outgoing]) {
+        let waiting = self.publisher.undelivered().chain(events).collect();
+        self.sidecar.keep(&self.pipeline, waiting).await;
     }
 
     /// Learns which events have arrived, and which must be published again.
@@ -238,6 +306,7 @@ impl Daemon {
         }
         for news in self.collector.take_news() {
             self.publisher.hear(&news);
+            self.sidecar.hear_of(&news);
         }
         self.publisher.epoch_ended(!gathered.delays.is_empty());
     }
@@ -253,6 +322,8 @@ impl Daemon {
 
     async fn goodbye(mut self) {
         self.publisher.deliver(None).await;
+        self.keep(&[]).await;
+        self.sidecar.leave().await;
         let waiting = self.publisher.waiting();
         if waiting > 0 {
             tracing::warn!(waiting, "alert events could not be delivered");

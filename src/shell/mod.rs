@@ -13,6 +13,12 @@ pub mod record;
 
 pub mod publish;
 
+pub mod state;
+
+pub mod presence;
+
+pub mod sidecar;
+
 pub mod ask;
 
 pub mod daemon;

@@ -71,6 +71,11 @@ impl Publisher {
         self.flight.published > 0
     }
 
+    /// The events that may not have arrived, in order.
+    pub fn undelivered(&self) -> impl DoubleEndedIterator<Item = &Outgoing> {
+        self.flight.events.iter().chain(self.outbox.iter())
+    }
+
     /// How many events wait to be published.
     pub fn waiting(&self) -> usize {
         self.outbox.len() + self.flight.events.len() - self.flight.published

@@ -11,6 +11,7 @@ use metawatch::pipeline::Settings;
 use metawatch::rules::Rules;
 use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
 use metawatch::shell::daemon::{self, RunOptions};
+use metawatch::shell::state::Keep;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -93,7 +94,8 @@ impl Cluster {
         let config = self.connection(&watching)?;
         let (events, subscriber, heartbeats) = self.subscribe(&watching).await?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = RunOptions { settings: settings(watching.interval), record: None };
+        let options =
+            RunOptions { settings: settings(watching.interval), state: Keep::Nowhere, record: None };
         let daemon = tokio::spawn(async move {
             let shutdown = async {
                 stopped.await.ok();
@@ -123,6 +125,9 @@ impl Cluster {
                 if message.subject.as_str() == "metawatch.heartbeat" {
                     let heartbeat = serde_json::from_slice(&message.payload).expect("a heartbeat is JSON");
                     heartbeats.try_send(heartbeat).ok();
+                    continue;
+                }
+                if !message.subject.starts_with("metawatch.alert.") {
                     continue;
                 }
                 let headers = message.headers.clone().unwrap_or_default();

@@ -1,7 +1,5 @@
 //! The commands that talk to servers: a runtime around them, and an end on SIGINT and SIGTERM.
 
-use std::path::PathBuf;
-
 use tokio::sync::Notify;
 
 use crate::pipeline::{Settings, Step};
@@ -31,12 +29,8 @@ pub(super) fn look(
 }
 
 /// Watches until it is told to stop.
-pub(super) fn run(
-    config: &ConnectConfig,
-    settings: Settings,
-    record: Option<PathBuf>,
-) -> Result<(), Failure> {
-    block_on(daemon::run(config, RunOptions { settings, record }, told_to_stop()))
+pub(super) fn run(config: &ConnectConfig, options: RunOptions) -> Result<(), Failure> {
+    block_on(daemon::run(config, options, told_to_stop()))
 }
 
 /// Prints what watchers publish, until it is told to stop or nobody reads any more.

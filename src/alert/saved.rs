@@ -1,0 +1,184 @@
+//! Alerts as documents: how a [`Book`] is written down, and read back with every check that a stranger's word needs.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ALERTS_MAX, Alert, Book, Identity, State, UPDATES_MAX};
+use crate::check::{self, CauseKind, Grounds, Verdict};
+use crate::diagnosis::{DIAGNOSES_MAX, Diagnosis};
+use crate::name::{Name, PeerId};
+use crate::stamp::Stamp;
+
+/// So many other incidents are remembered as one with an alert's own.
+const MERGED_MAX: usize = 8;
+/// The longest incident id that is believed.
+const INCIDENT_MAX: usize = 64;
+
+/// One alert as it is saved and told to other watchers. Moments are nanoseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedAlert {
+    check: String,
+    group: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    name: String,
+    incident: String,
+    seq: u64,
+    state: State,
+    since_ns: i64,
+    told_ns: i64,
+    fired: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    basis: Option<Grounds>,
+    #[serde(default)]
+    flaps: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    merged: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    diagnosis: Vec<Diagnosis>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    asked: Vec<CauseKind>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    told_of: Vec<(Option<Grounds>, Option<CauseKind>)>,
+}
+
+/// Why a saved alert is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsound {
+    /// This version knows no such check.
+    #[error("of a check that is not known here")]
+    Check,
+    /// The peer's id is none.
+    #[error("its peer id is no peer id")]
+    Peer,
+    /// An incident's id is none.
+    #[error("its incident id is no incident id")]
+    Incident,
+    /// A list is longer than any alert's.
+    #[error("a list in it is too long")]
+    TooLong,
+    /// It has had no event, so nobody can know of it.
+    #[error("it has had no event")]
+    Untold,
+}
+
+impl SavedAlert {
+    /// The alert as it is written down. What the next epoch tells anyway is left out.
+    pub fn of(alert: &Alert) -> Self {
+        Self {
+            check: alert.identity.check.to_owned(),
+            group: alert.identity.group.as_str().to_owned(),
+            peer: alert.identity.peer.map(|id| id.to_string()),
+            name: alert.subject_name.as_str().to_owned(),
+            incident: alert.incident.clone(),
+            seq: alert.sequence,
+            state: alert.state,
+            since_ns: alert.since.wall_ns(),
+            told_ns: alert.told.wall_ns(),
+            fired: alert.fired,
+            basis: alert.grounds,
+            flaps: alert.flaps,
+            merged: alert.merged.clone(),
+            diagnosis: alert.diagnosis.clone(),
+            asked: alert.asked.iter().copied().collect(),
+            told_of: alert.told_of.clone(),
+        }
+    }
+
+    /// The alert again, on the clock of this watcher. No moment of it lies after `now`.
+    pub fn restore(self, now: Stamp) -> Result<Alert, Unsound> {
+        let check = check::by_code(&self.check).ok_or(Unsound::Check)?;
+        let peer = self.peer.map(|id| PeerId::parse(&id).ok_or(Unsound::Peer)).transpose()?;
+        if !std::iter::once(&self.incident).chain(&self.merged).all(|id| is_incident(id)) {
+            return Err(Unsound::Incident);
+        }
+        let too_long = self.merged.len() > MERGED_MAX
+            || self.diagnosis.len() > DIAGNOSES_MAX
+            || self.told_of.len() > UPDATES_MAX;
+        if too_long {
+            return Err(Unsound::TooLong);
+        }
+        if self.seq == 0 {
+            return Err(Unsound::Untold);
+        }
+        let at = |wall_ns: i64| Stamp::at_wall(wall_ns.min(now.wall_ns()), now);
+        Ok(Alert {
+            identity: Identity { check: check.code, group: Name::new(&self.group), peer },
+            incident: self.incident,
+            sequence: self.seq,
+            state: self.state,
+            since: at(self.since_ns),
+            fired: self.fired,
+            grounds: self.basis,
+            flaps: self.flaps,
+            verdict: Verdict::Unknown,
+            subject_name: Name::new(&self.name),
+            merged: self.merged,
+            diagnosis: self.diagnosis,
+            asked: self.asked.into_iter().collect(),
+            clear_epochs: 0,
+            told: at(self.told_ns),
+            told_of: self.told_of,
+        })
+    }
+}
+
+fn is_incident(id: &str) -> bool {
+    (1..=INCIDENT_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+impl Book {
+    /// Every alert that anybody was told of.
+    pub fn save(&self) -> Vec<SavedAlert> {
+        self.alerts.values().map(SavedAlert::of).collect()
+    }
+
+    /// Forgets what it holds and takes these alerts instead, up to [`ALERTS_MAX`]. What the last epoch showed of
+    /// an alert that goes on is kept.
+    pub fn replace(&mut self, alerts: Vec<Alert>) {
+        let before = std::mem::take(&mut self.alerts);
+        for mut alert in alerts.into_iter().take(ALERTS_MAX) {
+            if let Some(known) = before.get(&alert.identity) {
+                alert.verdict = known.verdict;
+            }
+            self.alerts.insert(alert.identity.clone(), alert);
+        }
+    }
+
+    /// Takes the alerts of a watcher that spoke while it did not hear this one. Nothing is told: what the other
+    /// announced, this book goes on with. Where both opened an incident about the same thing, this book's goes on
+    /// and names the other one.
+    pub fn merge(&mut self, alerts: Vec<Alert>) {
+        for other in alerts {
+            if let Some(own) = self.alerts.get_mut(&other.identity) {
+                own.merge(other);
+            } else if self.alerts.len() < ALERTS_MAX {
+                self.alerts.insert(other.identity.clone(), other);
+            } else {
+                self.overflow += 1;
+            }
+        }
+    }
+}
+
+impl Alert {
+    fn merge(&mut self, other: Self) {
+        if self.incident == other.incident {
+            // The same life, told from two sides: no id of an event may ever stand for two.
+            self.sequence = self.sequence.max(other.sequence);
+            self.flaps = self.flaps.max(other.flaps);
+            return;
+        }
+        match (self.state, other.state) {
+            (State::Resolved, State::Suspected | State::Firing) => *self = other,
+            (State::Suspected | State::Firing, State::Suspected | State::Firing) => {
+                let ids = std::iter::once(other.incident).chain(other.merged);
+                for id in ids.filter(|id| *id != self.incident).collect::<Vec<_>>() {
+                    if self.merged.len() < MERGED_MAX && !self.merged.contains(&id) {
+                        self.merged.push(id);
+                    }
+                }
+            }
+            (_, State::Resolved) => {}
+        }
+    }
+}
