@@ -309,6 +309,18 @@ impl Epoch {
                 *name = Some(reply.server.name.clone());
             }
         }
+        if self.counts.rejected > 0 {
+            // Who sent something unreadable was heard, too.
+            for reject in &self.rejects {
+                if let Some(server) = &reject.server {
+                    let name = expected.entry(ServerKey::of(server)).or_default();
+                    name.get_or_insert_with(|| server.name.clone());
+                }
+            }
+            for key in self.delays.keys() {
+                expected.entry(key.clone()).or_default();
+            }
+        }
         let mut announcements = self.announcements;
         announcements.sort();
         Gathered {

@@ -23,7 +23,7 @@ use crate::name::{printable, subject_token};
 pub use build::{Explained, Scene, alert_event, event_group, explain};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
-pub use words::peers_online;
+pub use words::{peers_online, without_a_list};
 
 /// The beginning of every alert event's type; the check's own word follows.
 pub const EVENT_TYPE: &str = "io.metawatch.meta.alert.v1";

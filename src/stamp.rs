@@ -77,9 +77,27 @@ impl Serialize for Stamp {
 
 /// Nanoseconds since 1970 of an RFC 3339 moment, or `None` when it is none.
 pub fn parse_wall_ns(text: &str) -> Option<i64> {
+    let (text, ahead_ns) = split_offset(text).unwrap_or((text, 0));
     let moment = humantime::parse_rfc3339_weak(text).ok()?;
     let since_1970 = moment.duration_since(UNIX_EPOCH).ok()?;
-    i64::try_from(since_1970.as_nanos()).ok()
+    i64::try_from(since_1970.as_nanos()).ok()?.checked_sub(ahead_ns)
+}
+
+/// Parts the offset of a time zone (`+01:00`) from a moment, as nanoseconds ahead of UTC.
+fn split_offset(text: &str) -> Option<(&str, i64)> {
+    let (moment, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let sign = match offset.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(hours) || !digits(minutes) {
+        return None;
+    }
+    let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+    Some((moment, sign * minutes * 60_000_000_000))
 }
 
 #[cfg(test)]
@@ -100,6 +118,8 @@ mod tests {
         assert_eq!(stamp.to_string(), "2026-11-22T20:43:42.300Z");
         assert_eq!(parse_wall_ns(&stamp.to_string()), Some(stamp.wall_ns()));
         assert_eq!(parse_wall_ns("yesterday"), None);
+        assert_eq!(parse_wall_ns("2026-11-22T21:43:42.300+01:00"), Some(stamp.wall_ns()));
+        assert_eq!(parse_wall_ns("2026-11-22T15:13:42.300-05:30"), Some(stamp.wall_ns()));
         assert_eq!(Stamp::new(0, i64::MIN).to_string(), "1970-01-01T00:00:00.000Z");
     }
 }

@@ -4,6 +4,7 @@
 //! reporter, and judges nobody: verdicts are [`crate::check`]'s. **Invariant:** the view of a set of replies does
 //! not depend on their order.
 
+mod answers;
 mod group;
 mod link;
 mod memory;
@@ -127,6 +128,8 @@ pub struct GroupView {
     pub leaderless: Option<Standing>,
     /// Whether as many answering members as must agree follow one leader, be it silent to us or unreadable.
     pub followed: bool,
+    /// The leader that members name, when its answer cannot be read.
+    pub unreadable_leader: Option<Name>,
     /// Since when a complete list has shown fewer online than the quorum.
     pub short: Option<Standing>,
     /// Since when members have named different leaders.

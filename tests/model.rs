@@ -75,6 +75,10 @@ impl Group {
         self.servers.iter_mut().find(|server| server.name == name)
     }
 
+    pub(crate) fn server_in(&mut self, cluster: &str, name: &str) -> Option<&mut Server> {
+        self.servers.iter_mut().find(|server| server.cluster == cluster && server.name == name)
+    }
+
     /// Changes what `reporter` says of `peer`.
     pub(crate) fn say(&mut self, reporter: &str, peer: &str, change: impl FnOnce(&mut Said)) {
         let leads = self.leader.as_deref() == Some(reporter);
@@ -189,7 +193,7 @@ fn row(peer: &str, said: Said) -> Value {
 
 fn envelope(server: &Server) -> Value {
     let mut envelope = json!({
-        "name": server.name, "host": "127.0.0.1", "id": format!("N{}{}", server.name, server.run),
+        "name": server.name, "host": "127.0.0.1", "id": run_id(server),
         "cluster": server.cluster, "ver": format!("2.{}.1", server.minor), "jetstream": true, "seq": 1,
     });
     if !server.domain.is_empty() {
@@ -201,7 +205,11 @@ fn envelope(server: &Server) -> Value {
 /// The subject and the payload of a server's announcement.
 pub(crate) fn announcement(server: &Server, kind: &str) -> (String, String) {
     let payload = envelope(server).to_string();
-    (format!("$SYS.SERVER.N{}{}.{kind}", server.name, server.run), payload)
+    (format!("$SYS.SERVER.{}.{kind}", run_id(server)), payload)
+}
+
+fn run_id(server: &Server) -> String {
+    format!("N{}{}{}", server.name, server.cluster, server.run)
 }
 
 /// A healthy server.

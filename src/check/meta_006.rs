@@ -34,7 +34,8 @@ fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Fin
         finding.witnesses.push(Witness::Leaderless);
         because.push(format!("no member has claimed to lead for {}", plain(standing.lasted())));
         if let Some(quorum) = group.quorum {
-            because.push(format!("{} of the members answering, {quorum} must agree", group.answering));
+            let of = group.size.map_or_else(|| "the".to_owned(), |size| size.to_string());
+            because.push(format!("{} of {of} members answering, {quorum} must agree", group.answering));
         }
     }
     if let (Some(_), Some(online), Some(quorum)) = (short, group.online, group.quorum) {

@@ -102,6 +102,21 @@ pub(super) fn group_fault(check: &str, group: &GroupView, finding: Option<&Findi
     }
 }
 
+/// Why no complete list tells how many peers are online.
+pub fn without_a_list(group: &GroupView) -> String {
+    if group.authority.is_some() {
+        return "the leader's list is not complete".to_owned();
+    }
+    if !group.claimants.is_empty() {
+        let names: Vec<String> = group.claimants.iter().take(3).map(ToString::to_string).collect();
+        return format!("{} claim to lead", names.join(" and "));
+    }
+    match &group.unreadable_leader {
+        Some(leader) => format!("the answer of the leader {leader} cannot be read"),
+        None => "nobody leads".to_owned(),
+    }
+}
+
 /// `2 of 3 meta peers online, no failure left before the JetStream API stops`
 pub fn peers_online(group: &GroupView, impact: Impact) -> String {
     let size = group.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
@@ -110,7 +125,7 @@ pub fn peers_online(group: &GroupView, impact: Impact) -> String {
     }
     let (Some(online), Some(failures_left)) = (impact.online, impact.failures_left) else {
         let quorum = group.quorum.map_or_else(String::new, |quorum| format!(", {quorum} must agree"));
-        let leader = if group.authority.is_some() { "the list is not complete" } else { "nobody leads" };
+        let leader = without_a_list(group);
         return format!("{leader}, {} of {size} meta peers answering{quorum}", group.answering);
     };
     let left = match failures_left {

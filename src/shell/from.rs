@@ -16,6 +16,8 @@ use crate::stamp::{Stamp, parse_wall_ns};
 
 /// A larger file is not read at once: `replay` takes it.
 const BYTES_MAX: u64 = 1 << 30;
+/// How many lines that cannot be read are told; the others are only counted.
+const BAD_LINES_TOLD: u64 = 100;
 /// How many epochs tell the time between two of them.
 pub(super) const SAMPLED_EPOCHS: usize = 200;
 /// How long a server would have been given to answer. It only matters to who is taken for missing.
@@ -36,14 +38,16 @@ pub fn look(path: &Path, settings: Settings, complain: &mut dyn FnMut(&str)) -> 
     let text = read_whole(path)?;
     let mut epochs: Vec<Box<RecordedEpoch<'_>>> = Vec::new();
     let mut bare = Bare::default();
+    let mut bad_lines = BadLines::default();
     for item in recording::items(&text, 1) {
         match item {
             Ok(Item::Epoch(epoch)) => epochs.push(epoch),
             Ok(Item::Jsz(reply)) => bare.replies.push(reply),
             Ok(Item::Statsz(reply)) => bare.statsz.push(reply),
-            Err(bad) => complain(&format!("{name}, {bad}")),
+            Err(bad) => bad_lines.tell(&format!("{name}, {bad}"), complain),
         }
     }
+    bad_lines.end(&name, complain);
     epochs.extend(bare.into_epoch());
     let mut player = Player::new(settings, interval(&epochs));
     let mut last = None;
@@ -52,6 +56,30 @@ pub fn look(path: &Path, settings: Settings, complain: &mut dyn FnMut(&str)) -> 
     }
     let step = last.ok_or_else(|| nothing_readable(&name))?;
     Ok(FromFile { step, epochs: player.epochs })
+}
+
+/// Tells of lines that cannot be read, without a flood.
+#[derive(Default)]
+pub(super) struct BadLines {
+    /// How many there were.
+    pub(super) count: u64,
+}
+
+impl BadLines {
+    /// Tells one, unless many were told.
+    pub(super) fn tell(&mut self, message: &str, complain: &mut dyn FnMut(&str)) {
+        self.count += 1;
+        if self.count <= BAD_LINES_TOLD {
+            complain(message);
+        }
+    }
+
+    /// Says at the end how many were not told.
+    pub(super) fn end(&self, name: &str, complain: &mut dyn FnMut(&str)) {
+        if let Some(more @ 1..) = self.count.checked_sub(BAD_LINES_TOLD) {
+            complain(&format!("{name}, {more} more lines that cannot be read"));
+        }
+    }
 }
 
 /// The failure of a file that holds no epoch.

@@ -9,7 +9,7 @@ use crate::event::Outgoing;
 use crate::pipeline::Settings;
 use crate::recording::{self, Item, RecordedEpoch};
 use crate::shell::failure::Failure;
-use crate::shell::from::{self, Player, SAMPLED_EPOCHS};
+use crate::shell::from::{self, BadLines, Player, SAMPLED_EPOCHS};
 
 /// A longer line is not read.
 const LINE_BYTES_MAX: usize = 256 << 20;
@@ -54,6 +54,7 @@ pub fn replay(
     };
     let mut player = Player::new(settings, interval);
     let mut done = Replayed::default();
+    let mut bad_lines = BadLines::default();
     loop {
         let line = match ahead.pop_front() {
             Some(line) => line,
@@ -69,21 +70,21 @@ pub fn replay(
                 for event in &step.events {
                     done.events += 1;
                     if !audience.event(event)? {
-                        done.epochs = player.epochs;
+                        (done.epochs, done.bad_lines) = (player.epochs, bad_lines.count);
                         return Ok(done);
                     }
                 }
             }
             Err(detail) => {
-                done.bad_lines += 1;
-                audience.bad_line(&format!("{name}, {detail}"));
+                bad_lines.tell(&format!("{name}, {detail}"), &mut |message| audience.bad_line(message));
             }
         }
         if ahead.is_empty() && lines.reader.buffer().is_empty() {
             audience.pause()?;
         }
     }
-    done.epochs = player.epochs;
+    bad_lines.end(&name, &mut |message| audience.bad_line(message));
+    (done.epochs, done.bad_lines) = (player.epochs, bad_lines.count);
     if done.epochs == 0 { Err(from::nothing_readable(&name)) } else { Ok(done) }
 }
 

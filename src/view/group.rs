@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::answers::Answers;
 use super::link::{Linked, claims, complete};
 use super::memory::{GroupMemory, Memory};
 use super::peer::{self, Witnesses};
@@ -10,54 +11,12 @@ use super::{Answer, Authority, GroupView, Opinion, PeerView, Standing};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
-use crate::wire::{JetStream, Meta, Reply, Row, Statsz};
+use crate::wire::{Meta, Reply, Row};
 
 /// More peers than this are not remembered, unless an epoch shows them or a complete list has them.
 const PEERS_MAX: usize = 4_096;
 /// More clusters of one group are not remembered.
 const CLUSTERS_MAX: usize = 256;
-
-/// What everyone sent, by server: looked up by every group.
-pub(super) struct Answers<'a> {
-    by_key: BTreeMap<ServerKey, (Answer, Option<&'a Reply>)>,
-    statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
-}
-
-impl<'a> Answers<'a> {
-    fn new(gathered: &'a Gathered) -> Self {
-        // Whoever was heard lives. What cannot be read has no reply below.
-        let unreadable = gathered.delays.keys().map(|key| (key.clone(), (Answer::Unreadable, None)));
-        let mut by_key: BTreeMap<_, _> = unreadable.collect();
-        for reply in &gathered.replies {
-            let answer = match &reply.jetstream {
-                JetStream::Member(_) => Answer::Member,
-                JetStream::Standalone => Answer::Standalone,
-                JetStream::Disabled => Answer::Disabled,
-            };
-            let entry = by_key.entry(ServerKey::of(&reply.server)).or_insert((answer, Some(reply)));
-            // Of two servers with one name, the member counts.
-            if entry.0 != Answer::Member {
-                *entry = (answer, Some(reply));
-            }
-        }
-        let mut statsz: BTreeMap<_, BTreeMap<_, Vec<&Statsz>>> = BTreeMap::new();
-        for reply in &gathered.statsz {
-            let domain = statsz.entry(&reply.server.domain).or_default();
-            domain.entry(&reply.server.cluster).or_default().push(reply);
-        }
-        Self { by_key, statsz }
-    }
-
-    pub(super) fn of(&self, peer: PeerId, domain: &Name) -> Answer {
-        let key = ServerKey { peer, domain: domain.clone() };
-        self.by_key.get(&key).map_or(Answer::None, |(answer, _)| *answer)
-    }
-
-    /// The answers to `STATSZ` from the servers of one cluster.
-    pub(super) fn statsz(&self, domain: &Name, cluster: &Name) -> &[&'a Statsz] {
-        self.statsz.get(domain).and_then(|clusters| clusters.get(cluster)).map_or(&[], Vec::as_slice)
-    }
-}
 
 /// Makes the view of every group: of those that answered, and of those that are remembered.
 pub(super) fn merge_all(
@@ -125,6 +84,7 @@ impl Merge<'_> {
         inconsistent: &mut Vec<String>,
     ) -> (GroupView, Vec<PeerId>) {
         let members = one_each(linked, inconsistent);
+        false_claims(&members, inconsistent);
         let claimants: Vec<_> =
             members.values().copied().filter(|(reply, meta)| claims(reply, meta)).collect();
         let leader = authority(&claimants, &members);
@@ -140,7 +100,6 @@ impl Merge<'_> {
 
         let opinions = Opinions::new(&members, authority.as_ref());
         let ids = peer_ids(group, &members, &list, &opinions);
-        let others_answer = self.members_that_answer(group, &ids);
         let mut view = GroupView {
             key: key.clone(),
             domain: group.domain.clone(),
@@ -154,33 +113,20 @@ impl Merge<'_> {
             online: None,
             leaderless: group.leaderless,
             followed: followed(&members, group.quorum),
+            unreadable_leader: self.unreadable_leader(group, &members),
             short: None,
             disagreement: group.disagreement,
-            peers: Vec::with_capacity(ids.len()),
+            peers: Vec::new(),
             authority,
         };
         learn_names(group, &members, &ids);
-        for id in ids {
-            let memory = group.peers.entry(id).or_default();
-            let witnesses = Witnesses {
-                gathered: self.gathered,
-                answers: self.answers,
-                rules: self.rules,
-                authority: view.authority.as_ref(),
-                row: list.get(&id).copied(),
-                reply: members.get(&id).copied(),
-                server: self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() }),
-                others_answer: others_answer.iter().any(|peer| *peer != id),
-                moved: self.moved.contains(&id),
-                quorum_answers: !view.quorum_gone(),
-                member: group.members.contains(&id),
-                clusters: &group.clusters,
-                domain: &group.domain,
-                opinions: opinions.of(id),
-                lists: opinions.lists_besides(id),
-            };
-            view.peers.push(peer::merge(id, &witnesses, memory));
-        }
+        view.peers = self.peers(
+            &view,
+            group,
+            ids,
+            |id| (list.get(&id).copied(), members.get(&id).copied()),
+            &opinions,
+        );
         view.online = online(&view);
         group.short = match (view.online, view.quorum) {
             (Some(online), Some(quorum)) if online < quorum => {
@@ -193,6 +139,42 @@ impl Merge<'_> {
         let mut gone = forget_absent(group, &view.peers);
         gone.extend(forget_surplus(group, &view.peers));
         (view, gone)
+    }
+
+    /// The view of every peer. `heard` gives its row in the authoritative list, and its own reply.
+    fn peers<'b>(
+        &self,
+        view: &GroupView,
+        group: &mut GroupMemory,
+        ids: BTreeSet<PeerId>,
+        heard: impl Fn(PeerId) -> (Option<&'b Row>, Option<(&'b Reply, &'b Meta)>),
+        opinions: &Opinions<'_>,
+    ) -> Vec<PeerView> {
+        let others_answer = self.members_that_answer(group, &ids);
+        let mut peers = Vec::with_capacity(ids.len());
+        for id in ids {
+            let (row, reply) = heard(id);
+            let memory = group.peers.entry(id).or_default();
+            let witnesses = Witnesses {
+                gathered: self.gathered,
+                answers: self.answers,
+                rules: self.rules,
+                authority: view.authority.as_ref(),
+                row,
+                reply,
+                server: self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() }),
+                others_answer: others_answer.iter().any(|peer| *peer != id),
+                moved: self.moved.contains(&id),
+                quorum_answers: !view.quorum_gone(),
+                member: group.members.contains(&id),
+                clusters: &group.clusters,
+                domain: &group.domain,
+                opinions: opinions.of(id),
+                lists: opinions.lists_besides(id),
+            };
+            peers.push(peer::merge(id, &witnesses, memory));
+        }
+        peers
     }
 
     /// Learns members, size and quorum from a list, or, before there was any, from who answers.
@@ -234,8 +216,7 @@ impl Merge<'_> {
             let told = u64::try_from(meta.size).ok().filter(|size| *size > list.len() as u64);
             if let Some(size) = told {
                 group.size = Some(size);
-                let needed = meta.quorum_needed.and_then(|needed| u64::try_from(needed).ok());
-                group.quorum = Some(needed.filter(|needed| *needed > 0).unwrap_or(size / 2 + 1));
+                group.quorum = Some(quorum_of(meta.quorum_needed, size));
             }
         }
         if !group.has_list {
@@ -245,9 +226,7 @@ impl Merge<'_> {
                 let told = told.filter(|size| *size >= group.members.len() as u64);
                 group.size = told.or(group.size);
                 let needed = members.values().filter_map(|(_, meta)| meta.quorum_needed).max();
-                let needed =
-                    needed.and_then(|needed| u64::try_from(needed).ok()).filter(|needed| *needed > 0);
-                group.quorum = needed.or(group.size.map(|size| size / 2 + 1));
+                group.quorum = group.size.map(|size| quorum_of(needed, size));
             }
         }
     }
@@ -264,13 +243,33 @@ impl Merge<'_> {
         group.disagreement = disagree.then(|| Standing::again(group.disagreement, self.gathered));
     }
 
+    /// The leader that members name, when it answered something that cannot be read.
+    fn unreadable_leader(&self, group: &GroupMemory, members: &Members<'_>) -> Option<Name> {
+        let named = members.values().filter_map(|(_, meta)| meta.leader_id.zip(meta.leader.as_ref()));
+        let named: BTreeMap<PeerId, &Name> = named.collect();
+        let unreadable = |(peer, name): (PeerId, &Name)| {
+            let server = ServerKey { peer, domain: group.domain.clone() };
+            let answer = self.answers.of(&server, self.memory.server(&server), &group.clusters);
+            (answer == Answer::Unreadable).then(|| name.clone())
+        };
+        named.into_iter().find_map(unreadable)
+    }
+
     /// The members that gave any sign of life: two are enough to know for each peer whether another answered.
     fn members_that_answer(&self, group: &GroupMemory, ids: &BTreeSet<PeerId>) -> Vec<PeerId> {
         let answers = |id: &&PeerId| {
-            group.members.contains(*id) && self.answers.of(**id, &group.domain) != Answer::None
+            let server = ServerKey { peer: **id, domain: group.domain.clone() };
+            let answer = || self.answers.of(&server, self.memory.server(&server), &group.clusters);
+            group.members.contains(*id) && answer() != Answer::None
         };
         ids.iter().filter(answers).take(2).copied().collect()
     }
+}
+
+/// How many peers must agree: what a server says, where that is possible at all, else more than half.
+fn quorum_of(needed: Option<i64>, size: u64) -> u64 {
+    let needed = needed.and_then(|needed| u64::try_from(needed).ok());
+    needed.filter(|needed| (1..=size).contains(needed)).unwrap_or(size / 2 + 1)
 }
 
 /// One reply a peer; two servers under one name are said, and the later one counts.
@@ -294,6 +293,20 @@ fn one_each<'a>(linked: &Linked<'a>, inconsistent: &mut Vec<String>) -> Members<
         }
     }
     members
+}
+
+/// Says who calls itself the leader and gives the peer id of another: that is no claim.
+fn false_claims(members: &Members<'_>, inconsistent: &mut Vec<String>) {
+    for (reply, meta) in members.values() {
+        let name = &reply.server.name;
+        let id = meta.leader_id.filter(|id| meta.leader.as_ref() == Some(name) && *id != reply.server.peer);
+        if let Some(id) = id {
+            inconsistent.push(format!(
+                "{name} says that it leads, under the peer id {id}; its own is {}",
+                reply.server.peer
+            ));
+        }
+    }
 }
 
 /// Whose list counts. A sole claimant does, however stale its list. Among several, one whose list is all stale
@@ -340,6 +353,10 @@ fn list_of<'a>(reply: &Reply, meta: &'a Meta, inconsistent: &mut Vec<String>) ->
             list.len(),
             meta.size
         ));
+    }
+    if let Some(needed) = meta.quorum_needed.filter(|needed| !(1..=meta.size.max(1)).contains(needed)) {
+        inconsistent
+            .push(format!("the leader {leader} says that {needed} of {} peers must agree", meta.size));
     }
     list
 }

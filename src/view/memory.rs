@@ -10,7 +10,7 @@ use crate::epoch::{Expected, Gathered, Plan, REPLIES_MAX, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::wire::{AnnouncementKind, Server};
+use crate::wire::{AnnouncementKind, JetStream, Server};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
@@ -49,10 +49,12 @@ pub(super) struct ServerMemory {
     /// How long it takes to answer: the last answer, or a slower one not long ago.
     delay: Duration,
     stopped: bool,
+    /// It has answered as a member of a meta group, from this cluster.
+    pub(super) member: bool,
 }
 
 impl ServerMemory {
-    fn of(server: &Server, last_heard: Stamp, delay: Duration) -> Self {
+    fn of(server: &Server, last_heard: Stamp, delay: Duration, member: bool) -> Self {
         Self {
             name: server.name.clone(),
             id: server.id.clone(),
@@ -61,6 +63,7 @@ impl ServerMemory {
             missed: 0,
             delay,
             stopped: false,
+            member,
         }
     }
 }
@@ -247,7 +250,8 @@ impl Memory {
         }
         for reply in &gathered.replies {
             let delay = gathered.delays.get(&ServerKey::of(&reply.server)).copied().unwrap_or_default();
-            self.heard(&reply.server, gathered.closed, delay);
+            let member = matches!(reply.jetstream, JetStream::Member(_));
+            self.heard(&reply.server, gathered.closed, delay, member);
         }
         if gathered.counts_absence() && !gathered.delays.is_empty() {
             for (key, _) in gathered.missing() {
@@ -266,20 +270,27 @@ impl Memory {
         }
     }
 
-    fn heard(&mut self, server: &Server, closed: Stamp, delay: Duration) {
+    fn heard(&mut self, server: &Server, closed: Stamp, delay: Duration, member: bool) {
         let full = self.servers.len() >= REPLIES_MAX;
         match self.servers.entry(ServerKey::of(server)) {
             Entry::Occupied(entry) => {
                 let known = entry.into_mut();
+                let same_cluster = known.cluster == server.cluster;
+                if known.member && !member && !same_cluster {
+                    // Another server of the same name.
+                    return;
+                }
+                let member = member || (known.member && same_cluster);
                 let delay = delay.max(known.delay * 3 / 4);
                 if (&known.name, &known.id, &known.cluster) == (&server.name, &server.id, &server.cluster) {
                     (known.last_heard, known.missed, known.delay, known.stopped) = (closed, 0, delay, false);
+                    known.member = member;
                 } else {
-                    *known = ServerMemory::of(server, closed, delay);
+                    *known = ServerMemory::of(server, closed, delay, member);
                 }
             }
             Entry::Vacant(entry) if !full => {
-                entry.insert(ServerMemory::of(server, closed, delay));
+                entry.insert(ServerMemory::of(server, closed, delay, member));
             }
             Entry::Vacant(_) => {}
         }
@@ -302,7 +313,7 @@ impl Memory {
         }
         for (key, (server, heard, delay)) in latest {
             match self.servers.get_mut(&key) {
-                None => self.heard(server, heard, delay),
+                None => self.heard(server, heard, delay, false),
                 Some(server) => {
                     server.missed = 0;
                     server.delay = server.delay.max(delay);

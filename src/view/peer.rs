@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::group::Answers;
+use super::answers::Answers;
 use super::memory::{PeerMemory, ServerMemory};
 use super::{Answer, Authority, Opinion, PeerView, Route, Standing};
-use crate::epoch::Gathered;
+use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::{ANNOUNCED_FLAG_MAX, Rules};
 use crate::wire::{Meta, Reply, Row, Statsz};
@@ -94,13 +94,19 @@ impl Witnesses<'_> {
         match self.reply {
             Some(_) => Answer::Member,
             None if self.moved => Answer::None,
-            None => self.answers.of(id, self.domain),
+            None => {
+                let server = ServerKey { peer: id, domain: self.domain.clone() };
+                self.answers.of(&server, self.server, self.clusters)
+            }
         }
     }
 
     /// The last cluster it answered from; where the whole group is in one, that one.
     fn cluster(&self) -> Name {
-        let remembered = self.server.map(|server| &server.cluster).filter(|cluster| !cluster.is_empty());
+        // Whoever never answered as a member may be a server outside the group that has this one's name.
+        let of_the_group = |server: &&ServerMemory| server.member || self.clusters.contains(&server.cluster);
+        let known = self.server.filter(|server| of_the_group(server) || self.clusters.is_empty());
+        let remembered = known.map(|server| &server.cluster).filter(|cluster| !cluster.is_empty());
         let only = self.clusters.first().filter(|_| self.clusters.len() == 1);
         remembered.or(only).cloned().unwrap_or_default()
     }

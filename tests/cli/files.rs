@@ -67,6 +67,12 @@ fn lines_that_cannot_be_read_are_named_and_the_rest_goes_on() {
         &[&names[..], &["15 epochs, 4 unreadable lines, 2 events"]].concat(),
     );
     check(&["check", "--from", "-"], &input, 0, &["OK metawatch"], &names);
+    let flood = format!("{}{}", "nonsense\n".repeat(2_000), timeline());
+    for arguments in [&["replay", "-"][..], &["check", "--from", "-"]] {
+        let said =
+            check(arguments, &flood, 0, &[], &["line 1:", "stdin, 1900 more lines that cannot be read"]);
+        assert!(said.err.lines().count() < 110, "{said:?}");
+    }
     check(&["replay", "-"], "nonsense\n", 1, &[], &["line 1", "error: stdin holds no epoch", "hint: "]);
     check(&["view", "--from", "-"], "nonsense\n", 1, &[], &["line 1", "error: ", "hint: "]);
     check(

@@ -40,6 +40,54 @@ fn every_verdict_has_its_exit_code_and_says_why() {
 }
 
 #[test]
+fn what_is_contradictory_or_unreadable_is_said_and_accuses_nobody() {
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut replies = healthy();
+        change(&mut replies[0]["data"]["meta_cluster"]);
+        // Twice, 3 s apart: what needs to last has lasted.
+        format!("{}{}", epoch(0, &replies), epoch(3, &replies))
+    };
+    let everybody = "3 of 3 meta peers online";
+    let cases = [
+        (0, with(&|meta| meta["quorum_needed"] = json!(99)), ["OK metawatch", everybody, "failures_left=1"]),
+        (0, with(&|meta| meta["quorum_needed"] = json!(-2)), ["OK metawatch", everybody, "failures_left=1"]),
+        (
+            3,
+            with(&|meta| meta["replicas"][1]["lag"] = json!(-3)),
+            [
+                "UNKNOWN metawatch a reply cannot be read (s1: ",
+                "the answer of the leader s1 cannot be read, 2 of 3 meta peers answering",
+                "servers=3;;;0;3",
+            ],
+        ),
+        (
+            3,
+            with(&|meta| meta["peer"] = json!("AAAAAAAA")),
+            [
+                "UNKNOWN metawatch inconsistent: s1 says that it leads, under the peer id AAAAAAAA; its own is k2My6qdB",
+                "nobody leads, 3 of 3 meta peers answering",
+                "not known: nobody leads (meta group default)",
+            ],
+        ),
+        (
+            3,
+            with(&|meta| meta["cluster_size"] = json!(-3)),
+            [
+                "UNKNOWN metawatch the list of the leader s1 is not complete, inconsistent: the leader s1 lists 2 peers",
+                "; the leader's list is not complete, 3 of 3 meta peers answering",
+                "online=U",
+            ],
+        ),
+    ];
+    for (code, input, words) in cases {
+        check(&FROM, &input, code, &words, &[]);
+    }
+    let impossible = with(&|meta| meta["quorum_needed"] = json!(99));
+    let words = ["2 must agree", "inconsistent: the leader s1 says that 99 of 3 peers must agree"];
+    check(&["view", "--from", "-"], &impossible, 0, &words, &[]);
+}
+
+#[test]
 fn what_was_known_holds_until_something_says_otherwise() {
     let mut input = timeline().lines().take(9).map(|line| format!("{line}\n")).collect::<String>();
     input.push_str(&epoch(9, &[member("s1", None, 3, &[]), member("s2", None, 3, &[])]));

@@ -99,14 +99,17 @@ impl Script {
             Some((domain, name)) => {
                 group.servers.iter().any(|server| server.domain == domain && server.name == name)
             }
-            None => group.servers.iter().any(|server| server.name == who || server.domain == who),
+            None => {
+                let name = who.rsplit(':').next().unwrap_or(who);
+                group.servers.iter().any(|server| server.name == name || server.domain == who)
+            }
         });
         at.map(|at| &mut self.world.groups[at]).ok_or(format!("nobody is called {who}"))
     }
 
     fn of_server(&mut self, who: &str, words: &[&str]) -> Result<(), String> {
         let group = self.group_of(who)?;
-        let name = who.rsplit('/').next().unwrap_or(who);
+        let name = who.rsplit(['/', ':']).next().unwrap_or(who);
         if let ["leads"] = words {
             group.leader = Some(name.to_owned());
             group.said.retain(|(reporter, _), _| reporter != name);
@@ -126,7 +129,11 @@ impl Script {
         if let ["well"] = words {
             group.said.retain(|(_, peer), _| peer != name);
         }
-        let server = group.server(name).ok_or(format!("nobody is called {who}"))?;
+        let server = match who.split_once(':') {
+            Some((cluster, _)) => group.server_in(cluster, name),
+            None => group.server(name),
+        };
+        let server = server.ok_or(format!("nobody is called {who}"))?;
         if let ["announces", kind, how @ ..] = words {
             let mut server = server.clone();
             if *how == ["as", "an", "earlier", "run"] {

@@ -24,7 +24,7 @@ pub fn report(judgement: &Judgement) -> String {
             text.push('\n');
         }
     }
-    for reason in &judgement.unknown {
+    for reason in judgement.untold() {
         text.push_str(&clean(&format!("not known: {reason}")));
         text.push('\n');
     }

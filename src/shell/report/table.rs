@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::style::{Cell, Style, Tone, columns};
 use crate::check::{self, Finding, Verdict};
+use crate::event;
 use crate::event::snapshot::part;
 use crate::name::printable;
 use crate::pipeline::Step;
@@ -52,7 +53,7 @@ fn heading(group: &GroupView) -> String {
     };
     let leader = match (&group.authority, group.claimants.as_slice()) {
         (Some(authority), _) => format!(", led by {}", authority.name),
-        (None, []) => ", nobody leads".to_owned(),
+        (None, []) => format!(", {}", event::without_a_list(group)),
         (None, claimants) => {
             let names: Vec<String> = claimants.iter().map(ToString::to_string).collect();
             format!(", claimed by {}", names.join(" and "))

@@ -24,10 +24,10 @@ pub fn report(judgement: &Judgement, style: Style) -> String {
             }
         }
     }
-    if !judgement.unknown.is_empty() {
+    if judgement.untold().next().is_some() {
         text.push('\n');
     }
-    for reason in &judgement.unknown {
+    for reason in judgement.untold() {
         text.push_str(&format!("{}  {}\n", style.paint(Tone::Unknown, "not known"), printable(reason)));
     }
     if let Some(epoch) = &judgement.epoch {

@@ -13,6 +13,8 @@ use crate::view::{Answer, ClusterView, Contact, EpochFacts, GroupView, Part, Pee
 
 /// How many reasons and names are told.
 const TOLD_MAX: usize = 16;
+/// How many unreadable replies and how many contradictions are told.
+const UNREADABLE_TOLD_MAX: usize = 3;
 
 /// What `metawatch check` says, with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -170,6 +172,11 @@ impl Judgement {
         }
     }
 
+    /// Why it cannot be told, as far as the summary does not say so in the same words.
+    pub fn untold(&self) -> impl Iterator<Item = &String> {
+        self.unknown.iter().filter(|reason| **reason != self.summary)
+    }
+
     /// The findings that speak against somebody.
     pub fn bad(&self) -> impl Iterator<Item = &Judged> {
         self.findings.iter().filter(|judged| badness(judged.check, judged.verdict, judged.held) >= WARNING)
@@ -315,8 +322,8 @@ fn summary(
     let heads = match status {
         Status::Ok => Vec::new(),
         Status::Unknown => {
-            // The numbers say by themselves that nobody leads.
-            let said = |why: &&String| !view.groups.iter().any(|group| nobody_leads(group) == **why);
+            // The numbers say by themselves that no list tells.
+            let said = |why: &&String| !view.groups.iter().any(|group| no_list(group) == **why);
             first_of(unknown.iter().filter(said).map(String::as_str), 3)
         }
         Status::Critical | Status::Warning => {
@@ -354,7 +361,9 @@ fn group_line(status: Status, group: &GroupView, findings: &[Finding]) -> String
     let online = event::peers_online(group, check::impact(group, findings));
     match (status, &group.authority) {
         (Status::Ok, Some(leader)) => format!("{online}, led by {}", leader.name),
-        (Status::Unknown, Some(leader)) => format!("by the list of {} {online}", leader.name),
+        (Status::Unknown, Some(leader)) if leader.complete => {
+            format!("by the list of {} {online}", leader.name)
+        }
         (Status::Ok | Status::Unknown | Status::Warning | Status::Critical, _) => online,
     }
 }
@@ -369,8 +378,8 @@ fn first_of<'a>(texts: impl Iterator<Item = &'a str>, limit: usize) -> Vec<Strin
     told
 }
 
-fn nobody_leads(group: &GroupView) -> String {
-    format!("nobody leads meta group {} right now", group.key)
+fn no_list(group: &GroupView) -> String {
+    format!("{} (meta group {})", event::without_a_list(group), group.key)
 }
 
 fn ran_its_course(epoch: &EpochFacts) -> bool {
@@ -393,6 +402,12 @@ fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
             };
             reasons.extend(why.filter(|why| !reasons.contains(why)));
         }
+    }
+    if view.epoch.informative {
+        let rejects = view.epoch.rejects.iter().take(UNREADABLE_TOLD_MAX);
+        reasons.extend(rejects.map(|(_, detail)| format!("a reply cannot be read ({detail})")));
+        let contradictions = view.inconsistent.iter().take(UNREADABLE_TOLD_MAX);
+        reasons.extend(contradictions.map(|contradiction| format!("inconsistent: {contradiction}")));
     }
     reasons.truncate(TOLD_MAX);
     reasons
@@ -439,13 +454,10 @@ fn no_group(view: &ClusterView) -> String {
 fn why_group(group: &GroupView, check: &str) -> Option<String> {
     let key = &group.key;
     let Some(authority) = &group.authority else {
-        return Some(match group.claimants.as_slice() {
-            [] if group.answering == 0 => format!("no member of meta group {key} answered"),
-            [] => nobody_leads(group),
-            several => {
-                let names: Vec<String> = several.iter().take(3).map(ToString::to_string).collect();
-                format!("{} both claim to lead meta group {key}", names.join(" and "))
-            }
+        return Some(if group.answering == 0 {
+            format!("no member of meta group {key} answered")
+        } else {
+            no_list(group)
         });
     };
     if check == "META_002" {
