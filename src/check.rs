@@ -229,6 +229,3 @@ pub(crate) fn plain(duration: Duration) -> String {
         seconds => format!("{} h", seconds / 3_600),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -257,6 +257,3 @@ pub struct Outgoing {
     /// What.
     pub event: AlertEvent,
 }
-
-#[cfg(test)]
-mod tests;

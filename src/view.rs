@@ -357,6 +357,3 @@ fn servers(gathered: &Gathered) -> Vec<ServerView> {
     servers.sort();
     servers
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,49 @@
+use super::*;
 
+/// One alert of a saved book, about the peer `s3`.
+fn alert(incident: &str, sequence: u64, state: &str) -> Alert {
+    let saved: SavedAlert = serde_json::from_value(serde_json::json!({
+        "check": "META_001", "group": "default", "peer": "3ahZoO2Q", "name": "s3", "incident": incident,
+        "seq": sequence, "state": state, "since_ns": 1, "told_ns": 2, "fired": true,
+    }))
+    .expect("an alert");
+    saved.restore(Stamp::new(10, 20)).expect("a sound alert")
+}
+
+#[track_caller]
+fn check_merge(own: Option<Alert>, other: Alert, expected: (&str, u64, State, &[&str])) {
+    let mut book = Book::default();
+    book.replace(own.into_iter().collect());
+    book.merge(vec![other]);
+    let merged: Vec<&Alert> = book.alerts.values().collect();
+    let [alert] = merged[..] else { panic!("{merged:?}") };
+    let ids: Vec<&str> = alert.merged.iter().map(String::as_str).collect();
+    assert_eq!((alert.incident.as_str(), alert.sequence, alert.state, ids.as_slice()), expected);
+}
+
+#[test]
+fn what_another_watcher_announced_goes_on() {
+    let other = alert("B", 2, "firing");
+    check_merge(None, other.clone(), ("B", 2, State::Firing, &[]));
+    check_merge(Some(alert("A", 4, "resolved")), other, ("B", 2, State::Firing, &[]));
+}
+
+#[test]
+fn two_incidents_about_one_thing_become_one_that_names_the_other() {
+    let (own, other) = (alert("A", 1, "firing"), alert("B", 2, "firing"));
+    check_merge(Some(own.clone()), other.clone(), ("A", 1, State::Firing, &["B"]));
+    let named_already = Alert { merged: vec!["B".into(), "C".into()], ..own };
+    check_merge(Some(named_already), other, ("A", 1, State::Firing, &["B", "C"]));
+}
+
+#[test]
+fn one_incident_told_from_two_sides_never_uses_a_number_twice() {
+    let (own, ahead) = (alert("A", 1, "firing"), alert("A", 3, "resolved"));
+    // Whether it is over is seen anew.
+    check_merge(Some(own), ahead, ("A", 3, State::Firing, &[]));
+}
+
+#[test]
+fn the_end_that_another_watcher_told_ends_nothing_here() {
+    check_merge(Some(alert("A", 1, "firing")), alert("B", 2, "resolved"), ("A", 1, State::Firing, &[]));
+}

@@ -1,1 +1,106 @@
+use super::*;
+use crate::check::Verdict;
 
+const FIRING: &str = include_str!("../../tests/events/v1/meta_001-firing-reported.json");
+
+fn now() -> Stamp {
+    Stamp::new(5_000_000_000, 1_795_380_222_300_000_000)
+}
+
+fn outgoing() -> Outgoing {
+    let event: AlertEvent = serde_json::from_str(FIRING).unwrap();
+    let subject = event.subject("metawatch", "s3");
+    Outgoing { headers: event.headers(&subject), subject, event }
+}
+
+fn alert() -> serde_json::Value {
+    serde_json::json!({
+        "check": "META_001", "group": "default", "peer": "3ahZoO2Q", "name": "s3",
+        "incident": "Ab3", "seq": 2, "state": "firing", "since_ns": 1_795_380_200_000_000_000_i64,
+        "told_ns": 1_795_380_201_000_000_000_i64, "fired": true, "basis": "reported",
+        "told_of": [["reported", "stopping"]],
+    })
+}
+
+fn read(text: &str) -> Entries {
+    serde_json::from_str::<Ledger>(text).unwrap().read("metawatch", now())
+}
+
+#[test]
+fn a_ledger_is_read_as_it_was_written() {
+    let entries = read(&serde_json::json!({ "alerts": [alert()] }).to_string());
+    assert_eq!((entries.alerts.len(), entries.refused), (1, 0));
+    assert_eq!(entries.alerts[0].verdict, Verdict::Unknown, "what the servers say now is not known");
+    assert_eq!(now().since(entries.alerts[0].since), std::time::Duration::from_millis(22_300));
+    let mut book = Book::default();
+    book.replace(entries.alerts);
+    let waiting = [outgoing()];
+    let ledger = Ledger::new(&book, waiting.iter(), "metawatch");
+    let again = read(&serde_json::to_string(&ledger).unwrap());
+    assert_eq!(again.waiting, waiting);
+    book.replace(again.alerts);
+    assert_eq!(Ledger::new(&book, waiting.iter(), "metawatch"), ledger);
+}
+
+#[test]
+fn an_alert_that_cannot_be_ours_is_left_out() {
+    let changes = [
+        ("check", serde_json::json!("META_999")),
+        ("peer", serde_json::json!("no peer id")),
+        ("incident", serde_json::json!("../../etc")),
+        ("incident", serde_json::json!("x".repeat(65))),
+        ("merged", serde_json::json!(["a b"])),
+        ("merged", serde_json::json!(vec!["a"; 9])),
+        ("told_of", serde_json::json!(vec![[null::<()>(), null::<()>()]; 17])),
+        ("seq", serde_json::json!(0)),
+    ];
+    for (field, value) in changes {
+        let mut bad = alert();
+        bad[field] = value.clone();
+        let entries = read(&serde_json::json!({ "alerts": [bad, alert()] }).to_string());
+        assert_eq!((entries.alerts.len(), entries.refused), (1, 1), "{field}: {value}");
+    }
+}
+
+fn null<T>() -> Option<T> {
+    None
+}
+
+#[test]
+fn an_alert_from_the_future_began_now() {
+    let mut early = alert();
+    early["since_ns"] = serde_json::json!(i64::MAX);
+    let entries = read(&serde_json::json!({ "alerts": [early] }).to_string());
+    assert_eq!(entries.alerts[0].since, now());
+}
+
+#[test]
+fn no_event_is_ever_published_outside_its_own_subject() {
+    let waiting = [outgoing()];
+    let sound = serde_json::to_value(Ledger::new(&Book::default(), waiting.iter(), "metawatch")).unwrap();
+    assert_eq!(sound["waiting"][0]["subject"], "alert.META_001.default.s3.firing");
+    let subjects = [
+        "heartbeat",
+        "alert.META_001.default.s3.resolved",
+        "alert.META_006.default.s3.firing",
+        "alert.META_001.default.s3",
+        "alert.META_001.default.s3.firing.more",
+        "alert.META_001..s3.firing",
+        "alert.META_001.*.s3.firing",
+        "alert.META_001.>.s3.firing",
+        "alert.META_001.a b.s3.firing",
+        "alert.META_001.a\r\nPUB.s3.firing",
+    ];
+    for subject in subjects {
+        let mut changed = sound.clone();
+        changed["waiting"][0]["subject"] = serde_json::json!(subject);
+        let entries = read(&changed.to_string());
+        assert_eq!((entries.waiting.len(), entries.refused), (0, 1), "{subject:?}");
+    }
+    let mut foreign_id = sound.clone();
+    foreign_id["waiting"][0]["event"]["id"] = serde_json::json!("other.1");
+    assert_eq!(read(&foreign_id.to_string()).refused, 1);
+    // Another prefix is where the next run publishes.
+    let elsewhere = serde_json::from_value::<Ledger>(sound).unwrap().read("other", now());
+    assert_eq!(elsewhere.waiting[0].subject, "other.alert.META_001.default.s3.firing");
+}

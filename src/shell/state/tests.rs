@@ -1,1 +1,106 @@
+use super::*;
 
+fn keep(folder: &tempfile::TempDir) -> Keep {
+    Keep::In(folder.path().join("deep/er/metawatch.state"))
+}
+
+fn ledger() -> Ledger {
+    serde_json::from_value(serde_json::json!({ "alerts": [{
+        "check": "META_001", "group": "default", "peer": "3ahZoO2Q", "name": "s3", "incident": "Ab3", "seq": 2,
+        "state": "firing", "since_ns": 1, "told_ns": 2, "fired": true,
+    }] }))
+    .unwrap()
+}
+
+fn open(keep: &Keep) -> (StateFile, Option<Ledger>) {
+    StateFile::open(keep).unwrap().expect("a state file")
+}
+
+#[tokio::test]
+async fn what_was_saved_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut state, held) = open(&keep(&folder));
+    assert_eq!(held, None);
+    state.save(&ledger()).await;
+    assert!(!state.is_behind());
+    drop(state);
+    assert_eq!(open(&keep(&folder)).1, Some(ledger()));
+}
+
+#[tokio::test]
+async fn two_watchers_never_share_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_state, _) = open(&keep(&folder));
+    let failure = StateFile::open(&keep(&folder)).unwrap_err();
+    assert!(failure.to_string().contains("another metawatch uses"), "{failure}");
+    // Where nobody asked for the file, the second one goes without.
+    let Keep::In(path) = keep(&folder) else { unreachable!() };
+    assert!(StateFile::open(&Keep::IfPossible(path)).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_no_state_file_is_set_aside_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let whole = encode(&ledger()).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.iter_mut().rev().nth(5).unwrap() ^= 1;
+    let newer =
+        String::from_utf8(whole.clone()).unwrap().replace("\"metawatch_state\":1", "\"metawatch_state\":2");
+    let bad: [(&[u8], &str); 7] = [
+        (b"", "was not written by metawatch"),
+        (b"my shopping list\n", "was not written by metawatch"),
+        (&[0xff; 4096], "was not written by metawatch"),
+        (&whole[..whole.len() / 2], "is damaged"),
+        (&flipped, "is damaged"),
+        (newer.as_bytes(), "is of version 2"),
+        (b"{}\n{}\n", "was not written by metawatch"),
+    ];
+    for (number, (bytes, why)) in (1..).zip(bad) {
+        assert!(decode(bytes).unwrap_err().contains(why), "{why}");
+        fs::write(&path, bytes).unwrap();
+        let (mut state, held) = open(&Keep::In(path.clone()));
+        assert_eq!(held, None, "{why}");
+        let aside = folder.path().join(format!("state.set-aside-{number}"));
+        assert_eq!(fs::read(&aside).unwrap(), bytes, "nothing is lost");
+        state.save(&ledger()).await;
+        drop(state);
+        assert_eq!(open(&Keep::In(path.clone())).1, Some(ledger()));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_stops_nothing_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(&keep(&folder));
+    // A directory in the place of the new file: what a full or broken disk does, for every user.
+    let new = beside(state.path(), "new");
+    fs::create_dir(&new).unwrap();
+    state.save(&ledger()).await;
+    assert!(state.is_behind());
+    fs::remove_dir(&new).unwrap();
+    state.save(&ledger()).await;
+    assert!(!state.is_behind());
+}
+
+#[test]
+fn without_a_word_the_state_goes_where_the_system_keeps_state() {
+    let config = |server: &str| {
+        let flags = crate::shell::config::ConnectFlags { server: Some(server.into()), ..Default::default() };
+        ConnectConfig::resolve(&flags, &Surroundings::new([("HOME", "/h")])).unwrap()
+    };
+    let usual = |variables: &[(&'static str, &'static str)], server: &str| {
+        Keep::usual(&Surroundings::new(variables.iter().copied()), &config(server), "metawatch")
+    };
+    let folder = |keep: &Keep| match keep {
+        Keep::IfPossible(path) => path.parent().unwrap().display().to_string(),
+        other => panic!("{other:?}"),
+    };
+    let systemd = [("STATE_DIRECTORY", "/var/lib/metawatch:/other"), ("HOME", "/h")];
+    assert_eq!(folder(&usual(&systemd, "a")), "/var/lib/metawatch");
+    assert_eq!(folder(&usual(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")], "a")), "/x/metawatch");
+    assert_eq!(folder(&usual(&[("HOME", "/h")], "a")), "/h/.local/state/metawatch");
+    assert_eq!(usual(&[], "a"), Keep::Nowhere);
+    // What was seen of one system is never taken for another's.
+    assert_ne!(usual(&[("HOME", "/h")], "a"), usual(&[("HOME", "/h")], "b"));
+}
