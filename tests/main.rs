@@ -9,7 +9,7 @@ mod captures;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "shell")]
-#[expect(unreachable_pub, dead_code, reason = "the harness is shared with the examples")]
+#[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
 mod hostile;

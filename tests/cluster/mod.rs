@@ -9,6 +9,7 @@ pub mod binary;
 pub mod config;
 pub mod process;
 mod proxy;
+pub mod sidecar;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

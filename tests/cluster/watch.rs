@@ -105,6 +105,13 @@ impl Cluster {
         Ok(Watch { events, heartbeats, seen: Vec::new(), stop: Some(stop), daemon, subscriber })
     }
 
+    /// The subscriber alone: others publish.
+    pub async fn observe(&self, watching: Watching) -> io::Result<Watch> {
+        let (events, subscriber, heartbeats) = self.subscribe(&watching).await?;
+        let daemon = tokio::spawn(async {});
+        Ok(Watch { events, heartbeats, seen: Vec::new(), stop: None, daemon, subscriber })
+    }
+
     /// A subscriber of its own connection, through the same servers, which outlives the loss of any of them.
     async fn subscribe(
         &self,
@@ -170,14 +177,19 @@ impl Watch {
 
     /// Waits for a heartbeat with this status; older ones do not count.
     pub async fn expect_status(&mut self, status: Status) -> Heartbeat {
+        self.expect_heartbeat(status.as_str(), |heartbeat| heartbeat.status == status).await
+    }
+
+    /// Waits for a heartbeat that fits; older ones do not count.
+    pub async fn expect_heartbeat(&mut self, what: &str, fits: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
         while self.heartbeats.try_recv().is_ok() {}
         let deadline = tokio::time::Instant::from_std(Instant::now() + LONG);
         let mut last = None;
         loop {
             match tokio::time::timeout_at(deadline, self.heartbeats.recv()).await {
-                Ok(Some(heartbeat)) if heartbeat.status == status => return heartbeat,
+                Ok(Some(heartbeat)) if fits(&heartbeat) => return heartbeat,
                 Ok(Some(heartbeat)) => last = Some(heartbeat),
-                _ => panic!("no heartbeat says {status:?} within {LONG:?}; the last: {last:?}"),
+                _ => panic!("no heartbeat fits «{what}» within {LONG:?}; the last: {last:?}"),
             }
         }
     }

@@ -5,3 +5,4 @@ mod connect;
 mod diagnosis;
 mod faults;
 mod harness;
+mod sidecars;

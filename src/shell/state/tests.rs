@@ -94,7 +94,7 @@ fn without_a_word_the_state_goes_where_the_system_keeps_state() {
     };
     let folder = |keep: &Keep| match keep {
         Keep::IfPossible(path) => path.parent().unwrap().display().to_string(),
-        other => panic!("{other:?}"),
+        Keep::Nowhere | Keep::In(_) => panic!("{keep:?}"),
     };
     let systemd = [("STATE_DIRECTORY", "/var/lib/metawatch:/other"), ("HOME", "/h")];
     assert_eq!(folder(&usual(&systemd, "a")), "/var/lib/metawatch");
