@@ -1,7 +1,10 @@
 //! The command line: what can be asked, and how it is explained.
 
+mod delivery;
 mod help;
 mod values;
+
+pub use delivery::DeliveryFlags;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -68,7 +71,7 @@ pub enum ColorWhen {
 pub enum Command {
     /// Watch until stopped, and publish every alert on NATS
     #[command(after_help = help::RUN)]
-    Run(RunFlags),
+    Run(Box<RunFlags>),
     /// Look once and give one verdict with an exit code: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     #[command(after_help = help::CHECK)]
     Check(CheckFlags),
@@ -178,6 +181,9 @@ pub struct RunFlags {
     /// How alerts live.
     #[command(flatten)]
     pub life: LifeFlags,
+    /// Where alerts go.
+    #[command(flatten)]
+    pub delivery: DeliveryFlags,
 }
 
 /// The flags of `metawatch check`.

@@ -233,7 +233,9 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
         Some(file) => Keep::In(file.clone()),
         None => Keep::usual(place.around, &config, &settings.prefix),
     };
-    live::run(&config, RunOptions { settings, state, record: flags.record.clone() })
+    let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;
+    let (mode, record) = (flags.delivery.mode(), flags.record.clone());
+    live::run(&config, RunOptions { settings, state, alerts, mode, record })
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {

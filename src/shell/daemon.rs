@@ -24,7 +24,7 @@ use crate::shell::collect::{Access, Also, Collector, Woken};
 use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
-use crate::shell::publish::Publisher;
+use crate::shell::publish::{Mode, Publisher, Road};
 use crate::shell::record::Recorder;
 use crate::shell::sidecar::Sidecar;
 use crate::shell::state::{Keep, StateFile};
@@ -42,6 +42,10 @@ pub struct RunOptions {
     pub settings: Settings,
     /// Where open incidents are kept for the next run.
     pub state: Keep,
+    /// The connection that alerts and heartbeats are published on; `None` for the observing one.
+    pub alerts: Option<ConnectConfig>,
+    /// When an alert counts as delivered.
+    pub mode: Mode,
     /// Where every epoch is recorded.
     pub record: Option<PathBuf>,
 }
@@ -69,7 +73,11 @@ pub async fn run(
     };
     let also = Also { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, also).await;
-    let publisher = Publisher::new(collector.client().clone(), clock, &options.settings.prefix);
+    let road = match options.alerts {
+        Some(config) => Road::own(config),
+        None => Road::Shared(collector.client().clone()),
+    };
+    let publisher = Publisher::new(road, options.mode, clock, &options.settings.prefix);
     let asker = Asker::new(collector.client().clone());
     let mut pipeline = Pipeline::new(options.settings);
     let waiting = held.flatten().map(|ledger| go_on(&mut pipeline, ledger, clock.now())).unwrap_or_default();

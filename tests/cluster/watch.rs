@@ -11,6 +11,7 @@ use metawatch::pipeline::Settings;
 use metawatch::rules::Rules;
 use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
 use metawatch::shell::daemon::{self, RunOptions};
+use metawatch::shell::publish::Mode;
 use metawatch::shell::state::Keep;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -94,8 +95,13 @@ impl Cluster {
         let config = self.connection(&watching)?;
         let (events, subscriber, heartbeats) = self.subscribe(&watching).await?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let options =
-            RunOptions { settings: settings(watching.interval), state: Keep::Nowhere, record: None };
+        let options = RunOptions {
+            settings: settings(watching.interval),
+            state: Keep::Nowhere,
+            alerts: None,
+            mode: Mode::Core,
+            record: None,
+        };
         let daemon = tokio::spawn(async move {
             let shutdown = async {
                 stopped.await.ok();
@@ -119,7 +125,9 @@ impl Cluster {
     ) -> io::Result<(mpsc::Receiver<Seen>, JoinHandle<()>, mpsc::Receiver<Heartbeat>)> {
         let servers = if watching.servers.is_empty() { self.urls() } else { watching.servers.clone() };
         let servers: Vec<&str> = servers.split(',').collect();
-        let client = async_nats::ConnectOptions::with_user_and_password("admin".into(), "admin".into())
+        // A user of an application sees what reaches its account.
+        let user = if watching.user == "app" { "app" } else { "admin" };
+        let client = async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
             .retry_on_initial_connect()
             .connect(servers)
             .await

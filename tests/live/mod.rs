@@ -2,6 +2,7 @@
 
 mod alerts;
 mod connect;
+mod delivery;
 mod diagnosis;
 mod faults;
 mod harness;

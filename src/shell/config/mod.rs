@@ -121,6 +121,27 @@ impl ConnectConfig {
     }
 }
 
+impl ConnectConfig {
+    /// A connection beside this one, for another account. What `flags` leave open is as in this one where that makes
+    /// sense (servers and TLS, when neither servers nor a context are given), but never its login, and no variable
+    /// of this one counts.
+    pub fn beside(&self, flags: &ConnectFlags, around: &Surroundings) -> Result<Self, Failure> {
+        let flags = ConnectFlags { no_context: flags.context.is_none(), ..flags.clone() };
+        let mut config = Self::resolve(&flags, &around.without_connection()).map_err(|failure| {
+            Failure::new(failure.kind(), format!("the connection for alerts: {failure}"), failure.hint())
+        })?;
+        if flags.server.is_none() && flags.context.is_none() {
+            config.servers.clone_from(&self.servers);
+            if config.tls == Tls::default() {
+                config.tls.clone_from(&self.tls);
+            }
+        }
+        config.name = format!("{}-alerts", self.name);
+        config.timeout = self.timeout;
+        Ok(config)
+    }
+}
+
 /// The origins of values, the strongest first.
 struct Layers<'a> {
     layers: Vec<Layer>,
