@@ -56,7 +56,7 @@ pub struct Heartbeat {
     /// How many watchers there are, this one included; the others stand by.
     #[serde(default)]
     pub watchers: u64,
-    /// Messages on the subjects of the watchers that were not understood or not believed.
+    /// Words of other watchers and requests to the service that were not understood, not believed or not answered.
     #[serde(default)]
     pub refused: u64,
     /// Alert events that could not be delivered and were dropped.

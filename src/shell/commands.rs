@@ -18,9 +18,9 @@ use crate::shell::daemon::RunOptions;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::from;
 use crate::shell::replay::{self, Audience};
-use crate::shell::report::verdict::Judgement;
 use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
 use crate::shell::state::Keep;
+use crate::shell::verdict::Judgement;
 
 /// Does what the command line asks for, and gives the exit code.
 pub fn run(cli: Cli, around: &Surroundings) -> u8 {

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::Client;
 use tokio::time::timeout;
 
 use crate::alert::State;
@@ -15,7 +16,7 @@ use crate::company::Word;
 use crate::diagnosis::Replies;
 use crate::epoch::Gathered;
 use crate::event::heartbeat::Status;
-use crate::event::{AlertEvent, Heartbeat, Outgoing};
+use crate::event::{AlertEvent, Heartbeat, Monitor, Outgoing};
 use crate::ledger::Ledger;
 use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
 use crate::shell::ask::Asker;
@@ -26,12 +27,15 @@ use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::shell::publish::{Mode, Publisher, Road};
 use crate::shell::record::Recorder;
+use crate::shell::service::{Asked, Requests, Service, Topic};
 use crate::shell::sidecar::Sidecar;
 use crate::shell::state::{Keep, StateFile};
 use crate::stamp::Stamp;
 
 /// An event of a server that stops brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
+/// Epochs that are asked for are not closer than this: a flood of requests is one load.
+const CHECKS_APART_MIN: Duration = Duration::from_millis(250);
 /// How long the end may take: the last events, the last lines of the recording.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
@@ -92,6 +96,9 @@ pub async fn run(
         "watching"
     );
     let mut daemon = Daemon {
+        requests: Requests::new(),
+        services: Vec::new(),
+        checks: Vec::new(),
         pipeline,
         sidecar,
         phase: Phase::Gathering,
@@ -108,6 +115,7 @@ pub async fn run(
         access: Access::default(),
         status: None,
     };
+    daemon.offer(daemon.collector.client().clone()).await;
     loop {
         let wake = tokio::select! {
             biased;
@@ -144,6 +152,8 @@ enum Wake {
     Rested(Woken),
     /// Another watcher says something.
     Word(Box<Word>),
+    /// Somebody asks.
+    Asked(Box<Asked>),
     /// Further questions are answered, or given up.
     Answered(Inquiry, Replies),
     /// It is time to go.
@@ -169,6 +179,10 @@ struct Daemon {
     publisher: Publisher,
     asker: Asker,
     sidecar: Sidecar,
+    requests: Requests,
+    services: Vec<Service>,
+    /// Requests that wait for the end of an epoch.
+    checks: Vec<Asked>,
     /// What the last epoch led to: the scene of answers that come in after it.
     last: Option<Step>,
     recorder: Option<Recorder>,
@@ -193,6 +207,7 @@ impl Daemon {
                 tokio::select! {
                 biased;
                 word = self.sidecar.heard() => Wake::Word(Box::new(word)),
+                asked = self.requests.next() => Wake::Asked(Box::new(asked)),
                 (inquiry, replies) = self.asker.answered() => Wake::Answered(inquiry, replies),
                 woken = self.collector.idle_until(until) => Wake::Rested(woken),
                 }
@@ -214,6 +229,7 @@ impl Daemon {
                 tokio::time::sleep_until(self.clock.instant(earliest)).await;
                 self.next_epoch();
             }
+            Wake::Asked(asked) => self.take_request(*asked).await,
             Wake::Answered(inquiry, replies) => self.take_answer(&inquiry, &replies).await,
             Wake::Gathered(gathered) => self.digest(&gathered).await,
         }
@@ -265,8 +281,39 @@ impl Daemon {
         // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
         let due = gathered.opened.plus(step.next_in);
         self.last = Some(step);
+        self.answer_checks().await;
+        if let Some(client) = self.publisher.lend() {
+            self.offer(client).await;
+        }
         let now = self.clock.now();
         self.phase = Phase::Resting(if due < now { now } else { due });
+    }
+
+    /// Offers the micro service on a connection.
+    async fn offer(&mut self, client: Client) {
+        let Monitor { version, .. } = &self.pipeline.settings().monitor;
+        match self.requests.serve(client, &self.pipeline.settings().prefix, version).await {
+            Ok(service) => self.services.push(service),
+            Err(error) => tracing::warn!(%error, "the micro service is not offered"),
+        }
+    }
+
+    /// Answers a request: what is known at once, a verdict after an epoch of its own.
+    async fn take_request(&mut self, asked: Asked) {
+        if asked.topic != Topic::Check {
+            return asked.answer(self.last.as_ref(), &self.pipeline, self.number + 1).await;
+        }
+        self.checks.push(asked);
+        if let Phase::Resting(due) = self.phase {
+            let earliest = self.opened.plus(CHECKS_APART_MIN).max(self.clock.now());
+            self.phase = Phase::Resting(due.min(earliest));
+        }
+    }
+
+    async fn answer_checks(&mut self) {
+        for asked in std::mem::take(&mut self.checks) {
+            asked.answer(self.last.as_ref(), &self.pipeline, self.number + 1).await;
+        }
     }
 
     /// Takes the answers to further questions, and tells what comes of them.
@@ -295,7 +342,8 @@ impl Daemon {
         self.publisher.queue(self.sidecar.inherit());
         self.publisher.queue(events);
         let company = self.sidecar.company();
-        let (watchers, refused) = (company.size() as u64, self.sidecar.refused());
+        let watchers = company.size() as u64;
+        let refused = self.sidecar.refused() + self.requests.refused();
         self.publisher.deliver(heartbeat.map(|heartbeat| Heartbeat { watchers, refused, ..heartbeat })).await;
     }
 
@@ -315,6 +363,7 @@ impl Daemon {
         for news in self.collector.take_news() {
             self.publisher.hear(&news);
             self.sidecar.hear_of(&news);
+            self.requests.hear_of(&news, &self.pipeline.settings().prefix);
         }
         self.publisher.epoch_ended(!gathered.delays.is_empty());
     }

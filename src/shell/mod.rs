@@ -13,6 +13,10 @@ pub mod record;
 
 pub mod publish;
 
+pub mod verdict;
+
+pub mod service;
+
 pub mod state;
 
 pub mod presence;

@@ -84,6 +84,11 @@ impl Publisher {
         }
     }
 
+    /// The client of the connection for alerts, once, when that is not the observing one and has come up.
+    pub fn lend(&mut self) -> Option<Client> {
+        self.road.lend()
+    }
+
     /// Takes events to be delivered.
     pub fn queue(&mut self, events: impl IntoIterator<Item = Outgoing>) {
         for event in events {

@@ -9,7 +9,6 @@ pub mod prometheus;
 pub mod style;
 pub mod table;
 pub mod text;
-pub mod verdict;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;

@@ -6,4 +6,5 @@ mod delivery;
 mod diagnosis;
 mod faults;
 mod harness;
+mod service;
 mod sidecars;

@@ -26,13 +26,15 @@ pub enum Road {
 #[derive(Debug)]
 pub struct Own {
     link: Option<Link>,
+    /// Its client was given to others.
+    lent: bool,
     connecting: JoinHandle<Link>,
 }
 
 impl Road {
     /// A connection of their own.
     pub fn own(config: ConnectConfig) -> Self {
-        Self::Own(Own { link: None, connecting: tokio::spawn(reach(config)) })
+        Self::Own(Own { link: None, lent: false, connecting: tokio::spawn(reach(config)) })
     }
 
     /// Whether it is the observing connection, of which others tell what happens to it.
@@ -47,6 +49,12 @@ impl Road {
             Self::Own(own) => own.client().await?,
         };
         (client.connection_state() == State::Connected).then_some(client)
+    }
+
+    /// The client of a connection of their own, once, when it has come up.
+    pub fn lend(&mut self) -> Option<Client> {
+        let Self::Own(Own { link: Some(link), lent, .. }) = self else { return None };
+        (!std::mem::replace(lent, true)).then(|| link.client.clone())
     }
 
     /// What has happened to a connection of their own.

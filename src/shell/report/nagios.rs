@@ -1,7 +1,7 @@
 //! The verdict as a Nagios plugin prints it: one line, performance data behind `|`, then details.
 
-use super::verdict::{GroupNumbers, Judgement};
 use crate::name::printable;
+use crate::shell::verdict::{GroupNumbers, Judgement};
 
 /// The report.
 pub fn report(judgement: &Judgement) -> String {

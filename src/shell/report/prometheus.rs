@@ -3,8 +3,8 @@
 //! Every series has the same labels whatever happens, and is there whatever happens: a number that is not known is
 //! `NaN`. Names can change, so they stand in `_info` series of their own.
 
-use super::verdict::{Judged, Judgement};
 use crate::check::{CHECKS, Verdict};
+use crate::shell::verdict::{Judged, Judgement};
 
 /// The report.
 pub fn report(judgement: &Judgement) -> String {
@@ -32,7 +32,7 @@ fn epoch(judgement: &Judgement, page: &mut Page) {
 }
 
 fn groups(judgement: &Judgement, page: &mut Page) {
-    type Value = fn(&super::verdict::GroupNumbers) -> String;
+    type Value = fn(&crate::shell::verdict::GroupNumbers) -> String;
     let metrics: [(&str, &str, Value); 7] = [
         ("metawatch_meta_peers", "Peers of the meta group, the dead ones included.", |group| {
             number(group.numbers.size)

@@ -1,8 +1,8 @@
 //! The verdict for people.
 
 use super::style::{Style, Tone};
-use super::verdict::Judgement;
 use crate::name::printable;
+use crate::shell::verdict::Judgement;
 
 /// The report.
 pub fn report(judgement: &Judgement, style: Style) -> String {

@@ -1,0 +1,93 @@
+//! The micro service: what anyone can ask a running watcher.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use metawatch::alert::State;
+use metawatch::event::heartbeat::Status;
+use serde_json::Value;
+
+use crate::cluster::watch::Watching;
+use crate::cluster::{Cluster, LONG, Layout, User, tested_version};
+
+async fn three() -> Cluster {
+    Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap()
+}
+
+async fn ask(client: &Client, topic: &str, body: Vec<u8>) -> (Option<String>, Value) {
+    let asked = client.request(format!("metawatch.{topic}"), body.into());
+    let answer = tokio::time::timeout(LONG, asked).await.unwrap().unwrap();
+    let headers = answer.headers.unwrap_or_default();
+    let code = headers.get("Nats-Service-Error-Code").map(ToString::to_string);
+    (code, serde_json::from_slice(&answer.payload).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn anyone_can_ask_for_the_view_the_alerts_and_a_verdict() {
+    let mut cluster = three().await;
+    let mut watch = cluster.watch(Watching::default()).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    let client = cluster.admin().await.unwrap();
+    let (code, verdict) = ask(&client, "check", Vec::new()).await;
+    assert_eq!((code, verdict["status"].as_str(), verdict["code"].as_u64()), (None, Some("OK"), Some(0)));
+    let (code, view) = ask(&client, "view", b"{}".to_vec()).await;
+    assert_eq!((code, view["groups"][0]["peers"].as_array().map(Vec::len)), (None, Some(3)), "{view:#}");
+    let follower = cluster.follower("").await.unwrap();
+    cluster.stop(&follower).await.unwrap();
+    let firing = watch.expect_peer(&follower, State::Firing).await;
+    let client = cluster.admin().await.unwrap();
+    let (_, alerts) = ask(&client, "alerts", Vec::new()).await;
+    assert_eq!(alerts["status"], "alerting");
+    assert_eq!(alerts["alerts"][0]["incident"], firing.event.incident.as_str(), "{alerts:#}");
+    assert_eq!(alerts["alerts"][0]["name"], follower.as_str());
+    let (_, verdict) = ask(&client, "check", Vec::new()).await;
+    assert_eq!((verdict["status"].as_str(), verdict["code"].as_u64()), (Some("CRITICAL"), Some(2)));
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_refused_and_a_flood_is_one_epoch_in_a_while() {
+    let cluster = three().await;
+    let mut watch = cluster.watch(Watching::default()).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    let client = cluster.admin().await.unwrap();
+    let (code, _) = ask(&client, "view", vec![b'x'; 100_000]).await;
+    assert_eq!(code.as_deref(), Some("400"));
+    // No reply subject, or one that belongs to others: nobody is answered there.
+    let mut own = client.subscribe("metawatch.alert.>").await.unwrap();
+    client.publish("metawatch.view", "".into()).await.unwrap();
+    for reply in ["metawatch.alert.META_001.default.s1.firing", "$SYS.REQ.SERVER.PING", "$JS.API.STREAM.LIST"]
+    {
+        client.publish_with_reply("metawatch.check", reply, "".into()).await.unwrap();
+    }
+    let before = watch.expect_heartbeat("refused requests", |beat| beat.refused >= 5).await;
+    let asking: Vec<_> = (0..200).map(|_| ask(&client, "check", Vec::new())).collect();
+    let answers = futures_util::future::join_all(asking).await;
+    let answered = answers.iter().filter(|(code, _)| code.is_none()).count();
+    let busy = answers.iter().filter(|(code, _)| code.as_deref() == Some("429")).count();
+    assert!(answered > 0 && answered + busy == 200, "{answered} answered, {busy} sent away");
+    let after = watch.expect_status(Status::Ok).await;
+    let number = |beat: &metawatch::event::Heartbeat| {
+        beat.epoch.id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok()).unwrap()
+    };
+    assert!(number(&after) - number(&before) < 60, "200 requests are not 200 epochs");
+    let strange =
+        tokio::time::timeout(Duration::from_millis(500), futures_util::StreamExt::next(&mut own)).await;
+    assert!(strange.is_err(), "an answer went to an alert subject: {strange:?}");
+}
+
+#[tokio::test]
+async fn without_the_right_to_offer_the_service_the_watching_goes_on() {
+    let user = User {
+        account: "SYS",
+        name: "least",
+        publish: vec!["$SYS.REQ.SERVER.PING.JSZ".into(), "metawatch.>".into()],
+        subscribe: vec!["_INBOX.>".into()],
+    };
+    let layout = Layout::cluster(3).version(tested_version().as_deref()).user(user);
+    let cluster = Cluster::start(layout).await.unwrap();
+    let mut watch = cluster.watch(Watching { user: "least", ..Watching::default() }).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    let client = cluster.admin().await.unwrap();
+    let asked = client.request("metawatch.view", "".into()).await;
+    assert!(asked.is_err(), "nobody offers it: {asked:?}");
+}
