@@ -6,5 +6,6 @@ mod delivery;
 mod diagnosis;
 mod faults;
 mod harness;
+mod recipes;
 mod service;
 mod sidecars;
