@@ -2,6 +2,7 @@
 
 mod alerts;
 mod connect;
+mod consumers;
 mod delivery;
 mod diagnosis;
 mod faults;
