@@ -356,8 +356,7 @@ impl Flight {
     /// The event to publish next, from the outbox when none is left here.
     fn next(&mut self, outbox: &mut Outbox) -> Option<&Outgoing> {
         if self.published >= self.events.len() && self.events.len() < FLIGHT_MAX {
-            self.events.push_back(outbox.next()?.clone());
-            outbox.delivered();
+            self.events.push_back(outbox.take()?);
         }
         self.events.get(self.published)
     }
@@ -366,10 +365,9 @@ impl Flight {
     /// after this is dropped.
     fn batch(&mut self, outbox: &mut Outbox) -> Vec<(usize, Outgoing)> {
         while self.events.len() < STORED_AT_ONCE
-            && let Some(next) = outbox.next()
+            && let Some(next) = outbox.take()
         {
-            self.events.push_back(next.clone());
-            outbox.delivered();
+            self.events.push_back(next);
         }
         let mut incidents = BTreeSet::new();
         let oldest = |(_, event): &(usize, &Outgoing)| incidents.insert(event.event.incident.clone());
