@@ -53,8 +53,8 @@ struct Tally {
 }
 
 impl Tally {
-    /// A fault has begun, or is over: exactly one new event tells it.
-    fn count(&mut self, watch: &mut Watch, state: State) {
+    /// A fault has begun, or is over: exactly one new event tells it. Whether any does.
+    fn count(&mut self, watch: &mut Watch, state: State) -> bool {
         let tells = |event: &AlertEvent| {
             let step = !matches!(event.reason, Reason::Updated | Reason::Diagnosed | Reason::Reminder);
             step && event.state == state && event.check == "META_001"
@@ -67,10 +67,12 @@ impl Tally {
             .map(|event| event.id.clone())
             .filter(|id| !self.ids.contains(id))
             .collect();
+        let told = !new.is_empty();
         self.faults += 1;
-        self.lost += usize::from(new.is_empty());
+        self.lost += usize::from(!told);
         self.repeated += new.len().saturating_sub(1);
         self.ids.extend(new);
+        told
     }
 
     fn verdict(&self) -> String {
@@ -105,7 +107,15 @@ async fn kills(metawatch: &Path) -> io::Result<()> {
             }
             tell(&mut watch, &tally, state).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
-            tally.count(&mut watch, state);
+            if !tally.count(&mut watch, state) {
+                let log = sidecar.log();
+                let lines: Vec<&str> = log.lines().collect();
+                let last = lines[lines.len().saturating_sub(12)..].join("\n");
+                progress(&format!(
+                    "no new {} after {killed} kills; the log of the watcher:\n{last}",
+                    state.as_str()
+                ));
+            }
         }
         cluster.wait_until_well().await?;
     }

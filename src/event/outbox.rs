@@ -1,6 +1,6 @@
 //! Events that wait for their delivery: in order, and never without limit.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Outgoing;
 use crate::alert::State;
@@ -9,9 +9,19 @@ use crate::alert::State;
 ///
 /// When it is full, the oldest event that a newer one of its incident has overtaken makes room, then the oldest
 /// event of a resolved incident, then the oldest of all: the newest state of a firing alert goes last.
+///
+/// It fills up while nobody can be told anything, in a storm: nothing here takes longer the more events wait.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    waiting: VecDeque<Outgoing>,
+    /// By their place in the order of arrival.
+    waiting: BTreeMap<u64, Outgoing>,
+    next_place: u64,
+    /// Where the newest event of each incident is.
+    newest: BTreeMap<String, u64>,
+    /// Where events are that a newer one of their incident has overtaken.
+    overtaken: BTreeSet<u64>,
+    /// Where the newest event of an incident is that it resolves.
+    resolved: BTreeSet<u64>,
     limit: usize,
     dropped: u64,
 }
@@ -19,32 +29,46 @@ pub struct Outbox {
 impl Outbox {
     /// An outbox for at most `limit` events.
     pub fn new(limit: usize) -> Self {
-        Self { waiting: VecDeque::new(), limit: limit.max(1), dropped: 0 }
+        Self {
+            waiting: BTreeMap::new(),
+            next_place: 0,
+            newest: BTreeMap::new(),
+            overtaken: BTreeSet::new(),
+            resolved: BTreeSet::new(),
+            limit: limit.max(1),
+            dropped: 0,
+        }
     }
 
-    /// Adds an event at the end.
+    /// Adds an event at the end. When there is no room, another one is dropped, or this one.
     pub fn push(&mut self, event: Outgoing) {
-        if self.waiting.len() >= self.limit {
-            let at = self.most_dispensable();
-            self.waiting.remove(at);
+        let place = self.next_place;
+        self.next_place += 1;
+        if let Some(before) = self.newest.insert(event.event.incident.clone(), place) {
+            self.resolved.remove(&before);
+            self.overtaken.insert(before);
+        }
+        if event.event.state == State::Resolved {
+            self.resolved.insert(place);
+        }
+        self.waiting.insert(place, event);
+        if self.waiting.len() > self.limit
+            && let Some(place) = self.most_dispensable()
+        {
+            self.remove(place);
             self.dropped += 1;
         }
-        self.waiting.push_back(event);
     }
 
-    /// The event to deliver next.
-    pub fn next(&self) -> Option<&Outgoing> {
-        self.waiting.front()
-    }
-
-    /// The next event was delivered.
-    pub fn delivered(&mut self) {
-        self.waiting.pop_front();
+    /// Takes out the event to deliver next.
+    pub fn take(&mut self) -> Option<Outgoing> {
+        let first = *self.waiting.first_key_value()?.0;
+        self.remove(first)
     }
 
     /// The events that wait, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Outgoing> {
-        self.waiting.iter()
+        self.waiting.values()
     }
 
     /// How many events wait.
@@ -62,13 +86,22 @@ impl Outbox {
         self.dropped
     }
 
-    fn most_dispensable(&self) -> usize {
-        let overtaken = |index: usize, event: &Outgoing| {
-            self.waiting.iter().skip(index + 1).any(|later| later.event.incident == event.event.incident)
-        };
-        let indexed = || self.waiting.iter().enumerate();
-        let overtaken = indexed().find(|(index, event)| overtaken(*index, event));
-        let resolved = || indexed().find(|(_, event)| event.event.state == State::Resolved);
-        overtaken.or_else(resolved).map_or(0, |(index, _)| index)
+    fn most_dispensable(&self) -> Option<u64> {
+        let oldest = || self.waiting.first_key_value().map(|(place, _)| place);
+        self.overtaken.first().or_else(|| self.resolved.first()).or_else(oldest).copied()
+    }
+
+    fn remove(&mut self, place: u64) -> Option<Outgoing> {
+        let event = self.waiting.remove(&place)?;
+        self.overtaken.remove(&place);
+        self.resolved.remove(&place);
+        let incident = &event.event.incident;
+        if self.newest.get(incident) == Some(&place) {
+            self.newest.remove(incident);
+        }
+        Some(event)
     }
 }
+
+#[cfg(test)]
+mod tests;

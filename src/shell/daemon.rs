@@ -199,7 +199,11 @@ impl Daemon {
         match self.phase {
             Phase::Gathering => {
                 let plan = self.pipeline.plan(self.number, self.clock.now(), self.timeout);
-                Wake::Gathered(Box::new(self.collector.epoch(plan).await))
+                tokio::select! {
+                    biased;
+                    gathered = self.collector.epoch(plan) => Wake::Gathered(Box::new(gathered)),
+                    never = self.publisher.drive() => match never {},
+                }
             }
             // An epoch is never interrupted: answers that come in meanwhile wait for its end.
             Phase::Resting(due) => {
@@ -210,6 +214,7 @@ impl Daemon {
                 asked = self.requests.next() => Wake::Asked(Box::new(asked)),
                 (inquiry, replies) = self.asker.answered() => Wake::Answered(inquiry, replies),
                 woken = self.collector.idle_until(until) => Wake::Rested(woken),
+                never = self.publisher.drive() => match never {},
                 }
             }
         }
@@ -378,7 +383,7 @@ impl Daemon {
     }
 
     async fn goodbye(mut self) {
-        self.publisher.deliver(None).await;
+        self.publisher.finish(GOODBYE_MAX).await;
         self.keep(&[]).await;
         self.sidecar.leave().await;
         let waiting = self.publisher.waiting();

@@ -2,44 +2,41 @@
 //!
 //! An event is *published* when the client has sent it, and *confirmed* when it has surely arrived. In core mode that
 //! is when the server has answered a request that was sent after it on the same connection: a server takes what comes
-//! over one connection in order. In JetStream mode it is when a stream has acknowledged it (`store`). What was
-//! published and not confirmed before a connection was lost is published again; its `Nats-Msg-Id` is the same.
+//! over one connection in order. On the observing connection that is any request of a later epoch, on one of its own a
+//! `fence`. In JetStream mode it is when a stream has acknowledged it (`store`). What was published and not confirmed
+//! before a connection was lost is published again; its `Nats-Msg-Id` is the same.
+//!
+//! The watcher waits for none of this: [`Publisher::deliver`] sends and returns, and [`Publisher::drive`] takes the
+//! answers while the watcher does something else.
 
+mod fence;
+mod flight;
+mod message;
 mod road;
 mod store;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::str::FromStr;
-use std::sync::atomic::Ordering;
+use std::convert::Infallible;
 use std::time::Duration;
 
-use async_nats::client::PublishErrorKind;
-use async_nats::{Client, HeaderMap, HeaderValue};
-use futures_util::future::join_all;
-use tokio::time::timeout;
+use async_nats::Client;
+use futures_util::FutureExt;
+use tokio::time::{sleep_until, timeout};
 
 use crate::event::outbox::Outbox;
 use crate::event::{Heartbeat, Outgoing};
 use crate::name::printable;
 use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
-use crate::stamp::Stamp;
+use fence::Fence;
+use flight::{FLIGHT_MAX, Flight, Gate};
+use message::{Sent, header_map, publish};
 pub use road::Road;
-use store::{Backoff, Stored, store};
+use store::{Stored, Storing};
 
 /// Events that may wait for their delivery.
 const OUTBOX_MAX: usize = 10_000;
-/// Events that may be published and not confirmed. Further ones wait for the next epoch.
-const FLIGHT_MAX: usize = 1_000;
-/// Publishing delays the next epoch by this much at most.
+/// Handing over to the client takes this long at most.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
-/// Events of different incidents that are stored at once.
-const STORED_AT_ONCE: usize = 64;
-/// Asked after events on a connection of their own: the answer comes after they were taken. Every user of every
-/// account gets one. Source: nats-server 2.10 to 2.15, `server/events.go` (`userDirectReqSubj`).
-const FENCE: &str = "$SYS.REQ.USER.INFO";
-/// How long after the server refused a subject it is tried again.
-const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 
 /// When an event counts as delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,15 +53,23 @@ pub enum Mode {
 pub struct Publisher {
     road: Road,
     mode: Mode,
-    storing: Backoff,
     clock: Clock,
     prefix: String,
     outbox: Outbox,
     flight: Flight,
+    fence: Fence,
+    storing: Storing,
+    /// The connection of our own that was heard to come up: what is still heard of an earlier one is not taken for
+    /// news of this.
+    heard_of: u64,
+    /// The connection that there was at the last delivery.
+    stood: u64,
     /// Events that no server will ever take, and that were given up.
     given_up: u64,
     alerts: Gate,
     heartbeats: Gate,
+    said_deaf: bool,
+    said_unfenced: bool,
 }
 
 impl Publisher {
@@ -73,14 +78,19 @@ impl Publisher {
         Self {
             road,
             mode,
-            storing: Backoff::default(),
             clock,
             prefix: prefix.to_owned(),
             outbox: Outbox::new(OUTBOX_MAX),
             flight: Flight::default(),
+            fence: Fence::default(),
+            storing: Storing::default(),
+            heard_of: 0,
+            stood: 0,
             given_up: 0,
             alerts: Gate::default(),
             heartbeats: Gate::default(),
+            said_deaf: false,
+            said_unfenced: false,
         }
     }
 
@@ -121,13 +131,21 @@ impl Publisher {
     fn heed(&mut self, news: &LinkEvent) {
         match news {
             LinkEvent::Connected => {
-                self.storing.end();
+                self.heard_of = self.road.generation();
+                self.storing.restart();
+                self.fence.take_down();
                 self.alerts.shut = None;
                 self.heartbeats.shut = None;
             }
-            LinkEvent::PermissionDenied { operation: Operation::Publish, subject } => self.refused(subject),
+            LinkEvent::PermissionDenied { operation: Operation::Publish, subject } => {
+                if subject == fence::SUBJECT && self.fence.is_up() {
+                    self.fence_refused();
+                } else {
+                    self.refused(subject);
+                }
+            }
+            LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } => self.deaf(subject),
             LinkEvent::Disconnected
-            | LinkEvent::PermissionDenied { .. }
             | LinkEvent::SlowConsumer
             | LinkEvent::AuthorizationViolation
             | LinkEvent::LameDuck
@@ -140,9 +158,8 @@ impl Publisher {
     ///
     /// To be called after [`Self::hear`] and before the next [`Self::deliver`].
     pub fn epoch_ended(&mut self, answered: bool) {
-        if let (Road::Shared(client), Mode::Core) = (&self.road, self.mode) {
-            let generation = generation(client);
-            self.confirm(generation, answered);
+        if self.road.is_shared() && self.mode == Mode::Core {
+            self.confirm(self.road.generation(), answered);
         }
     }
 
@@ -152,46 +169,91 @@ impl Publisher {
         }
     }
 
-    /// Publishes what waits, and the heartbeat. Takes a second at most; what is left stays in order.
+    /// Publishes what waits, and the heartbeat. It waits for no answer; what cannot be published now stays in order.
     pub async fn deliver(&mut self, heartbeat: Option<Heartbeat>) {
-        for news in self.road.news() {
+        while let Some(news) = self.road.news().now_or_never() {
             self.heed(&news);
         }
-        let Some(client) = self.road.client().await else { return };
-        let generation = generation(&client);
-        self.flight.settle(generation, false);
-        self.flight.generation = generation;
-        if timeout(DELIVERY_MAX, self.send(&client, heartbeat)).await.is_ok() {
-            return;
+        // The client may drop its word of a new connection in a flood of others: what has stood for a while counts.
+        let generation = self.road.generation();
+        let stands = std::mem::replace(&mut self.stood, generation) == generation;
+        if stands && !self.road.is_shared() && self.heard_of != generation {
+            self.heed(&LinkEvent::Connected);
         }
-        match self.mode {
-            Mode::Core => {
-                tracing::debug!(waiting = self.waiting(), "the connection does not take the events")
+        let handing_over = async {
+            // The sign of life waits for nothing.
+            if let (Some(client), Some(heartbeat)) = (self.road.client(), heartbeat)
+                && self.heartbeats.is_open(self.clock.now())
+            {
+                self.send_heartbeat(&client, heartbeat).await;
             }
-            Mode::JetStream => {
-                self.storing.failed(self.clock.now(), store::SILENCE, store::NO_STREAM);
+            self.send().await;
+            if let Road::Shared(client) = &self.road
+                && let Err(error) = client.flush().await
+            {
+                tracing::debug!(%error, "the connection could not be flushed");
             }
+        };
+        if timeout(DELIVERY_MAX, handing_over).await.is_err() {
+            tracing::debug!(waiting = self.waiting(), "the connection does not take the events");
         }
     }
 
-    async fn send(&mut self, client: &Client, heartbeat: Option<Heartbeat>) {
-        // The sign of life waits for no stream.
-        if let Some(heartbeat) = heartbeat
-            && self.heartbeats.is_open(self.clock.now())
-        {
-            self.send_heartbeat(client, heartbeat).await;
+    /// Takes the answers of servers and streams, and sends on. It never ends, and may be dropped at any time: nothing is
+    /// lost, and nothing waits for it.
+    pub async fn drive(&mut self) -> Infallible {
+        loop {
+            self.advance().await;
         }
-        if self.alerts.is_open(self.clock.now()) {
-            match self.mode {
-                Mode::Core => self.send_alerts(client).await,
-                Mode::JetStream => self.store_alerts(client).await,
+    }
+
+    /// Gives what waits a last chance, within `limit`.
+    pub async fn finish(&mut self, limit: Duration) {
+        self.deliver(None).await;
+        let answers = async {
+            while self.storing.is_busy() || self.fence.is_up() {
+                self.advance().await;
             }
+        };
+        if timeout(limit, answers).await.is_err() {
+            tracing::debug!("the last answers have not come in time");
         }
-        if let Err(error) = client.flush().await {
-            tracing::debug!(%error, "the connection could not be flushed");
+    }
+
+    async fn advance(&mut self) {
+        let now = self.clock.now();
+        let retry = self.storing.backoff.until().filter(|until| !now.has_reached(*until));
+        let again = self.clock.instant(retry.unwrap_or(now));
+        tokio::select! {
+            // Of what came together, a refusal was said before the answer.
+            biased;
+            news = self.road.news() => self.heed(&news),
+            (event, stored) = self.storing.outcome() => self.take_outcome(&event, stored),
+            (generation, answered) = self.fence.passed() => self.confirm(generation, answered),
+            () = sleep_until(again), if retry.is_some() => {}
         }
-        if self.mode == Mode::Core && !self.road.is_shared() && self.is_unsure() {
-            self.fence(client).await;
+        self.send().await;
+    }
+
+    /// Sends what may be sent now.
+    async fn send(&mut self) {
+        let Some(client) = self.road.client() else { return };
+        let generation = self.road.generation();
+        self.flight.settle(generation, false);
+        self.flight.generation = generation;
+        if !self.alerts.is_open(self.clock.now()) || (!self.road.is_shared() && self.heard_of != generation) {
+            return;
+        }
+        match self.mode {
+            Mode::JetStream => self.store_alerts(&client),
+            Mode::Core if self.road.is_shared() => self.send_alerts(&client).await,
+            Mode::Core if self.fence.is_up() => {}
+            Mode::Core => {
+                self.send_alerts(&client).await;
+                if self.is_unsure() {
+                    self.fence.put(client, generation);
+                }
+            }
         }
     }
 
@@ -212,58 +274,29 @@ impl Publisher {
         }
     }
 
-    /// On a connection of their own no epoch tells what has arrived.
-    async fn fence(&mut self, client: &Client) {
-        let before = generation(client);
-        match client.request(FENCE, "".into()).await {
-            Ok(_) => {
-                // A refusal comes before the answer, but by another way.
-                tokio::task::yield_now().await;
-                for news in self.road.news() {
-                    self.heed(&news);
-                }
-                self.confirm(before, generation(client) == before);
-            }
-            Err(error) => tracing::debug!(%error, "whether the events have arrived is not known"),
+    fn store_alerts(&mut self, client: &Client) {
+        let now = self.clock.now();
+        for event in self.flight.batch(&mut self.outbox, |event| self.storing.may_send(event, now)) {
+            self.storing.send(client.clone(), event);
         }
     }
 
-    /// Stores what waits: one event of each incident at a time, so that their order stays.
-    async fn store_alerts(&mut self, client: &Client) {
-        while self.storing.is_over(self.clock.now()) {
-            let batch = self.flight.batch(&mut self.outbox);
-            if batch.is_empty() {
-                return;
+    fn take_outcome(&mut self, event: &Outgoing, stored: Stored) {
+        match stored {
+            Stored::Done => {
+                self.flight.forget(&event.event.id);
+                self.storing.backoff.succeeded(&event.event.incident);
             }
-            let storing = batch.iter().map(|(_, event)| async move {
-                match serde_json::to_vec(&event.event) {
-                    Ok(payload) => store(client, &event.subject, headers_of(event), payload).await,
-                    Err(error) => Stored::Never(error.to_string()),
-                }
-            });
-            let stored = join_all(storing).await;
-            let outcomes = batch.iter().map(|(at, _)| *at).zip(stored).collect();
-            self.take_outcomes(outcomes);
-        }
-    }
-
-    fn take_outcomes(&mut self, outcomes: Vec<(usize, Stored)>) {
-        let mut trouble = None;
-        // From the back, so that the places of those before stay.
-        for (at, stored) in outcomes.into_iter().rev() {
-            match stored {
-                Stored::Done => drop(self.flight.events.remove(at)),
-                Stored::NotYet { reason, hint } => trouble = Some((reason, hint)),
-                Stored::Never(error) => {
-                    tracing::error!(error, "an alert event cannot be stored");
-                    self.flight.events.remove(at);
-                    self.given_up += 1;
-                }
+            // Without a connection, or where we may not publish, it says nothing of a stream.
+            Stored::NotYet { .. } if self.road.client().is_none() || self.alerts.shut.is_some() => {}
+            Stored::NotYet { reason, hint } => {
+                self.storing.backoff.failed(&event.event.incident, self.clock.now(), &reason, hint);
             }
-        }
-        match trouble {
-            Some((reason, hint)) => self.storing.failed(self.clock.now(), &reason, hint),
-            None => self.storing.succeeded(),
+            Stored::Never(error) => {
+                tracing::error!(subject = event.subject, error, "an alert event cannot be stored");
+                self.flight.forget(&event.event.id);
+                self.given_up += 1;
+            }
         }
     }
 
@@ -291,6 +324,7 @@ impl Publisher {
         };
         let (gate, what) = if rest.starts_with("alert.") {
             self.flight.published = 0;
+            self.fence.take_down();
             (&mut self.alerts, "alert events wait, and are tried again every minute")
         } else {
             (&mut self.heartbeats, "nobody can tell whether this watcher lives")
@@ -306,118 +340,30 @@ impl Publisher {
             tracing::error!(subject, hint, "this user may not publish: {what}");
         }
     }
-}
 
-/// Counts the connections that this client has had.
-fn generation(client: &Client) -> u64 {
-    client.statistics().connects.load(Ordering::Relaxed)
-}
-
-/// Whether a kind of subject may be published to.
-#[derive(Debug, Default)]
-struct Gate {
-    shut: Option<Stamp>,
-    /// It was refused, and nothing has got through since: one event at a time is tried.
-    in_doubt: bool,
-    said: bool,
-}
-
-impl Gate {
-    fn is_open(&mut self, now: Stamp) -> bool {
-        if self.shut.is_some_and(|shut| now.since(shut) < REFUSED_AGAIN) {
-            return false;
-        }
-        self.shut = None;
-        true
-    }
-}
-
-/// The events that have left the outbox and are not confirmed.
-#[derive(Debug, Default)]
-struct Flight {
-    events: VecDeque<Outgoing>,
-    /// So many of them, from the front, were published on the present connection.
-    published: usize,
-    generation: u64,
-}
-
-impl Flight {
-    /// On another connection nothing counts as published; an answer confirms what was.
-    /// Gives how many were confirmed.
-    fn settle(&mut self, generation: u64, answered: bool) -> usize {
-        let confirmed = if answered && generation == self.generation { self.published } else { 0 };
-        if answered || generation != self.generation {
-            self.published = 0;
-        }
-        self.events.drain(..confirmed);
-        confirmed
-    }
-
-    /// The event to publish next, from the outbox when none is left here.
-    fn next(&mut self, outbox: &mut Outbox) -> Option<&Outgoing> {
-        if self.published >= self.events.len() && self.events.len() < FLIGHT_MAX {
-            self.events.push_back(outbox.next()?.clone());
-            outbox.delivered();
-        }
-        self.events.get(self.published)
-    }
-
-    /// The events that may be stored at once: the oldest of each incident, and where it is. A copy: an answer may come
-    /// after this is dropped.
-    fn batch(&mut self, outbox: &mut Outbox) -> Vec<(usize, Outgoing)> {
-        while self.events.len() < STORED_AT_ONCE
-            && let Some(next) = outbox.next()
-        {
-            self.events.push_back(next.clone());
-            outbox.delivered();
-        }
-        let mut incidents = BTreeSet::new();
-        let oldest = |(_, event): &(usize, &Outgoing)| incidents.insert(event.event.incident.clone());
-        self.events.iter().enumerate().filter(oldest).map(|(at, event)| (at, event.clone())).collect()
-    }
-
-    /// The event to publish next can never be.
-    fn give_up(&mut self) {
-        self.events.remove(self.published);
-    }
-}
-
-enum Sent {
-    Done,
-    NotNow,
-    Never(String),
-}
-
-async fn publish(client: &Client, outgoing: &Outgoing) -> Sent {
-    let payload = match serde_json::to_vec(&outgoing.event) {
-        Ok(payload) => payload,
-        Err(error) => return Sent::Never(error.to_string()),
-    };
-    match client.publish_with_headers(outgoing.subject.clone(), headers_of(outgoing), payload.into()).await {
-        Ok(()) => Sent::Done,
-        Err(error) => match error.kind() {
-            PublishErrorKind::Send => Sent::NotNow,
-            PublishErrorKind::MaxPayloadExceeded | PublishErrorKind::InvalidSubject => {
-                Sent::Never(error.to_string())
-            }
-        },
-    }
-}
-
-fn headers_of(outgoing: &Outgoing) -> HeaderMap {
-    header_map(outgoing.headers.iter().map(|(name, value)| (*name, value.as_str())))
-}
-
-/// A value that no header may have is left out: the event itself matters more.
-fn header_map<'a>(headers: impl IntoIterator<Item = (&'static str, &'a str)>) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        match HeaderValue::from_str(value) {
-            Ok(value) => map.insert(name, value),
-            Err(error) => tracing::debug!(%error, name, "a header was left out"),
+    /// Whoever refuses the question has taken the events before it.
+    fn fence_refused(&mut self) {
+        self.fence.take_down();
+        self.confirm(self.flight.generation, true);
+        if !std::mem::replace(&mut self.said_unfenced, true) {
+            let hint = format!("add \"{}\" to what the user may publish", fence::SUBJECT);
+            tracing::warn!(hint, "alerts arrive, but the server notes a violation in its log each time");
         }
     }
-    map
+
+    /// The server keeps answers from us.
+    fn deaf(&mut self, subject: &str) {
+        let Some(inbox) = self.road.inbox_prefix().filter(|inbox| subject.starts_with(inbox)) else { return };
+        if !std::mem::replace(&mut self.said_deaf, true) {
+            let hint =
+                format!("add \"{inbox}.>\" to what the user may subscribe to, or give --alert-inbox-prefix");
+            tracing::error!(
+                subject,
+                hint,
+                "whether alerts arrive cannot be told: they are sent again and again"
+            );
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Where events go: over the observing connection, or over one of its own into the account where subscribers live.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Link, LinkEvent, Retry, connect};
@@ -28,13 +29,19 @@ pub struct Own {
     link: Option<Link>,
     /// Its client was given to others.
     lent: bool,
-    connecting: JoinHandle<Link>,
+    /// The first part of its inboxes.
+    inbox_prefix: String,
+    /// Makes the link; empty when that is done.
+    connecting: JoinSet<Link>,
 }
 
 impl Road {
     /// A connection of their own.
     pub fn own(config: ConnectConfig) -> Self {
-        Self::Own(Own { link: None, lent: false, connecting: tokio::spawn(reach(config)) })
+        let inbox_prefix = config.inbox_prefix.clone();
+        let mut connecting = JoinSet::new();
+        connecting.spawn(reach(config));
+        Self::Own(Own { link: None, lent: false, inbox_prefix, connecting })
     }
 
     /// Whether it is the observing connection, of which others tell what happens to it.
@@ -43,12 +50,20 @@ impl Road {
     }
 
     /// The client, while there is a connection.
-    pub async fn client(&mut self) -> Option<Client> {
-        let client = match self {
-            Self::Shared(client) => client.clone(),
-            Self::Own(own) => own.client().await?,
-        };
-        (client.connection_state() == State::Connected).then_some(client)
+    pub fn client(&self) -> Option<Client> {
+        self.held().filter(|client| client.connection_state() == State::Connected).cloned()
+    }
+
+    /// Counts the connections that the client has had.
+    pub fn generation(&self) -> u64 {
+        self.held().map_or(0, |client| client.statistics().connects.load(Ordering::Relaxed))
+    }
+
+    fn held(&self) -> Option<&Client> {
+        match self {
+            Self::Shared(client) => Some(client),
+            Self::Own(own) => own.link.as_ref().map(|link| &link.client),
+        }
     }
 
     /// The client of a connection of their own, once, when it has come up.
@@ -57,33 +72,30 @@ impl Road {
         (!std::mem::replace(lent, true)).then(|| link.client.clone())
     }
 
-    /// What has happened to a connection of their own.
-    pub fn news(&mut self) -> Vec<LinkEvent> {
-        let mut news = Vec::new();
-        if let Self::Own(Own { link: Some(link), .. }) = self {
-            while let Ok(event) = link.events.try_recv() {
-                news.push(event);
-            }
+    /// The first part of the inboxes of a connection of their own.
+    pub fn inbox_prefix(&self) -> Option<&str> {
+        match self {
+            Self::Shared(_) => None,
+            Self::Own(own) => Some(&own.inbox_prefix),
         }
-        news
     }
-}
 
-impl Own {
-    async fn client(&mut self) -> Option<Client> {
-        if self.link.is_none() && self.connecting.is_finished() {
-            match (&mut self.connecting).await {
-                Ok(link) => self.link = Some(link),
-                Err(error) => tracing::error!(%error, "the connection for alerts cannot be made any more"),
-            }
+    /// The next thing that happens to a connection of their own; the first is that it comes up. Nothing is lost when
+    /// the future is dropped.
+    pub async fn news(&mut self) -> LinkEvent {
+        let Self::Own(own) = self else { return std::future::pending().await };
+        while own.link.is_none()
+            && let Some(done) = own.connecting.join_next().await
+        {
+            own.link = done.ok();
         }
-        self.link.as_ref().map(|link| link.client.clone())
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.connecting.abort();
+        match &mut own.link {
+            Some(link) => match link.events.recv().await {
+                Some(event) => event,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
     }
 }
 

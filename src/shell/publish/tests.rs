@@ -1,4 +1,7 @@
+use async_nats::HeaderValue;
+
 use super::*;
+use crate::stamp::Stamp;
 
 /// A real event, made by the pipeline from a list with a peer offline.
 fn events(count: usize) -> Vec<Outgoing> {
