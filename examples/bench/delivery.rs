@@ -54,7 +54,7 @@ struct Tally {
 
 impl Tally {
     /// The ids of the events that tell this for the first time.
-    fn new(&self, watch: &mut Watch, state: State) -> BTreeSet<String> {
+    fn untold(&self, watch: &mut Watch, state: State) -> BTreeSet<String> {
         let tells = |event: &AlertEvent| {
             let step = !matches!(event.reason, Reason::Updated | Reason::Diagnosed | Reason::Reminder);
             step && event.state == state && event.check == "META_001" && !self.ids.contains(&event.id)
@@ -65,7 +65,7 @@ impl Tally {
 
     /// A fault has begun, or is over: exactly one new event tells it. Whether any does.
     fn count(&mut self, watch: &mut Watch, state: State) -> bool {
-        let new = self.new(watch, state);
+        let new = self.untold(watch, state);
         let told = !new.is_empty();
         self.faults += 1;
         self.lost += usize::from(!told);
@@ -125,7 +125,7 @@ async fn kills(metawatch: &Path) -> io::Result<()> {
 async fn tell(watch: &mut Watch, tally: &Tally, state: State) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
-        if !tally.new(watch, state).is_empty() {
+        if !tally.untold(watch, state).is_empty() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -15,6 +15,7 @@ mod message;
 mod road;
 mod store;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::event::{Heartbeat, Outgoing};
 use crate::name::printable;
 use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
-use fence::Fence;
+use fence::{Fence, Refusal};
 use flight::{FLIGHT_MAX, Flight, Gate};
 use message::{Sent, header_map, publish};
 pub use road::Road;
@@ -69,7 +70,6 @@ pub struct Publisher {
     alerts: Gate,
     heartbeats: Gate,
     said_deaf: bool,
-    said_unfenced: bool,
 }
 
 impl Publisher {
@@ -90,7 +90,6 @@ impl Publisher {
             alerts: Gate::default(),
             heartbeats: Gate::default(),
             said_deaf: false,
-            said_unfenced: false,
         }
     }
 
@@ -138,10 +137,11 @@ impl Publisher {
                 self.heartbeats.shut = None;
             }
             LinkEvent::PermissionDenied { operation: Operation::Publish, subject } => {
-                if subject == fence::SUBJECT && self.fence.is_up() {
-                    self.fence_refused();
-                } else {
-                    self.refused(subject);
+                match self.fence.take_refusal(subject) {
+                    Refusal::Passed => self.confirm(self.road.generation(), true),
+                    Refusal::Asked { news: true } => tell_unfenced(),
+                    Refusal::Asked { news: false } => {}
+                    Refusal::Other => self.refused(subject),
                 }
             }
             LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } => self.deaf(subject),
@@ -229,7 +229,10 @@ impl Publisher {
             biased;
             news = self.road.news() => self.heed(&news),
             (event, stored) = self.storing.outcome() => self.take_outcome(&event, stored),
-            (generation, answered) = self.fence.passed() => self.confirm(generation, answered),
+            (asked_on, answered) = self.fence.passed() => {
+                let generation = self.road.generation();
+                self.confirm(generation, answered && asked_on == generation);
+            }
             () = sleep_until(again), if retry.is_some() => {}
         }
         self.send().await;
@@ -249,7 +252,10 @@ impl Publisher {
             Mode::Core if self.road.is_shared() => self.send_alerts(&client).await,
             Mode::Core if self.fence.is_up() => {}
             Mode::Core => {
-                self.send_alerts(&client).await;
+                // Behind a fence that got no answer, only the question is put again.
+                if !self.is_unsure() {
+                    self.send_alerts(&client).await;
+                }
                 if self.is_unsure() {
                     self.fence.put(client, generation);
                 }
@@ -259,8 +265,12 @@ impl Publisher {
 
     async fn send_alerts(&mut self, client: &Client) {
         let at_once = if self.alerts.in_doubt { 1 } else { FLIGHT_MAX };
+        // What the client has not sent when a connection breaks, it sends on the next one, ahead of what we publish
+        // again. One event of each incident at a time keeps their order; only a fence answers soon enough for that.
+        let mut incidents = (!self.road.is_shared()).then(BTreeSet::new);
         while self.flight.published < at_once
             && let Some(next) = self.flight.next(&mut self.outbox)
+            && incidents.as_mut().is_none_or(|incidents| incidents.insert(next.event.incident.clone()))
         {
             match publish(client, next).await {
                 Sent::Done => self.flight.published += 1,
@@ -341,16 +351,6 @@ impl Publisher {
         }
     }
 
-    /// Whoever refuses the question has taken the events before it.
-    fn fence_refused(&mut self) {
-        self.fence.take_down();
-        self.confirm(self.flight.generation, true);
-        if !std::mem::replace(&mut self.said_unfenced, true) {
-            let hint = format!("add \"{}\" to what the user may publish", fence::SUBJECT);
-            tracing::warn!(hint, "alerts arrive, but the server notes a violation in its log each time");
-        }
-    }
-
     /// The server keeps answers from us.
     fn deaf(&mut self, subject: &str) {
         let Some(inbox) = self.road.inbox_prefix().filter(|inbox| subject.starts_with(inbox)) else { return };
@@ -364,6 +364,11 @@ impl Publisher {
             );
         }
     }
+}
+
+fn tell_unfenced() {
+    let hint = format!("add \"{}\" to what the user may publish", fence::SUBJECT);
+    tracing::warn!(hint, "alerts arrive, but the server notes a violation in its log each time");
 }
 
 #[cfg(test)]
