@@ -111,3 +111,9 @@ impl Random {
         }
     }
 }
+
+/// Says that a test does nothing here, and why. It is shown though the test passes.
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).expect("stderr");
+}

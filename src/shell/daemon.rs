@@ -16,7 +16,7 @@ use crate::company::Word;
 use crate::diagnosis::Replies;
 use crate::epoch::Gathered;
 use crate::event::heartbeat::Status;
-use crate::event::{AlertEvent, Heartbeat, Monitor, Outgoing};
+use crate::event::{AlertEvent, Heartbeat, Outgoing};
 use crate::ledger::Ledger;
 use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
 use crate::shell::ask::Asker;
@@ -27,7 +27,7 @@ use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::shell::publish::{Mode, Publisher, Road};
 use crate::shell::record::Recorder;
-use crate::shell::service::{Asked, Requests, Service, Topic};
+use crate::shell::service::{Asked, Requests, Service};
 use crate::shell::sidecar::Sidecar;
 use crate::shell::state::{Keep, StateFile};
 use crate::stamp::Stamp;
@@ -96,9 +96,8 @@ pub async fn run(
         "watching"
     );
     let mut daemon = Daemon {
-        requests: Requests::new(),
+        requests: Requests::new(clock),
         services: Vec::new(),
-        checks: Vec::new(),
         pipeline,
         sidecar,
         phase: Phase::Gathering,
@@ -181,8 +180,6 @@ struct Daemon {
     sidecar: Sidecar,
     requests: Requests,
     services: Vec<Service>,
-    /// Requests that wait for the end of an epoch.
-    checks: Vec<Asked>,
     /// What the last epoch led to: the scene of answers that come in after it.
     last: Option<Step>,
     recorder: Option<Recorder>,
@@ -234,7 +231,7 @@ impl Daemon {
                 tokio::time::sleep_until(self.clock.instant(earliest)).await;
                 self.next_epoch();
             }
-            Wake::Asked(asked) => self.take_request(*asked).await,
+            Wake::Asked(asked) => self.take_request(*asked),
             Wake::Answered(inquiry, replies) => self.take_answer(&inquiry, &replies).await,
             Wake::Gathered(gathered) => self.digest(&gathered).await,
         }
@@ -285,8 +282,8 @@ impl Daemon {
         }
         // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
         let due = gathered.opened.plus(step.next_in);
+        self.requests.epoch_ended(&step, self.number + 1);
         self.last = Some(step);
-        self.answer_checks().await;
         if let Some(client) = self.publisher.lend() {
             self.offer(client).await;
         }
@@ -296,28 +293,18 @@ impl Daemon {
 
     /// Offers the micro service on a connection.
     async fn offer(&mut self, client: Client) {
-        let Monitor { version, .. } = &self.pipeline.settings().monitor;
-        match self.requests.serve(client, &self.pipeline.settings().prefix, version).await {
+        match self.requests.serve(client, self.pipeline.settings()).await {
             Ok(service) => self.services.push(service),
             Err(error) => tracing::warn!(%error, "the micro service is not offered"),
         }
     }
 
-    /// Answers a request: what is known at once, a verdict after an epoch of its own.
-    async fn take_request(&mut self, asked: Asked) {
-        if asked.topic != Topic::Check {
-            return asked.answer(self.last.as_ref(), &self.pipeline, self.number + 1).await;
-        }
-        self.checks.push(asked);
-        if let Phase::Resting(due) = self.phase {
+    /// Answers a request, or brings the epoch forward that it asks for.
+    fn take_request(&mut self, asked: Asked) {
+        let wanted = self.requests.take(asked, self.last.as_ref(), &self.pipeline);
+        if wanted && let Phase::Resting(due) = self.phase {
             let earliest = self.opened.plus(CHECKS_APART_MIN).max(self.clock.now());
             self.phase = Phase::Resting(due.min(earliest));
-        }
-    }
-
-    async fn answer_checks(&mut self) {
-        for asked in std::mem::take(&mut self.checks) {
-            asked.answer(self.last.as_ref(), &self.pipeline, self.number + 1).await;
         }
     }
 
@@ -365,10 +352,14 @@ impl Daemon {
             tokio::task::yield_now().await;
             self.collector.drain();
         }
+        let prefix = &self.pipeline.settings().prefix;
         for news in self.collector.take_news() {
             self.publisher.hear(&news);
             self.sidecar.hear_of(&news);
-            self.requests.hear_of(&news, &self.pipeline.settings().prefix);
+            self.requests.hear_of(&news, "the observing connection", prefix);
+        }
+        for news in self.publisher.take_news() {
+            self.requests.hear_of(&news, "the connection for alerts", prefix);
         }
         self.publisher.epoch_ended(!gathered.delays.is_empty());
     }

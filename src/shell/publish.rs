@@ -15,7 +15,7 @@ mod message;
 mod road;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ use store::{Stored, Storing};
 
 /// Events that may wait for their delivery.
 const OUTBOX_MAX: usize = 10_000;
+/// News of the connection that nobody has fetched; more is dropped.
+const NEWS_MAX: usize = 64;
 /// Handing over to the client takes this long at most.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,8 @@ pub struct Publisher {
     given_up: u64,
     alerts: Gate,
     heartbeats: Gate,
+    /// What may not be heard on a connection of our own, for others to take.
+    news: VecDeque<LinkEvent>,
     said_deaf: bool,
 }
 
@@ -89,6 +93,7 @@ impl Publisher {
             given_up: 0,
             alerts: Gate::default(),
             heartbeats: Gate::default(),
+            news: VecDeque::new(),
             said_deaf: false,
         }
     }
@@ -96,6 +101,11 @@ impl Publisher {
     /// The client of the connection for alerts, once, when that is not the observing one and has come up.
     pub fn lend(&mut self) -> Option<Client> {
         self.road.lend()
+    }
+
+    /// What a connection of our own may not hear, since the last call.
+    pub fn take_news(&mut self) -> VecDeque<LinkEvent> {
+        std::mem::take(&mut self.news)
     }
 
     /// Takes events to be delivered.
@@ -144,7 +154,12 @@ impl Publisher {
                     Refusal::Other => self.refused(subject),
                 }
             }
-            LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } => self.deaf(subject),
+            LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } => {
+                self.deaf(subject);
+                if !self.road.is_shared() && self.news.len() < NEWS_MAX {
+                    self.news.push_back(news.clone());
+                }
+            }
             LinkEvent::Disconnected
             | LinkEvent::SlowConsumer
             | LinkEvent::AuthorizationViolation

@@ -4,27 +4,31 @@
 //! several watchers run, any one of them answers. **Invariant:** nothing that is asked makes metawatch publish
 //! anywhere but to the inbox of who asked.
 
+mod micro;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_nats::Client;
-use async_nats::service::error::Error;
-use async_nats::service::{Request, Service as Micro, ServiceExt};
+use async_nats::subject::Subject;
+use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::event::heartbeat::ActiveIncident;
+use crate::event::heartbeat::{ActiveIncident, Status};
 use crate::event::{Monitor, Snapshot};
-use crate::pipeline::{Pipeline, Step};
+use crate::pipeline::{Pipeline, Settings, Step};
+use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
 use crate::shell::verdict::Judgement;
+use micro::{Answer, Endpoint, Micro, QUEUE, Refusal, Ticket, Verb};
 
-/// The name of the service.
-const NAME: &str = "metawatch";
-/// Requests that may wait; whoever asks more is told to come again.
+/// Requests that may wait, for the watcher and for an epoch; whoever asks more is told to come again.
 const WAITING_MAX: usize = 64;
+/// Answers that may wait for the connection: of everything that waited, and as many refusals.
+const ANSWERS_MAX: usize = 4 * WAITING_MAX;
 /// A request may carry this much, which is ignored: clients send `{}` or nothing.
 const BODY_MAX: usize = 1_024;
 /// So many alerts fit into an answer; the rest is counted.
@@ -32,7 +36,7 @@ const ALERTS_MAX: usize = 1_000;
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Topic {
+enum Topic {
     /// The cluster view of the last epoch, as `metawatch view --format json` prints it.
     View,
     /// The alerts that stand.
@@ -47,10 +51,12 @@ const TOPICS: [(&str, Topic); 3] =
 /// A request that waits for its answer.
 #[derive(Debug)]
 pub struct Asked {
-    /// What is asked.
-    pub topic: Topic,
-    request: Request,
+    topic: Topic,
+    ticket: Ticket,
+    /// No answer may be larger.
     limit: usize,
+    answers: mpsc::Sender<Answer>,
+    refused: Arc<AtomicU64>,
 }
 
 /// The alerts that stand, as the service tells them.
@@ -59,7 +65,7 @@ struct Standing<'a> {
     v: u32,
     /// When the last epoch ended.
     timestamp: &'a str,
-    status: crate::event::heartbeat::Status,
+    status: Status,
     summary: &'a str,
     /// How many incidents are open.
     incidents: usize,
@@ -68,9 +74,8 @@ struct Standing<'a> {
 }
 
 /// The service on one connection. It ends with this.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Service {
-    _micro: Micro,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -79,15 +84,19 @@ pub struct Service {
 pub struct Requests {
     ask: mpsc::Sender<Asked>,
     asked: mpsc::Receiver<Asked>,
+    /// Requests for a verdict that wait for the end of an epoch.
+    checks: Vec<Asked>,
     refused: Arc<AtomicU64>,
-    denied: bool,
+    clock: Clock,
+    /// The connections of which it was said that the service is not offered there.
+    denied: BTreeSet<&'static str>,
 }
 
 impl Requests {
     /// None yet.
-    pub fn new() -> Self {
+    pub fn new(clock: Clock) -> Self {
         let (ask, asked) = mpsc::channel(WAITING_MAX);
-        Self { ask, asked, refused: Arc::default(), denied: false }
+        Self { ask, asked, checks: Vec::new(), refused: Arc::default(), clock, denied: BTreeSet::new() }
     }
 
     /// The next request.
@@ -99,17 +108,49 @@ impl Requests {
         }
     }
 
-    /// Takes what happened to the observing connection: whether the service may be offered there.
-    pub fn hear_of(&mut self, news: &LinkEvent, prefix: &str) {
+    /// Answers what the last epoch tells. True when an epoch is to be run for the request, which then waits for its
+    /// end; a flood of such takes no more room than a few.
+    pub fn take(&mut self, asked: Asked, last: Option<&Step>, pipeline: &Pipeline) -> bool {
+        let answer = match (asked.topic, last) {
+            (Topic::Check, _) if self.checks.len() < WAITING_MAX => {
+                self.checks.push(asked);
+                return true;
+            }
+            (Topic::Check, _) => refusal(429, BUSY),
+            (Topic::View | Topic::Alerts, None) => {
+                refusal(503, "no epoch has ended yet; ask again in a second")
+            }
+            (Topic::View, Some(step)) => {
+                written(&Snapshot::new(&step.view, &step.findings, &step.heartbeat.monitor))
+            }
+            (Topic::Alerts, Some(step)) => written(&standing(step, pipeline)),
+        };
+        asked.respond(answer);
+        false
+    }
+
+    /// Answers everyone who waited for an epoch, all with one verdict.
+    pub fn epoch_ended(&mut self, step: &Step, epochs: u64) {
+        if self.checks.is_empty() {
+            return;
+        }
+        let verdict = written(&Judgement::new(step, epochs));
+        for asked in self.checks.drain(..) {
+            asked.respond(verdict.clone());
+        }
+    }
+
+    /// Takes what happened to a connection, in words: whether the service may be offered there.
+    pub fn hear_of(&mut self, news: &LinkEvent, connection: &'static str, prefix: &str) {
         let LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } = news else { return };
         let own = subject.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
         let ours = subject.starts_with("$SRV.") || TOPICS.iter().any(|(name, _)| own == Some(name));
-        if ours && !std::mem::replace(&mut self.denied, true) {
+        if ours && self.denied.insert(connection) {
             let hint = format!(
                 "let the user subscribe to \"$SRV.>\", \"{prefix}.view\", \"{prefix}.alerts\" and \"{prefix}.check\", \
                  and publish to the inboxes of who asks (allow_responses)"
             );
-            tracing::warn!(subject, hint, "nobody can ask this watcher (the micro service is not offered)");
+            tracing::warn!(subject, hint, "the micro service is not offered as a whole on {connection}");
         }
     }
 
@@ -119,33 +160,38 @@ impl Requests {
     }
 
     /// Offers the service on this connection.
-    pub async fn serve(
-        &self,
-        client: Client,
-        prefix: &str,
-        version: &str,
-    ) -> Result<Service, async_nats::Error> {
-        let description = "Watches the JetStream meta group: view, alerts, check";
-        let micro = client.service_builder().description(description).start(NAME, version).await?;
-        let mut tasks = Vec::new();
+    pub async fn serve(&self, client: Client, settings: &Settings) -> Result<Service, SubscribeError> {
+        let Settings { monitor, prefix, .. } = settings;
+        let mut service = Service::default();
+        let post = Post { client: client.clone(), own: format!("{prefix}."), refused: self.refused.clone() };
+        let (answers, outgoing) = mpsc::channel(ANSWERS_MAX);
+        service.tasks.push(tokio::spawn(micro::deliver(client.clone(), self.clock, outgoing)));
+        let mut endpoints = Vec::new();
         for (name, topic) in TOPICS {
-            let endpoint = micro.endpoint_builder().name(name).add(format!("{prefix}.{name}")).await?;
+            let endpoint = Arc::new(Endpoint::new(name, prefix));
+            endpoints.push(endpoint.clone());
+            let requests = client.queue_subscribe(endpoint.subject.clone(), QUEUE.to_owned()).await?;
             let door = Door {
                 topic,
-                client: client.clone(),
+                endpoint,
+                post: post.clone(),
+                clock: self.clock,
                 ask: self.ask.clone(),
-                refused: self.refused.clone(),
-                own: format!("{prefix}."),
+                answers: answers.clone(),
             };
-            tasks.push(tokio::spawn(door.open(endpoint)));
+            service.tasks.push(tokio::spawn(door.open(requests)));
         }
-        Ok(Service { _micro: micro, tasks })
-    }
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Self::new()
+        // An inbox ends with a token that nobody else has.
+        let inbox = client.new_inbox();
+        let id = inbox.rsplit('.').next().unwrap_or(&inbox).to_owned();
+        let micro = Arc::new(Micro::new(id, monitor, self.clock.now(), endpoints));
+        for verb in Verb::ALL {
+            for subject in verb.subjects(&micro.id) {
+                let asked = client.subscribe(subject).await?;
+                service.tasks.push(tokio::spawn(micro.clone().tell(verb, asked, post.clone())));
+            }
+        }
+        Ok(service)
     }
 }
 
@@ -157,75 +203,87 @@ impl Drop for Service {
     }
 }
 
+/// One connection, and who may be answered on it.
+#[derive(Clone, Debug)]
+struct Post {
+    client: Client,
+    /// The subjects of metawatch begin so.
+    own: String,
+    refused: Arc<AtomicU64>,
+}
+
+impl Post {
+    /// Where the answer to `message` goes. Nowhere, which is counted, when it wants none or wants it where it may not
+    /// go.
+    fn reply_of(&self, message: &Message) -> Option<Subject> {
+        let reply = message.reply.clone().filter(|reply| may_answer(reply, &self.own));
+        if reply.is_none() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        reply
+    }
+}
+
+/// Whether an answer can go there: never to the servers, to JetStream, to other services or to our own subjects.
+fn may_answer(reply: &str, own: &str) -> bool {
+    !reply.starts_with('$') && !reply.starts_with(own)
+}
+
 /// Lets requests of one kind in.
 struct Door {
     topic: Topic,
-    client: Client,
+    endpoint: Arc<Endpoint>,
+    post: Post,
+    clock: Clock,
     ask: mpsc::Sender<Asked>,
-    refused: Arc<AtomicU64>,
-    /// Nobody is answered here.
-    own: String,
+    answers: mpsc::Sender<Answer>,
 }
 
+const BUSY: &str = "too many requests wait; ask again in a second";
+
 impl Door {
-    async fn open(self, mut requests: impl StreamExt<Item = Request> + Unpin) {
-        while let Some(request) = requests.next().await {
-            if !self.may_answer(&request) {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            if request.message.payload.len() > BODY_MAX {
-                self.refuse(&request, 400, "a request carries nothing").await;
-                continue;
-            }
-            let limit = self.client.server_info().max_payload;
-            let asked = Asked { topic: self.topic, request, limit };
-            if let Err(error) = self.ask.try_send(asked) {
-                let (mpsc::error::TrySendError::Full(asked) | mpsc::error::TrySendError::Closed(asked)) =
-                    error;
-                self.refuse(&asked.request, 429, "too many requests wait; ask again in a second").await;
+    async fn open(self, mut requests: Subscriber) {
+        while let Some(message) = requests.next().await {
+            let Some(reply) = self.post.reply_of(&message) else { continue };
+            let asked = Asked {
+                topic: self.topic,
+                ticket: Ticket { reply, endpoint: self.endpoint.clone(), came: self.clock.now() },
+                limit: self.post.client.server_info().max_payload,
+                answers: self.answers.clone(),
+                refused: self.post.refused.clone(),
+            };
+            if message.payload.len() > BODY_MAX {
+                asked.respond(refusal(400, "a request carries nothing"));
+            } else if let Err(error) = self.ask.try_send(asked) {
+                error.into_inner().respond(refusal(429, BUSY));
             }
         }
-    }
-
-    /// Whether an answer can go where it is wanted: never to the servers, to JetStream or to our own subjects.
-    fn may_answer(&self, request: &Request) -> bool {
-        let reply = request.message.reply.as_deref();
-        reply.is_some_and(|reply| {
-            !reply.starts_with("$SYS.") && !reply.starts_with("$JS.") && !reply.starts_with(&self.own)
-        })
-    }
-
-    async fn refuse(&self, request: &Request, code: usize, why: &str) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        respond(request, Err(Error { status: why.to_owned(), code })).await;
     }
 }
 
 impl Asked {
-    /// Answers from the last epoch; one that has ended since the request, for a verdict.
-    pub async fn answer(self, step: Option<&Step>, pipeline: &Pipeline, epochs: u64) {
-        let unavailable =
-            || Error { status: "no epoch has ended yet; ask again in a second".into(), code: 503 };
-        let body = step.ok_or_else(unavailable).and_then(|step| {
-            let written = match self.topic {
-                Topic::View => {
-                    serde_json::to_vec(&Snapshot::new(&step.view, &step.findings, &step.heartbeat.monitor))
-                }
-                Topic::Alerts => serde_json::to_vec(&standing(step, pipeline)),
-                Topic::Check => serde_json::to_vec(&Judgement::new(step, epochs)),
-            };
-            written.map_err(|error| Error { status: error.to_string(), code: 500 })
-        });
-        let body = body.and_then(|body| {
-            if body.len() <= self.limit {
-                return Ok(body);
+    fn respond(self, answer: Result<Vec<u8>, Refusal>) {
+        let answer = answer.and_then(|body| match body.len() {
+            size if size > self.limit => {
+                refusal(507, &format!("the answer has {size} bytes, and the server takes {}", self.limit))
             }
-            let status = format!("the answer has {} bytes, and the server takes {}", body.len(), self.limit);
-            Err(Error { status, code: 507 })
+            _ => Ok(body),
         });
-        respond(&self.request, body).await;
+        let mut failed = answer.is_err();
+        if self.answers.try_send((self.ticket, answer)).is_err() {
+            tracing::debug!("the connection takes no more answers");
+            failed = true;
+        }
+        self.refused.fetch_add(failed.into(), Ordering::Relaxed);
     }
+}
+
+fn refusal(code: u16, why: &str) -> Result<Vec<u8>, Refusal> {
+    Err(Refusal { code, why: why.to_owned() })
+}
+
+fn written(answer: &impl Serialize) -> Result<Vec<u8>, Refusal> {
+    serde_json::to_vec(answer).map_err(|error| Refusal { code: 500, why: error.to_string() })
 }
 
 fn standing<'a>(step: &'a Step, pipeline: &Pipeline) -> Standing<'a> {
@@ -242,8 +300,5 @@ fn standing<'a>(step: &'a Step, pipeline: &Pipeline) -> Standing<'a> {
     }
 }
 
-async fn respond(request: &Request, response: Result<Vec<u8>, Error>) {
-    if let Err(error) = request.respond(response.map(Into::into)).await {
-        tracing::debug!(%error, "a request to the service was not answered");
-    }
-}
+#[cfg(test)]
+mod tests;

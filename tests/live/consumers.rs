@@ -1,6 +1,6 @@
 //! The consumers that are shipped for others to copy, each in its own language, against a real alert.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -118,9 +118,7 @@ impl Drop for Running {
 /// A consumer is told of a stop and of the return, once each.
 async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) -> Vec<String>) {
     let Some(mut command) = command else {
-        let skipped =
-            format!("skipped: the consumer in {language}, whose language or library cannot be had here\n");
-        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+        crate::support::skipped(&format!("the language or the library of {language} cannot be had here"));
         return;
     };
     let mut cluster = Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap();
