@@ -3,7 +3,7 @@
 //! An event is *published* when the client has sent it, and *confirmed* when it has surely arrived. In core mode that
 //! is when the server has answered a request that was sent after it on the same connection: a server takes what comes
 //! over one connection in order. On the observing connection that is any request of a later epoch, on one of its own a
-//! [`fence`]. In JetStream mode it is when a stream has acknowledged it ([`store`]). What was published and not confirmed
+//! `fence`. In JetStream mode it is when a stream has acknowledged it (`store`). What was published and not confirmed
 //! before a connection was lost is published again; its `Nats-Msg-Id` is the same.
 //!
 //! The watcher waits for none of this: [`Publisher::deliver`] sends and returns, and [`Publisher::drive`] takes the
