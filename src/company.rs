@@ -6,79 +6,26 @@
 //! in the others' [`Ledger`] before it is published. JetStream has no part in it.
 
 mod pages;
+mod word;
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use crate::ledger::Ledger;
 use crate::stamp::Stamp;
 pub use pages::Page;
 use pages::{Assembly, Whole, paginate};
+pub use word::{Edition, Word};
+use word::{WORD_VERSION, is_sound, rank, version};
 
-/// The version of the words. Those of another are not understood, and so not counted on.
-const WORD_VERSION: u32 = 1;
 /// More other watchers than this are not heard.
 const WATCHERS_MAX: usize = 64;
 /// So many earlier speakers are remembered.
 const LINEAGE_MAX: usize = 32;
-/// The longest instance or name that is believed, in bytes.
-const NAME_MAX: usize = 128;
 /// A watcher that sees the servers and in so many beats hears not even itself never will.
 const DEAF_BEATS: u32 = 3;
 /// How long a watcher that claims to speak waits for a better claim before it does.
 const SETTLE: Duration = Duration::from_millis(150);
-
-/// What one watcher tells the others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Word {
-    /// The version of this document.
-    pub v: u32,
-    /// Which run of which watcher.
-    pub instance: String,
-    /// Its name.
-    pub name: String,
-    /// When this was sent, in nanoseconds on the sender's own steady clock: by this it knows its echo.
-    pub sent_ns: i64,
-    /// When it started, in nanoseconds since 1970.
-    pub started_ns: i64,
-    /// Whether it sees the servers.
-    pub able: bool,
-    /// Since when it has spoken, in nanoseconds since 1970; absent when it does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim_ns: Option<i64>,
-    /// It still listens for others and does not count yet.
-    #[serde(default)]
-    pub joining: bool,
-    /// These are its last words.
-    #[serde(default)]
-    pub leaving: bool,
-    /// It lacks the ledger of the speaker.
-    #[serde(default)]
-    pub behind: bool,
-    /// Which ledger it keeps: its own when it speaks, else that of the one it heard speak last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keeps: Option<Edition>,
-    /// The ledger of another watcher that it took over last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard_out: Option<Edition>,
-    /// A part of its ledger.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page: Option<Page>,
-}
-
-/// A ledger as it stood at some time while one watcher spoke.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Edition {
-    /// Counts those who spoke one after the other, as far as is known to each of them.
-    pub term: u64,
-    /// How often the ledger had changed.
-    pub revision: u64,
-    /// The instance that spoke.
-    pub of: String,
-}
 
 /// What a watcher is to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,10 +104,6 @@ struct Other {
     word: Word,
     at: Stamp,
 }
-
-/// Who comes first is the smallest: those that see the servers, those that speak already, those that know most of what
-/// was told, those that have run longest.
-type Rank<'a> = (bool, i64, Reverse<(u64, u64)>, i64, &'a str);
 
 impl Company {
     /// The company of nobody yet. A beat is the unit of every limit: words come twice in it, a watcher that was not
@@ -521,29 +464,6 @@ impl Company {
     pub fn farewell(&self, now: Stamp) -> Word {
         Word { leaving: true, claim_ns: None, ..self.word(now) }
     }
-}
-
-fn rank(word: &Word) -> Rank<'_> {
-    let claim = word.claim_ns.unwrap_or(i64::MAX);
-    (!word.able, claim, version(word.keeps.as_ref(), claim), word.started_ns, &word.instance)
-}
-
-/// Who speaks already goes on, whoever knows more: the other one's knowledge is merged.
-fn version(keeps: Option<&Edition>, claim: i64) -> Reverse<(u64, u64)> {
-    let known = keeps.map_or((0, 0), |edition| (edition.term, edition.revision));
-    Reverse(if claim == i64::MAX { known } else { (0, 0) })
-}
-
-impl Edition {
-    /// Whether this is the same speaker's ledger, as it stood then or later.
-    fn includes(&self, other: &Self) -> bool {
-        self.of == other.of && self.term == other.term && self.revision >= other.revision
-    }
-}
-
-fn is_sound(word: &Word) -> bool {
-    let named = |text: &str| !text.is_empty() && text.len() <= NAME_MAX;
-    word.v == WORD_VERSION && named(&word.instance) && word.name.len() <= NAME_MAX
 }
 
 #[cfg(test)]

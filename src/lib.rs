@@ -17,6 +17,14 @@
 //! alert is out, and [`pipeline::Pipeline::answer`] makes an event of the reply ([`diagnosis`]). No alert waits for
 //! it, and no verdict depends on it.
 //!
+//! # Before anything is told
+//!
+//! What must outlive a watcher is a [`ledger::Ledger`]: the alerts as they stand and the events that may not have
+//! arrived. `shell::sidecar` writes it to the state file and tells it to the other watchers of the system before
+//! `shell::publish` publishes, so whoever goes on, the same one after a crash or another one, goes on with the same
+//! incidents and the same ids. Which of several watchers speaks is decided by [`company::Company`], by all of them
+//! alike and from the same words.
+//!
 //! # Invariants
 //!
 //! - Nothing outside [`shell`] reads a clock, awaits, prints or iterates an unordered map. Time, names and ids are
@@ -27,6 +35,8 @@
 //!   end an alert ([`alert`]).
 //! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]).
 //! - An alert's identity holds no value that changes ([`alert::Identity`]).
+//! - An event is published only once it is in the ledger, and only by a watcher that has lately heard itself
+//!   ([`company`]).
 //! - Every transition has a reason ([`alert::Reason`]).
 //! - Every queue, buffer and loop has a limit.
 //! - Names are for people, peer ids are keys ([`name`]).
@@ -38,8 +48,8 @@
 //!
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a stage
 //! that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and unbounded
-//! channels, each with its reason. Imports run one way: `main → shell → pipeline → event → alert → diagnosis →
-//! check → view → epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
+//! channels, each with its reason. Imports run one way: `main → shell → pipeline, company → ledger → event → alert →
+//! diagnosis → check → view → epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!

@@ -11,6 +11,7 @@ mod churn;
 #[path = "../../tests/cluster/mod.rs"]
 mod cluster;
 mod core;
+mod delivery;
 mod epoch;
 mod faults;
 mod figures;
@@ -34,6 +35,8 @@ commands:
   memory   the memory of `metawatch run`, and the size of the program
   faults   from a fault to `suspected` and `critical`, and until the nats CLI says critical, as a table
   all      everything so far, in this order; about 15 minutes
+  delivery kills watchers, speakers and the server that alerts go to: counts what is lost and what is told twice;
+           about 20 minutes
   churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
 
 options:
@@ -42,7 +45,7 @@ options:
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
-`check` and `memory` measure the release build of metawatch: run `cargo build --release` first.
+`check`, `memory` and `delivery` measure the release build of metawatch: run `cargo build --release` first.
 ";
 
 /// What the command line says.
@@ -127,6 +130,9 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     if arguments.command == "churn" {
         return churn::run(arguments.minutes).await;
+    }
+    if arguments.command == "delivery" {
+        return delivery::run().await;
     }
     if known { Ok(()) } else { Err(io::Error::other(format!("what is {:?}?\n\n{HELP}", arguments.command))) }
 }

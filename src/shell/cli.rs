@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::alert::State;
 use crate::rules::Basis;
 use crate::shell::config::ConnectFlags;
 
@@ -272,6 +273,27 @@ pub enum LineFormat {
     Json,
 }
 
+/// Where an alert stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StateWord {
+    /// One witness speaks.
+    Suspected,
+    /// It is a fault.
+    Firing,
+    /// It is over.
+    Resolved,
+}
+
+impl From<StateWord> for State {
+    fn from(word: StateWord) -> Self {
+        match word {
+            StateWord::Suspected => Self::Suspected,
+            StateWord::Firing => Self::Firing,
+            StateWord::Resolved => Self::Resolved,
+        }
+    }
+}
+
 /// The flags of `metawatch listen`.
 #[derive(Clone, Debug, Args)]
 pub struct ListenFlags {
@@ -287,6 +309,13 @@ pub struct ListenFlags {
     #[arg(long, env = "METAWATCH_COUNT", hide_env_values = true, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Print and count only alert events with this state
+    #[arg(long, env = "METAWATCH_LISTEN_STATE", hide_env_values = true, value_name = "STATE", value_enum)]
+    pub state: Option<StateWord>,
+    /// End after this long; the exit code is 1 when fewer events came than --count asks for, or none
+    #[arg(long = "for", env = "METAWATCH_LISTEN_FOR", hide_env_values = true, value_name = "DURATION")]
+    #[arg(value_parser = values::positive)]
+    pub within: Option<Duration>,
     /// First part of the subjects of alerts and heartbeats
     #[arg(long, env = "METAWATCH_PREFIX", hide_env_values = true)]
     #[arg(value_name = "SUBJECT", default_value = crate::event::PREFIX, value_parser = values::prefix)]

@@ -8,6 +8,7 @@ use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep_until};
 
+use crate::alert::State;
 use crate::event::{AlertEvent, Heartbeat};
 use crate::name::printable;
 use crate::shell::clock::Clock;
@@ -31,6 +32,10 @@ const SPACINGS: usize = 8;
 pub struct ListenOptions {
     /// End after so many alert events.
     pub count: Option<u64>,
+    /// Only alert events with this state are told and counted.
+    pub state: Option<State>,
+    /// End after this long.
+    pub within: Option<Duration>,
 }
 
 /// Something that was heard, or was not.
@@ -70,8 +75,10 @@ pub enum Told<'a> {
 pub enum ListenEnd {
     /// It was told to.
     Stopped,
-    /// As many events came as were asked for.
+    /// As many events came as were asked for; without a number, any, within the time.
     Counted,
+    /// The time is over, and fewer came.
+    TimedOut,
 }
 
 /// Hears what watchers publish under `prefix`, until `shutdown` is ready or enough has come.
@@ -92,9 +99,9 @@ pub async fn listen(
     let mut alerts = subscribe(&client, &alerts_on).await?;
     let mut heartbeats = subscribe(&client, &heartbeats_on).await?;
     let mut pulse = Pulse::new(clock.now());
-    let mut left = options.count;
+    let (mut came, over) = (0, options.within.map(|within| clock.instant(clock.now().plus(within))));
     loop {
-        if left == Some(0) {
+        if options.count.is_some_and(|count| came >= count) {
             return Ok(ListenEnd::Counted);
         }
         let quiet_at = pulse.quiet_at().map(|at| clock.instant(at));
@@ -104,8 +111,11 @@ pub async fn listen(
             Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut pulse)?,
             Some(message) = alerts.next() => {
                 let told = alert(&message);
-                if matches!(told, Told::Alert { .. }) {
-                    left = left.map(|left| left - 1);
+                if let Told::Alert { event, .. } = &told {
+                    if options.state.is_some_and(|state| state != event.state) {
+                        continue;
+                    }
+                    came += 1;
                 }
                 tell(told);
             }
@@ -115,6 +125,10 @@ pub async fn listen(
                     tell(Told::BackAgain);
                 }
                 tell(told);
+            }
+            () = overdue(over) => {
+                let enough = options.count.is_none() && came > 0;
+                return Ok(if enough { ListenEnd::Counted } else { ListenEnd::TimedOut });
             }
             () = overdue(quiet_at) => {
                 let (since, lasted) = pulse.quiet(clock.now());
@@ -134,7 +148,7 @@ async fn subscribe(client: &async_nats::Client, subject: &str) -> Result<Subscri
     })
 }
 
-/// Waits for the moment at which the next heartbeat is overdue; for ever, where none is waited for.
+/// Waits for a moment; for ever, where there is none.
 async fn overdue(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

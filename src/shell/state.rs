@@ -24,8 +24,8 @@ use crate::shell::failure::{Failure, FailureKind};
 const VERSION: u32 = 1;
 /// A longer file is not ours.
 const BYTES_MAX: u64 = 256 << 20;
-/// Publishing waits for the disk for this long at most.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// Publishing waits for the new file for this long at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,9 @@ struct Header {
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    writing: Option<JoinHandle<io::Result<()>>>,
+    writing: Option<JoinHandle<io::Result<File>>>,
+    /// Brings the file onto the disk, for the case that the host goes down. Nobody waits for it.
+    syncing: Option<JoinHandle<()>>,
     /// It does not hold what it should.
     behind: bool,
     failing: bool,
@@ -146,7 +148,14 @@ impl StateFile {
                 None
             }
         };
-        let state = Self { path: path.to_owned(), writing: None, behind: false, failing: false, _lock: lock };
+        let state = Self {
+            path: path.to_owned(),
+            writing: None,
+            syncing: None,
+            behind: false,
+            failing: false,
+            _lock: lock,
+        };
         Ok((state, held))
     }
 
@@ -181,7 +190,10 @@ impl StateFile {
         let Ok(done) = timeout(PATIENCE, writing).await else { return false };
         self.writing = None;
         match done.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(()) => {
+            Ok(file) => {
+                if self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+                    self.syncing = Some(tokio::task::spawn_blocking(move || sync(&file)));
+                }
                 if std::mem::take(&mut self.failing) {
                     tracing::warn!(file = %self.path.display(), "the state file is written again");
                 }
@@ -278,16 +290,19 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("a hundred files were set aside already"))
 }
 
-/// All or nothing: a new file takes the place of the old one once it is on the disk.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// All or nothing: a new file takes the place of the old one. From then on an end of this process loses nothing.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let new = beside(path, "new");
     let mut file = options().open(&new)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
     fs::rename(&new, path)?;
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
+    Ok(file)
+}
+
+/// A failure shows at the next write, or when the file is read: its checksum does not fit.
+fn sync(file: &File) {
+    if let Err(error) = file.sync_all() {
+        tracing::debug!(%error, "the state file could not be brought onto the disk");
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Layout {
     pub sys: String,
     /// Lines of the account APP, such as imports.
     pub app: String,
+    /// The accounts, instead of those that are made of the above.
+    pub accounts: Option<String>,
 }
 
 impl Layout {
@@ -164,6 +166,9 @@ fn ports_of(ports: &[(String, Ports)], name: &str) -> Ports {
 }
 
 fn accounts(layout: &Layout) -> String {
+    if let Some(accounts) = &layout.accounts {
+        return accounts.clone();
+    }
     let users = |account: &str, first: &str| {
         let mut users = format!("{{ user: {first}, password: {first} }}");
         for user in layout.users.iter().filter(|user| user.account == account) {

@@ -198,9 +198,16 @@ impl Cluster {
         Err(io::Error::other(format!("peer-remove of {name}: {reply}")))
     }
 
-    /// Asks the meta leader to step down.
+    /// Asks the meta leader to step down, until it answers: a busy one may drop the question.
     pub async fn step_down(&self) -> io::Result<()> {
-        self.api("$JS.API.META.LEADER.STEPDOWN", String::new()).await.map(drop)
+        let deadline = Instant::now() + LONG;
+        loop {
+            match self.api("$JS.API.META.LEADER.STEPDOWN", String::new()).await {
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => {}
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 
     /// Fills the disks of all members of a stream of three replicas, as an application does, until `name`, whose disk

@@ -26,13 +26,15 @@ impl Sidecar {
         more: &[&str],
     ) -> io::Result<Self> {
         let state = cluster.folder().join(format!("{name}.state"));
-        let mut arguments: Vec<String> =
-            ["run", "--user", "admin", "--password", "admin", "--interval", "1s"]
-                .into_iter()
-                .chain(["--connection-name", name, "--server", servers])
-                .chain(more.iter().copied())
-                .map(str::to_owned)
-                .collect();
+        let system = ["--user", "admin", "--password", "admin"];
+        let system = if more.contains(&"--user") { &[] } else { system.as_slice() };
+        let mut arguments: Vec<String> = ["run", "--interval", "1s"]
+            .into_iter()
+            .chain(system.iter().copied())
+            .chain(["--connection-name", name, "--server", servers])
+            .chain(more.iter().copied())
+            .map(str::to_owned)
+            .collect();
         if !more.contains(&"--state") {
             arguments.extend(["--state".to_owned(), state.display().to_string()]);
         }

@@ -125,8 +125,8 @@ impl Cluster {
     ) -> io::Result<(mpsc::Receiver<Seen>, JoinHandle<()>, mpsc::Receiver<Heartbeat>)> {
         let servers = if watching.servers.is_empty() { self.urls() } else { watching.servers.clone() };
         let servers: Vec<&str> = servers.split(',').collect();
-        // A user of an application sees what reaches its account.
-        let user = if watching.user == "app" { "app" } else { "admin" };
+        // A user of another account sees what reaches it.
+        let user = if matches!(watching.user, "app" | "monitor") { watching.user } else { "admin" };
         let client = async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
             .retry_on_initial_connect()
             .connect(servers)

@@ -433,16 +433,3 @@ async fn the_inbox_prefix_and_the_name_reach_the_server() {
     let text = String::from_utf8(reply.expect("a reply").payload.to_vec()).expect("UTF-8");
     assert!(text.contains("\"name\":\"next door\"") && text.contains("_MY.inbox."), "{text}");
 }
-
-#[test]
-fn the_configuration_that_is_shipped_is_accepted_by_a_server() {
-    let binary = nats_server(tested_version().as_deref()).expect("a server");
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/deploy/user.conf");
-    let checked = std::process::Command::new(binary)
-        .args(["-t", "-c", file])
-        .env("METAWATCH_PASSWORD", "a")
-        .env("APP_PASSWORD", "b")
-        .output()
-        .expect("a check");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-}

@@ -2,9 +2,11 @@
 
 mod alerts;
 mod connect;
+mod consumers;
 mod delivery;
 mod diagnosis;
 mod faults;
 mod harness;
+mod recipes;
 mod service;
 mod sidecars;

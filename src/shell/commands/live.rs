@@ -7,7 +7,7 @@ use crate::shell::cli::{LineFormat, ListenFlags};
 use crate::shell::config::ConnectConfig;
 use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
-use crate::shell::listen::{self, ListenOptions, Told};
+use crate::shell::listen::{self, ListenEnd, ListenOptions, Told};
 use crate::shell::look::{self, Look, Looked};
 use crate::shell::report::{self, Out, json, lines};
 
@@ -33,8 +33,9 @@ pub(super) fn run(config: &ConnectConfig, options: RunOptions) -> Result<(), Fai
     block_on(daemon::run(config, options, told_to_stop()))
 }
 
-/// Prints what watchers publish, until it is told to stop or nobody reads any more.
-pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out) -> Result<(), Failure> {
+/// Prints what watchers publish, until it is told to stop, enough has come, or nobody reads any more. Gives the exit
+/// code.
+pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out) -> Result<u8, Failure> {
     let over = Notify::new();
     let shutdown = async {
         tokio::select! {
@@ -51,9 +52,13 @@ pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out)
             over.notify_one();
         }
     };
-    let options = ListenOptions { count: flags.count };
-    block_on(listen::listen(config, &flags.prefix, options, shutdown, &mut tell))?;
-    broken.map_or(Ok(()), Err)
+    let options =
+        ListenOptions { count: flags.count, state: flags.state.map(Into::into), within: flags.within };
+    let end = block_on(listen::listen(config, &flags.prefix, options, shutdown, &mut tell))?;
+    if let Some(failure) = broken {
+        return Err(failure);
+    }
+    Ok(u8::from(end == ListenEnd::TimedOut))
 }
 
 fn print(told: Told<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failure> {

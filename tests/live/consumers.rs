@@ -1,0 +1,168 @@
+//! The consumers that are shipped for others to copy, each in its own language, against a real alert.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use metawatch::alert::State;
+use metawatch::event::heartbeat::Status;
+
+use crate::cluster::watch::Watching;
+use crate::cluster::{Cluster, LONG, Layout, tested_version};
+
+/// The versions of the client libraries that the consumers are tested with.
+const PYTHON_CLIENT: &str = "nats-py==2.11.0";
+const NODE_CLIENT: &str = "@nats-io/transport-node@3.2.0";
+/// A registry that does not answer by then is not there.
+const INSTALL_MAX: &str = "120";
+
+fn consumer(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/consumers").join(name)
+}
+
+/// Where client libraries are installed: below `target`.
+fn libraries(language: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/consumers").join(language);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Runs a program to its end; whether it succeeded.
+fn succeeds(program: &str, arguments: &[&str], folder: &Path) -> bool {
+    let mut command = Command::new("timeout");
+    command.arg(INSTALL_MAX).arg(program).args(arguments).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// What runs `alerts.py`, when Python and its client library can be had.
+fn python() -> Option<Command> {
+    let folder = libraries("python");
+    let site = folder.display().to_string();
+    let installed = folder.join("nats").is_dir()
+        || succeeds(
+            "python3",
+            &["-m", "pip", "install", "--quiet", "--target", &site, PYTHON_CLIENT],
+            &folder,
+        );
+    installed.then(|| {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", folder).arg(consumer("alerts.py"));
+        command
+    })
+}
+
+/// What runs `alerts.mjs`, when Node.js and its client library can be had.
+fn node() -> Option<Command> {
+    let folder = libraries("node");
+    let installed = folder.join("node_modules/@nats-io/transport-node").is_dir()
+        || succeeds("npm", &["install", "--silent", "--no-save", "--prefix", ".", NODE_CLIENT], &folder);
+    // A module is looked for beside the file that imports it.
+    let copy = folder.join("alerts.mjs");
+    std::fs::copy(consumer("alerts.mjs"), &copy).unwrap();
+    installed.then(|| {
+        let mut command = Command::new("node");
+        command.arg(copy);
+        command
+    })
+}
+
+/// What runs `alerts.sh`, when jq is there.
+fn shell() -> Option<Command> {
+    let binary = Path::new(env!("CARGO_BIN_EXE_metawatch"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    succeeds("jq", &["--version"], Path::new(".")).then(|| {
+        let mut command = Command::new("sh");
+        command.env("PATH", format!("{}:{path}", binary.parent().unwrap().display()));
+        command.arg(consumer("alerts.sh"));
+        command
+    })
+}
+
+/// A running consumer, and the lines that it prints.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        use std::os::unix::process::CommandExt;
+        // A process group of its own: a pipeline ends as a whole.
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = mpsc::sync_channel(1_000);
+        std::thread::spawn(move || out.lines().map_while(Result::ok).all(|line| tell.send(line).is_ok()));
+        Self { child, lines }
+    }
+
+    /// The next line, which must begin so.
+    #[track_caller]
+    fn expect(&self, beginning: &str) -> String {
+        let line =
+            self.lines.recv_timeout(LONG).unwrap_or_else(|_| panic!("no line begins with {beginning:?}"));
+        assert!(line.starts_with(beginning), "{line:?} does not begin with {beginning:?}");
+        line
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A consumer is told of a stop and of the return, once each.
+async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) -> Vec<String>) {
+    let Some(mut command) = command else {
+        let skipped =
+            format!("skipped: the consumer in {language}, whose language or library cannot be had here\n");
+        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+        return;
+    };
+    let mut cluster = Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap();
+    let follower = cluster.follower("").await.unwrap();
+    let mut names = cluster.names();
+    names.retain(|name| *name != follower);
+    command.args(address(&cluster.url(&names[0])));
+    let consumer = Running::start(command);
+    consumer.expect("listening");
+    // It says so before its subscriptions have reached the server, and the shell does not know at all.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let servers = names.iter().map(|name| cluster.url(name)).collect::<Vec<_>>().join(",");
+    let mut watch = cluster.watch(Watching { servers, ..Watching::default() }).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    cluster.stop(&follower).await.unwrap();
+    let firing = watch.expect_peer(&follower, State::Firing).await;
+    assert_eq!(consumer.expect("PAGE     "), format!("PAGE     {}", firing.summary));
+    cluster.boot(&follower).unwrap();
+    let resolved = watch.expect_peer(&follower, State::Resolved).await;
+    assert_eq!(consumer.expect("all well "), format!("all well {}", resolved.summary));
+}
+
+#[tokio::test]
+async fn the_consumer_in_python_acts_on_each_alert_once() {
+    let address = |url: &str| vec![url.replace("nats://", "nats://admin:admin@")];
+    check("Python", python(), address).await;
+}
+
+#[tokio::test]
+async fn the_consumer_in_javascript_acts_on_each_alert_once() {
+    let address = |url: &str| {
+        ["admin", "admin"].into_iter().fold(vec![url.replace("nats://", "")], |mut all, word| {
+            all.push(word.to_owned());
+            all
+        })
+    };
+    check("JavaScript", node(), address).await;
+}
+
+#[tokio::test]
+async fn the_consumer_in_the_shell_acts_on_each_alert_once() {
+    let address =
+        |url: &str| ["--server", url, "--user", "admin", "--password", "admin"].map(str::to_owned).to_vec();
+    check("the shell", shell(), address).await;
+}
