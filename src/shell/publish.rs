@@ -310,7 +310,7 @@ impl Publisher {
         match stored {
             Stored::Done => {
                 self.flight.forget(&event.event.id);
-                self.storing.backoff.succeeded(&event.event.incident);
+                self.storing.backoff.settled(&event.event.incident);
             }
             // Without a connection, or where we may not publish, it says nothing of a stream.
             Stored::NotYet { .. } if self.road.client().is_none() || self.alerts.shut.is_some() => {}
@@ -320,6 +320,7 @@ impl Publisher {
             Stored::Never(error) => {
                 tracing::error!(subject = event.subject, error, "an alert event cannot be stored");
                 self.flight.forget(&event.event.id);
+                self.storing.backoff.settled(&event.event.incident);
                 self.given_up += 1;
             }
         }

@@ -37,7 +37,9 @@ impl Purpose {
             Self::Watching => failure,
             Self::Alerts => {
                 let named = |text: &str| {
-                    flags::with_twin().fold(text.to_owned(), |text, flag| {
+                    // Beside another connection no context is used that is not named.
+                    let text = text.replace("use --no-context", "leave --context out");
+                    flags::with_twin().fold(text, |text, flag| {
                         text.replace(&format!("--{flag}"), &format!("--alert-{flag}"))
                     })
                 };

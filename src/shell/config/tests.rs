@@ -266,7 +266,9 @@ fn a_connection_beside_another_shares_its_servers_and_never_its_login() {
     assert!(failure.to_string().contains("--alert-password is given without a user"), "{failure}");
     assert!(failure.hint().contains("--alert-user NAME"), "{}", failure.hint());
     let absent = ConnectFlags { context: Some("absent".into()), ..ConnectFlags::default() };
-    assert!(beside(&absent).expect_err("no context").to_string().contains("(--alert-context)"));
+    let failure = beside(&absent).expect_err("no context");
+    assert!(failure.to_string().contains("(--alert-context)"), "{failure}");
+    assert!(failure.hint().contains("leave --alert-context out"), "{}", failure.hint());
     assert!(!ConnectFlags { server: some(""), ..ConnectFlags::default() }.is_any() && alone.is_any());
 }
 
