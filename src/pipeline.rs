@@ -143,7 +143,7 @@ impl Pipeline {
         let scene = Scene { view: &view, findings: &findings, monitor, prefix, now };
         let events =
             transitions.iter().filter_map(|transition| event::alert_event(transition, &scene)).collect();
-        let heartbeat = Heartbeat::new(&view, &findings, &self.book, monitor);
+        let heartbeat = Heartbeat::new(&view, &findings, &self.book, rules.interval, monitor);
         let next_in = self.cadence(&view, &findings, now);
         Step { view, findings, events, heartbeat, next_in }
     }

@@ -1,6 +1,8 @@
 //! The heartbeat: told after every epoch on `<prefix>.heartbeat`, whatever happens. Who hears none for a while
 //! knows that nobody watches.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::build::{event_epoch, event_group};
@@ -47,6 +49,10 @@ pub struct Heartbeat {
     pub epoch: EventEpoch,
     /// The groups in numbers, the first of them.
     pub groups: Vec<EventGroup>,
+    /// The next heartbeat comes after about so many milliseconds, or sooner. Whoever hears none for four times as long,
+    /// or for 10 s if that is longer, knows that nobody watches.
+    #[serde(default)]
+    pub interval_ms: u64,
     /// How many incidents are open.
     pub incidents: u64,
     /// The first of them.
@@ -122,7 +128,13 @@ pub fn status(view: &ClusterView, findings: &[Finding], book: &Book) -> Status {
 
 impl Heartbeat {
     /// Makes the heartbeat of an epoch. The shell adds what it knows of deliveries.
-    pub fn new(view: &ClusterView, findings: &[Finding], book: &Book, monitor: &Monitor) -> Self {
+    pub fn new(
+        view: &ClusterView,
+        findings: &[Finding],
+        book: &Book,
+        interval: Duration,
+        monitor: &Monitor,
+    ) -> Self {
         let status = status(view, findings, book);
         let groups = view.groups.iter().take(LIST_MAX);
         Self {
@@ -132,6 +144,7 @@ impl Heartbeat {
             summary: summary(view, findings, status),
             epoch: event_epoch(&view.epoch, monitor),
             groups: groups.map(|group| event_group(group, check::impact(group, findings))).collect(),
+            interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             incidents: book.active().count() as u64,
             active: book.active().take(LIST_MAX).map(ActiveIncident::of).collect(),
             speaker: monitor.name.clone(),

@@ -309,6 +309,10 @@ pub struct ListenFlags {
     #[arg(long, env = "METAWATCH_COUNT", hide_env_values = true, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// End after one alert event: the same as --count 1
+    #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true, conflicts_with = "count")]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    pub once: bool,
     /// Print and count only alert events with this state
     #[arg(long, env = "METAWATCH_LISTEN_STATE", hide_env_values = true, value_name = "STATE", value_enum)]
     pub state: Option<StateWord>,

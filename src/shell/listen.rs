@@ -21,11 +21,14 @@ use crate::stamp::Stamp;
 const PAYLOAD_BYTES_MAX: usize = 256 << 10;
 /// Without a heartbeat for this long after the start, nobody seems to watch.
 const FIRST_WITHIN: Duration = Duration::from_secs(15);
-/// Watchers have gone quiet after three times the spacing of their heartbeats, within these bounds.
+/// Watchers have gone quiet after three times the spacing of their heartbeats, within these bounds, but not before four
+/// times the spacing that they promise: another one may need three to take over.
 const QUIET_MIN: Duration = Duration::from_secs(10);
 const QUIET_MAX: Duration = Duration::from_secs(60);
 /// How many spacings are looked at; the longest counts, because something suspicious makes watchers faster.
 const SPACINGS: usize = 8;
+/// No watcher promises less than one heartbeat in this time.
+const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 
 /// What to do besides telling.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,7 +124,9 @@ pub async fn listen(
             }
             Some(message) = heartbeats.next() => {
                 let told = heartbeat(&message);
-                if matches!(told, Told::Heartbeat(_)) && pulse.beat(clock.now()) {
+                if let Told::Heartbeat(heartbeat) = &told
+                    && pulse.beat(clock.now(), Duration::from_millis(heartbeat.interval_ms))
+                {
                     tell(Told::BackAgain);
                 }
                 tell(told);
@@ -207,6 +212,8 @@ struct Pulse {
     started: Stamp,
     last: Option<Stamp>,
     spacings: VecDeque<Duration>,
+    /// The spacing that the last one promises.
+    promised: Duration,
     state: PulseState,
 }
 
@@ -222,7 +229,13 @@ enum PulseState {
 
 impl Pulse {
     fn new(now: Stamp) -> Self {
-        Self { started: now, last: None, spacings: VecDeque::new(), state: PulseState::Listening }
+        Self {
+            started: now,
+            last: None,
+            spacings: VecDeque::new(),
+            promised: Duration::ZERO,
+            state: PulseState::Listening,
+        }
     }
 
     /// When the quiet is to be told, unless it has been.
@@ -235,11 +248,13 @@ impl Pulse {
 
     fn patience(&self) -> Duration {
         let spacing = self.spacings.iter().max().copied().unwrap_or_default();
-        spacing.saturating_mul(3).clamp(QUIET_MIN, QUIET_MAX)
+        let promised = self.promised.min(INTERVAL_MAX).saturating_mul(4);
+        spacing.saturating_mul(3).clamp(QUIET_MIN, QUIET_MAX).max(promised)
     }
 
     /// A heartbeat came; whether it ends a quiet.
-    fn beat(&mut self, now: Stamp) -> bool {
+    fn beat(&mut self, now: Stamp, promised: Duration) -> bool {
+        self.promised = promised;
         let back = self.state == PulseState::Quiet;
         self.state = PulseState::Listening;
         // A quiet is no spacing.

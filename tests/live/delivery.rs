@@ -345,29 +345,3 @@ async fn whoever_may_publish_nothing_but_alerts_learns_all_the_same_that_they_ar
     until("the events in the stream", || async { count(&app).await >= 2_000 }).await;
     assert_eq!(stored(&app).await.len(), 2_000, "all three say the same");
 }
-
-#[tokio::test]
-async fn a_script_waits_for_an_alert_and_goes_by_the_exit_code() {
-    let mut cluster = three().await;
-    let mut watch = cluster.watch(Watching::default()).await.unwrap();
-    watch.expect_status(Status::Ok).await;
-    let follower = cluster.follower("").await.unwrap();
-    let other = cluster.names().into_iter().find(|name| *name != follower).unwrap();
-    let url = cluster.url(&other);
-    let listen = |more: &'static [&'static str]| {
-        let login = ["listen", "--user", "admin", "--password", "admin", "--server", &url];
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_metawatch"));
-        command.args(login).args(more).env_clear().kill_on_drop(true);
-        command.output()
-    };
-    let nothing = listen(&["--state", "resolved", "--for", "500ms"]).await.unwrap();
-    assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(1), 0), "{nothing:?}");
-    let waiting = listen(&["--state", "firing", "--count", "1", "--for", "80s"]);
-    let (waited, ()) = tokio::join!(waiting, async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        cluster.stop(&follower).await.unwrap();
-    });
-    let waited = waited.unwrap();
-    assert_eq!(waited.status.code(), Some(0), "{waited:?}");
-    assert!(String::from_utf8_lossy(&waited.stdout).contains("is offline"), "{waited:?}");
-}

@@ -7,6 +7,7 @@ mod delivery;
 mod diagnosis;
 mod faults;
 mod harness;
+mod listen;
 mod recipes;
 mod service;
 mod sidecars;

@@ -88,10 +88,10 @@ Examples:
   metawatch listen --context system
   metawatch listen --context system --format json
   metawatch listen --context system --heartbeats
-  metawatch listen --context system --state firing --count 1 --for 5m && page-somebody
+  metawatch listen --context system --once --state firing --for 5m && page-somebody
 
-It ends with 0 on SIGINT and SIGTERM or when enough has come, and with 1 when it cannot start or when the time of --for
-is over and too little has come.";
+It ends with 0 when enough has come, and on SIGINT and SIGTERM unless --once or --count waits for more. It ends with 1
+when it cannot start, or when the time of --for is over and too little has come.";
 
 pub(super) const SCHEMA: &str = "\
 Example:

@@ -52,13 +52,19 @@ pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out)
             over.notify_one();
         }
     };
-    let options =
-        ListenOptions { count: flags.count, state: flags.state.map(Into::into), within: flags.within };
+    let count = if flags.once { Some(1) } else { flags.count };
+    let options = ListenOptions { count, state: flags.state.map(Into::into), within: flags.within };
     let end = block_on(listen::listen(config, &flags.prefix, options, shutdown, &mut tell))?;
     if let Some(failure) = broken {
         return Err(failure);
     }
-    Ok(u8::from(end == ListenEnd::TimedOut))
+    let too_little = match end {
+        ListenEnd::Counted => false,
+        ListenEnd::TimedOut => true,
+        // A script that waits for an alert must not take its own end for one.
+        ListenEnd::Stopped => count.is_some(),
+    };
+    Ok(too_little.into())
 }
 
 fn print(told: Told<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failure> {
