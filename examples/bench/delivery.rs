@@ -194,7 +194,6 @@ async fn losses(metawatch: &Path) -> io::Result<()> {
     let mut cluster = Cluster::start(Layout::cluster(3)).await?;
     let mut place = Cluster::prepare(Layout::cluster(1)).await?;
     place.boot("s1")?;
-    place.wait_for_replies("s1", 1).await?;
     let create = r#"{"name":"ALERTS","subjects":["metawatch.alert.>"],"storage":"file","num_replicas":1}"#;
     ask(&place, "$JS.API.STREAM.CREATE.ALERTS", create).await?;
     let url = place.url("s1");
