@@ -453,11 +453,21 @@ impl Company {
         pages.into_iter().map(|page| Word { page: Some(page), ..word.clone() }).collect()
     }
 
+    /// The words did not get away.
+    pub fn tell_again(&mut self) {
+        self.tell = true;
+    }
+
+    /// Whether the ledger has changed since it was told.
+    pub fn has_changed(&self) -> bool {
+        self.tell && self.role == Role::Speaking
+    }
+
     /// Whether the ledger is to be told now: at once when it has changed, in good time when it is only asked for.
     pub fn owes_ledger(&self, now: Stamp) -> bool {
         let speaking = self.role == Role::Speaking;
         let rested = self.told.is_none_or(|told| now.since(told) >= self.pace() / 2);
-        speaking && self.tell || rested && (speaking && self.asked || self.yielded.is_some())
+        self.has_changed() || rested && (speaking && self.asked || self.yielded.is_some())
     }
 
     /// The last word.

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub(crate) enum Answers {
     Member,
     Not,
+    /// To `STATSZ`; its replies to `JSZ` are lost on the way.
+    OnlyStatsz,
     Disabled,
     Standalone,
     /// With a reply of a wrong type.
@@ -145,7 +147,7 @@ impl Group {
     fn jsz(&self, server: &Server) -> Option<String> {
         let envelope = envelope(server);
         let reply = match server.answers {
-            Answers::Not => return None,
+            Answers::Not | Answers::OnlyStatsz => return None,
             Answers::Member => {
                 json!({"server": envelope, "data": {"config": {}, "meta_cluster": self.meta(server)}})
             }

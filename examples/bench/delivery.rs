@@ -53,20 +53,19 @@ struct Tally {
 }
 
 impl Tally {
-    /// A fault has begun, or is over: exactly one new event tells it. Whether any does.
-    fn count(&mut self, watch: &mut Watch, state: State) -> bool {
+    /// The ids of the events that tell this for the first time.
+    fn untold(&self, watch: &mut Watch, state: State) -> BTreeSet<String> {
         let tells = |event: &AlertEvent| {
             let step = !matches!(event.reason, Reason::Updated | Reason::Diagnosed | Reason::Reminder);
-            step && event.state == state && event.check == "META_001"
+            step && event.state == state && event.check == "META_001" && !self.ids.contains(&event.id)
         };
-        let new: BTreeSet<String> = watch
-            .seen()
-            .iter()
-            .map(|seen| &seen.event)
-            .filter(|event| tells(event))
-            .map(|event| event.id.clone())
-            .filter(|id| !self.ids.contains(id))
-            .collect();
+        let events = watch.seen().iter().map(|seen| &seen.event);
+        events.filter(|event| tells(event)).map(|event| event.id.clone()).collect()
+    }
+
+    /// A fault has begun, or is over: exactly one new event tells it. Whether any does.
+    fn count(&mut self, watch: &mut Watch, state: State) -> bool {
+        let new = self.untold(watch, state);
         let told = !new.is_empty();
         self.faults += 1;
         self.lost += usize::from(!told);
@@ -126,7 +125,7 @@ async fn kills(metawatch: &Path) -> io::Result<()> {
 async fn tell(watch: &mut Watch, tally: &Tally, state: State) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
-        if watch.seen().iter().any(|seen| seen.event.state == state && !tally.ids.contains(&seen.event.id)) {
+        if !tally.untold(watch, state).is_empty() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -240,8 +239,19 @@ async fn losses(metawatch: &Path) -> io::Result<()> {
     ))
 }
 
+/// Asks until there is an answer: a server that has just been started may not listen yet.
 async fn ask(place: &Cluster, subject: &'static str, request: &str) -> io::Result<serde_json::Value> {
-    let client = place.client("app").await?;
-    let reply = client.request(subject, request.to_owned().into()).await.map_err(io::Error::other)?;
-    Ok(serde_json::from_slice(&reply.payload)?)
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let asked = async {
+            let client = place.client("app").await?;
+            let reply = client.request(subject, request.to_owned().into()).await.map_err(io::Error::other)?;
+            io::Result::Ok(serde_json::from_slice(&reply.payload)?)
+        };
+        match asked.await {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            done => return done,
+        }
+    }
 }

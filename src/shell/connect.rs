@@ -52,8 +52,10 @@ pub struct Link {
 /// Files that the configuration names are checked first, in both modes: no server can mend them. With
 /// [`Retry::Forever`] nothing else ends the waiting but dropping the future.
 pub async fn connect(config: &ConnectConfig, retry: Retry) -> Result<Link, Failure> {
-    tls::check(&config.tls).await?;
-    identity::check(&config.auth).await?;
+    let word = |failure| config.purpose.word(failure);
+    let prefix = config.purpose.prefix();
+    tls::check(&config.tls).await.map_err(word)?;
+    identity::check(&config.auth).await.map_err(word)?;
     let (sender, events) = mpsc::channel(EVENT_CAPACITY);
     let mut said: Option<FailureKind> = None;
     for attempt in 2.. {
@@ -61,18 +63,18 @@ pub async fn connect(config: &ConnectConfig, retry: Retry) -> Result<Link, Failu
         let failure = match round(config, retry, &Watcher::new(sender.clone(), config)).await {
             Ok(client) => {
                 if said.is_some() {
-                    tracing::warn!(server = %address_of(&client), "connected at last");
+                    tracing::warn!(server = %address_of(&client), "{prefix}connected at last");
                 }
                 return Ok(Link { client, events });
             }
-            Err(failure) => failure,
+            Err(failure) => word(failure),
         };
         if retry == Retry::Once {
             return Err(failure);
         }
         // Once for every kind of failure in a row: a refused login after a missing server is news.
         if said != Some(failure.kind()) {
-            tracing::warn!(reason = %failure, hint = failure.hint(), "not connected; trying again for as long as it takes");
+            tracing::warn!(reason = %failure, hint = failure.hint(), "{prefix}not connected; trying again for as long as it takes");
             said = Some(failure.kind());
         }
         sleep(pause(attempt, failure.kind() == FailureKind::Credentials)).await;

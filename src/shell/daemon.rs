@@ -331,8 +331,11 @@ impl Daemon {
         if !self.sidecar.may_speak() {
             return self.publisher.deliver(None).await;
         }
-        self.publisher.queue(self.sidecar.inherit());
-        self.publisher.queue(events);
+        // Nothing is published before the others know of it: they may have to go on from here.
+        self.sidecar.hold(events);
+        if self.sidecar.has_told() {
+            self.publisher.queue(self.sidecar.inherit());
+        }
         let company = self.sidecar.company();
         let watchers = company.size() as u64;
         let refused = self.sidecar.refused() + self.requests.refused();

@@ -90,8 +90,13 @@ impl Presence {
         self.latest.send_replace(Some((word, self.clock.now())));
     }
 
-    /// Sends words at once, and sees them off.
-    pub async fn say(&self, words: Vec<Word>) {
+    /// Whether there is a connection to say anything on.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Sends words at once, and sees them off. Whether that was possible.
+    pub async fn say(&self, words: Vec<Word>) -> bool {
         let saying = async {
             for word in words {
                 say(&self.client, &self.subject, &word).await;
@@ -100,9 +105,11 @@ impl Presence {
                 tracing::debug!(%error, "the words to the other watchers could not be flushed");
             }
         };
-        if timeout(SAY_MAX, saying).await.is_err() {
+        let said = timeout(SAY_MAX, saying).await.is_ok();
+        if !said {
             tracing::debug!("the connection does not take the words to the other watchers");
         }
+        said && self.is_connected()
     }
 }
 

@@ -15,7 +15,7 @@ mod message;
 mod road;
 mod store;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::event::{Heartbeat, Outgoing};
 use crate::name::printable;
 use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
-use fence::Fence;
+use fence::{Fence, Refusal};
 use flight::{FLIGHT_MAX, Flight, Gate};
 use message::{Sent, header_map, publish};
 pub use road::Road;
@@ -74,7 +74,6 @@ pub struct Publisher {
     /// What may not be heard on a connection of our own, for others to take.
     news: VecDeque<LinkEvent>,
     said_deaf: bool,
-    said_unfenced: bool,
 }
 
 impl Publisher {
@@ -96,7 +95,6 @@ impl Publisher {
             heartbeats: Gate::default(),
             news: VecDeque::new(),
             said_deaf: false,
-            said_unfenced: false,
         }
     }
 
@@ -149,10 +147,11 @@ impl Publisher {
                 self.heartbeats.shut = None;
             }
             LinkEvent::PermissionDenied { operation: Operation::Publish, subject } => {
-                if subject == fence::SUBJECT && self.fence.is_up() {
-                    self.fence_refused();
-                } else {
-                    self.refused(subject);
+                match self.fence.take_refusal(subject) {
+                    Refusal::Passed => self.confirm(self.road.generation(), true),
+                    Refusal::Asked { news: true } => tell_unfenced(),
+                    Refusal::Asked { news: false } => {}
+                    Refusal::Other => self.refused(subject),
                 }
             }
             LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } => {
@@ -245,7 +244,10 @@ impl Publisher {
             biased;
             news = self.road.news() => self.heed(&news),
             (event, stored) = self.storing.outcome() => self.take_outcome(&event, stored),
-            (generation, answered) = self.fence.passed() => self.confirm(generation, answered),
+            (asked_on, answered) = self.fence.passed() => {
+                let generation = self.road.generation();
+                self.confirm(generation, answered && asked_on == generation);
+            }
             () = sleep_until(again), if retry.is_some() => {}
         }
         self.send().await;
@@ -265,7 +267,10 @@ impl Publisher {
             Mode::Core if self.road.is_shared() => self.send_alerts(&client).await,
             Mode::Core if self.fence.is_up() => {}
             Mode::Core => {
-                self.send_alerts(&client).await;
+                // Behind a fence that got no answer, only the question is put again.
+                if !self.is_unsure() {
+                    self.send_alerts(&client).await;
+                }
                 if self.is_unsure() {
                     self.fence.put(client, generation);
                 }
@@ -275,8 +280,12 @@ impl Publisher {
 
     async fn send_alerts(&mut self, client: &Client) {
         let at_once = if self.alerts.in_doubt { 1 } else { FLIGHT_MAX };
+        // What the client has not sent when a connection breaks, it sends on the next one, ahead of what we publish
+        // again. One event of each incident at a time keeps their order; only a fence answers soon enough for that.
+        let mut incidents = (!self.road.is_shared()).then(BTreeSet::new);
         while self.flight.published < at_once
             && let Some(next) = self.flight.next(&mut self.outbox)
+            && incidents.as_mut().is_none_or(|incidents| incidents.insert(next.event.incident.clone()))
         {
             match publish(client, next).await {
                 Sent::Done => self.flight.published += 1,
@@ -301,7 +310,7 @@ impl Publisher {
         match stored {
             Stored::Done => {
                 self.flight.forget(&event.event.id);
-                self.storing.backoff.succeeded(&event.event.incident);
+                self.storing.backoff.settled(&event.event.incident);
             }
             // Without a connection, or where we may not publish, it says nothing of a stream.
             Stored::NotYet { .. } if self.road.client().is_none() || self.alerts.shut.is_some() => {}
@@ -311,6 +320,7 @@ impl Publisher {
             Stored::Never(error) => {
                 tracing::error!(subject = event.subject, error, "an alert event cannot be stored");
                 self.flight.forget(&event.event.id);
+                self.storing.backoff.settled(&event.event.incident);
                 self.given_up += 1;
             }
         }
@@ -357,16 +367,6 @@ impl Publisher {
         }
     }
 
-    /// Whoever refuses the question has taken the events before it.
-    fn fence_refused(&mut self) {
-        self.fence.take_down();
-        self.confirm(self.flight.generation, true);
-        if !std::mem::replace(&mut self.said_unfenced, true) {
-            let hint = format!("add \"{}\" to what the user may publish", fence::SUBJECT);
-            tracing::warn!(hint, "alerts arrive, but the server notes a violation in its log each time");
-        }
-    }
-
     /// The server keeps answers from us.
     fn deaf(&mut self, subject: &str) {
         let Some(inbox) = self.road.inbox_prefix().filter(|inbox| subject.starts_with(inbox)) else { return };
@@ -380,6 +380,11 @@ impl Publisher {
             );
         }
     }
+}
+
+fn tell_unfenced() {
+    let hint = format!("add \"{}\" to what the user may publish", fence::SUBJECT);
+    tracing::warn!(hint, "alerts arrive, but the server notes a violation in its log each time");
 }
 
 #[cfg(test)]

@@ -215,10 +215,23 @@ impl Sidecar {
         let now = self.clock.now();
         self.presence.repeat(self.company.word(now));
         // What has not changed is told by the steady repetition.
-        if std::mem::take(&mut self.changed_role) || self.company.owes_ledger(now) {
+        if (self.changed_role || self.company.owes_ledger(now)) && self.presence.is_connected() {
+            self.changed_role = false;
             let words = self.company.words(now);
-            self.presence.say(words).await;
+            if !self.presence.say(words).await {
+                self.company.tell_again();
+            }
         }
+    }
+
+    /// Whether the others know what we are about to publish.
+    pub fn has_told(&self) -> bool {
+        !self.company.has_changed()
+    }
+
+    /// Keeps events that may not be published yet.
+    pub fn hold(&mut self, events: Vec<Outgoing>) {
+        self.inherited.extend(events);
     }
 
     /// The last word, so that another one speaks at once.

@@ -171,7 +171,9 @@ impl Witnesses<'_> {
         if routes.is_empty() {
             return routes;
         }
-        if routes.values().any(|route| *route == Route::Held) {
+        // Whoever answers this question lives, whatever became of its other reply.
+        let lives = reporters.iter().any(|reporter| reporter.server.peer == id);
+        if lives || routes.values().any(|route| *route == Route::Held) {
             (memory.disconnected_epochs, memory.routes_held) = (0, true);
         } else if self.quorum_answers {
             memory.disconnected_epochs = memory.disconnected_epochs.saturating_add(1);

@@ -13,6 +13,8 @@ fn every_command_explains_itself_with_an_example() {
         }
     }
     check(&["check", "--help"], "", 0, &["Exit codes:", "3  UNKNOWN", "--creds", "NATS_CREDS"], &[]);
+    let flags = ["--publish-mode", "METAWATCH_ALERT_CREDS", "--alert-inbox-prefix", "nats stream add"];
+    check(&["run", "--help"], "", 0, &flags, &[]);
     let short = check(&["check", "-h"], "", 0, &["Exit codes:"], &[]);
     assert!(!short.out.contains("--creds"), "the short help leaves the connection out");
     let offline = check(&["schema", "--help"], "", 0, &[], &[]);
@@ -31,7 +33,7 @@ fn alone_it_shows_its_commands() {
 
 #[test]
 fn wrong_usage_is_a_failure_and_unknown_for_a_check() {
-    let cases: [(i32, &[&str], &str); 11] = [
+    let cases: [(i32, &[&str], &str); 14] = [
         (1, &["frobnicate"], "unrecognized subcommand"),
         (1, &["view", "--frob"], "unexpected argument '--frob'"),
         (1, &["run", "--interval", "10ms"], "it must be at least 100ms"),
@@ -41,6 +43,9 @@ fn wrong_usage_is_a_failure_and_unknown_for_a_check() {
         (1, &["run", "--prefix", "a.*"], "without wildcards or blanks"),
         (1, &["run", "--prefix", "a b"], "without wildcards or blanks"),
         (1, &["run", "--prefix", "$SYS.x"], "belong to the servers"),
+        (1, &["run", "--publish-mode", "quic"], "possible values: core, jetstream"),
+        (1, &["run", "--alert-password", "p"], "--alert-password is given without a user"),
+        (1, &["run", "--alert-context", "absent"], "--alert-context names the context \"absent\""),
         (1, &["listen", "--prefix", "$JS"], "belong to the servers"),
         (3, &["check", "--format", "xml"], "possible values: nagios, json, prometheus, text"),
     ];

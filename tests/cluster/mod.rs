@@ -8,7 +8,7 @@
 pub mod binary;
 pub mod config;
 pub mod process;
-mod proxy;
+pub mod proxy;
 pub mod sidecar;
 pub mod watch;
 

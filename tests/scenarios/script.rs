@@ -155,6 +155,7 @@ fn change(server: &mut Server, words: &[&str]) -> Result<(), String> {
     match words {
         ["silent"] => server.answers = Answers::Not,
         ["crashed"] => (server.answers, server.cut) = (Answers::Not, true),
+        ["loses", "its", "JSZ"] => server.answers = Answers::OnlyStatsz,
         ["well"] => {
             let fresh = crate::model::server(&server.name, &server.cluster, &server.domain, server.minor);
             *server = Server { run: server.run, ..fresh };

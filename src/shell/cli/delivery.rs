@@ -66,35 +66,27 @@ pub struct DeliveryFlags {
 }
 
 impl DeliveryFlags {
-    /// The connection for alerts, when any flag asks for one.
+    /// The connection for alerts, when anything asks for one.
     pub fn connection(&self) -> Option<ConnectFlags> {
-        let given = self.alert_context.is_some()
-            || self.alert_server.is_some()
-            || self.alert_user.is_some()
-            || self.alert_token.is_some()
-            || self.alert_creds.is_some()
-            || self.alert_nkey.is_some()
-            || self.alert_password.is_some()
-            || self.alert_tlscert.is_some()
-            || self.alert_tlskey.is_some()
-            || self.alert_tlsca.is_some()
-            || self.alert_tlsfirst
-            || self.alert_inbox_prefix.is_some();
-        given.then(|| ConnectFlags {
-            server: self.alert_server.clone(),
-            user: self.alert_user.clone(),
-            password: self.alert_password.clone(),
-            token: self.alert_token.clone(),
-            creds: self.alert_creds.clone(),
-            nkey: self.alert_nkey.clone(),
-            tlscert: self.alert_tlscert.clone(),
-            tlskey: self.alert_tlskey.clone(),
-            tlsca: self.alert_tlsca.clone(),
+        // A variable that is empty is not set.
+        let secret = |value: &Option<Secret>| value.clone().filter(|value| !value.expose().is_empty());
+        let text = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let flags = ConnectFlags {
+            server: secret(&self.alert_server),
+            user: secret(&self.alert_user),
+            password: secret(&self.alert_password),
+            token: secret(&self.alert_token),
+            creds: secret(&self.alert_creds),
+            nkey: secret(&self.alert_nkey),
+            tlscert: text(&self.alert_tlscert),
+            tlskey: text(&self.alert_tlskey),
+            tlsca: text(&self.alert_tlsca),
             tlsfirst: self.alert_tlsfirst,
-            context: self.alert_context.clone(),
-            inbox_prefix: self.alert_inbox_prefix.clone(),
+            context: text(&self.alert_context),
+            inbox_prefix: text(&self.alert_inbox_prefix),
             ..ConnectFlags::default()
-        })
+        };
+        flags.is_any().then_some(flags)
     }
 
     /// When an alert counts as delivered.

@@ -34,6 +34,15 @@ Examples:
   metawatch run -s nats://127.0.0.1:4222 --creds system.creds
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
+  metawatch run --context system --alert-user app --alert-password env://APP_PASSWORD
+  metawatch run --context system --alert-context apps --publish-mode jetstream
+
+Where alerts go:
+  Without an --alert- flag, over the connection that watches, into the system account. With any of them, over a
+  second connection, into the account of its own login. Watching never waits for it; alerts do.
+  --publish-mode core       delivered when the server has taken it
+  --publish-mode jetstream  delivered when a stream has acknowledged it, and sent again until then:
+                            nats stream add ALERTS --subjects 'metawatch.alert.>' --defaults
 
 Published subjects:
   PREFIX.alert.CHECK.GROUP.PEER.STATE   as in metawatch.alert.META_001.default.s3.firing

@@ -66,6 +66,13 @@ pub struct ConnectFlags {
     pub timeout: Option<Duration>,
 }
 
+impl ConnectFlags {
+    /// Whether any is given.
+    pub fn is_any(&self) -> bool {
+        !Layer::of_flags(self).values.is_empty()
+    }
+}
+
 /// Everything that can be set, whatever it is called where it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Setting {
@@ -126,6 +133,12 @@ const TABLE: [Names; 18] = [
     names(Setting::ConnectionName, Some("connection-name"), None, None),
     names(Setting::Timeout, Some("timeout"), Some("NATS_TIMEOUT"), None),
 ];
+
+/// The flags that a connection for alerts has too, under `--alert-…`.
+pub(super) fn with_twin() -> impl Iterator<Item = &'static str> {
+    let shared = |key| matches!(key, Setting::NoContext | Setting::ConnectionName | Setting::Timeout);
+    TABLE.iter().filter(move |names| !shared(names.key)).filter_map(|names| names.flag)
+}
 
 /// Where a layer of values comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

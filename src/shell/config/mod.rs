@@ -10,12 +10,14 @@ use async_nats::ServerAddr;
 
 mod context;
 mod flags;
+mod purpose;
 mod secret;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use flags::ConnectFlags;
+pub use purpose::Purpose;
 pub use secret::{Material, Secret, Surroundings};
 pub(crate) use secret::{reason, unreadable};
 
@@ -43,6 +45,8 @@ pub struct ConnectConfig {
     pub name: String,
     /// How long to wait for a connection.
     pub timeout: Duration,
+    /// What the connection is for.
+    pub purpose: Purpose,
     /// The nats CLI context that was used, if any.
     pub context: Option<String>,
 }
@@ -96,14 +100,14 @@ impl Tls {
 impl ConnectConfig {
     /// Resolves flags, variables and the context. It reads the context file and `file://` secrets, nothing else.
     pub fn resolve(flags: &ConnectFlags, around: &Surroundings) -> Result<Self, Failure> {
-        let mut layers = Layers {
-            layers: vec![
-                Layer::of_flags(flags),
-                Layer::of_variables(Origin::OwnVariables, around),
-                Layer::of_variables(Origin::NatsVariables, around),
-            ],
-            around,
-        };
+        let own = Layer::of_variables(Origin::OwnVariables, around);
+        let nats = Layer::of_variables(Origin::NatsVariables, around);
+        Self::of_layers(vec![Layer::of_flags(flags), own, nats], around)
+    }
+
+    /// Resolves these layers, and the context that they choose.
+    fn of_layers(layers: Vec<Layer>, around: &Surroundings) -> Result<Self, Failure> {
+        let mut layers = Layers { layers, around };
         layers.layers.extend(context::load(&layers.choice()?, around)?);
         let (servers, login) = layers.servers()?;
         Ok(Self {
@@ -113,21 +117,21 @@ impl ConnectConfig {
             inbox_prefix: layers.inbox_prefix()?,
             name: layers.text(Setting::ConnectionName).unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned()),
             timeout: layers.timeout()?,
+            purpose: Purpose::Watching,
             context: layers.layers.iter().find_map(|layer| match &layer.origin {
                 Origin::Context(name) => Some(name.clone()),
                 Origin::Flags | Origin::OwnVariables | Origin::NatsVariables => None,
             }),
         })
     }
-}
 
-impl ConnectConfig {
     /// A connection beside this one, for another account. What `flags` leave open is as in this one where that makes
     /// sense (servers and TLS, when neither servers nor a context are given), but never its login, and no variable
     /// of this one counts.
     pub fn beside(&self, flags: &ConnectFlags, around: &Surroundings) -> Result<Self, Failure> {
         let flags = ConnectFlags { no_context: flags.context.is_none(), ..flags.clone() };
-        let mut config = Self::resolve(&flags, &around.without_connection()).map_err(|failure| {
+        let mut config = Self::of_layers(vec![Layer::of_flags(&flags)], around).map_err(|failure| {
+            let failure = Purpose::Alerts.word(failure);
             Failure::new(failure.kind(), format!("the connection for alerts: {failure}"), failure.hint())
         })?;
         if flags.server.is_none() && flags.context.is_none() {
@@ -138,6 +142,7 @@ impl ConnectConfig {
         }
         config.name = format!("{}-alerts", self.name);
         config.timeout = self.timeout;
+        config.purpose = Purpose::Alerts;
         Ok(config)
     }
 }

@@ -66,14 +66,6 @@ impl Surroundings {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The same without the variables that say how to connect.
-    #[must_use]
-    pub fn without_connection(&self) -> Self {
-        let is_ours = |name: &str| name.starts_with("NATS_") || name.starts_with("METAWATCH_");
-        let kept = self.variables.iter().filter(|(name, _)| !is_ours(name));
-        Self::new(kept.map(|(name, value)| (name.clone(), value.clone())))
-    }
-
     /// The home directory.
     pub fn home(&self) -> Option<PathBuf> {
         self.variable("HOME").or_else(|| self.variable("USERPROFILE")).map(PathBuf::from)

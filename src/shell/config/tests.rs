@@ -226,6 +226,53 @@ fn every_field_of_a_context_is_used() {
 }
 
 #[test]
+fn a_connection_beside_another_shares_its_servers_and_never_its_login() {
+    let home = home();
+    context(home.path(), "selected", r#"{"url": "selected", "user": "su", "password": "sp"}"#, true);
+    context(home.path(), "apps", r#"{"url": "apps", "creds": "/apps"}"#, false);
+    let variables = [("NATS_USER", "nu"), ("METAWATCH_TLSCA", "/own"), ("METAWATCH_KEPT", "kept")];
+    let around = around(home.path(), &variables);
+    let flags = ConnectFlags {
+        server: some("u:p@a,b"),
+        timeout: Some(Duration::from_secs(9)),
+        ..ConnectFlags::default()
+    };
+    let first = ConnectConfig::resolve(&flags, &around).expect("a configuration");
+    let beside = |flags: &ConnectFlags| first.beside(flags, &around);
+
+    let user =
+        ConnectFlags { user: some("app"), password: some("env://METAWATCH_KEPT"), ..ConnectFlags::default() };
+    let config = beside(&user).expect("a configuration");
+    assert_eq!((urls(&config), &config.auth), (urls(&first), &password("app", "kept")));
+    assert_eq!((&config.tls, config.timeout), (&first.tls, Duration::from_secs(9)));
+    assert_eq!((config.name.as_str(), config.purpose), ("metawatch-alerts", Purpose::Alerts));
+
+    let elsewhere = ConnectFlags { server: some("c"), ..ConnectFlags::default() };
+    let config = beside(&elsewhere).expect("a configuration");
+    assert_eq!(
+        (urls(&config), &config.auth, &config.tls),
+        (vec!["nats://c:4222"], &Auth::Nothing, &Tls::default())
+    );
+
+    let named = ConnectFlags { context: Some("apps".into()), ..ConnectFlags::default() };
+    let config = beside(&named).expect("a configuration");
+    assert_eq!(
+        (urls(&config), &config.auth),
+        (vec!["nats://apps:4222"], &Auth::Creds(Material::File("/apps".into())))
+    );
+
+    let alone = ConnectFlags { password: some("p"), ..ConnectFlags::default() };
+    let failure = beside(&alone).expect_err("a password without a user");
+    assert!(failure.to_string().contains("--alert-password is given without a user"), "{failure}");
+    assert!(failure.hint().contains("--alert-user NAME"), "{}", failure.hint());
+    let absent = ConnectFlags { context: Some("absent".into()), ..ConnectFlags::default() };
+    let failure = beside(&absent).expect_err("no context");
+    assert!(failure.to_string().contains("(--alert-context)"), "{failure}");
+    assert!(failure.hint().contains("leave --alert-context out"), "{}", failure.hint());
+    assert!(!ConnectFlags { server: some(""), ..ConnectFlags::default() }.is_any() && alone.is_any());
+}
+
+#[test]
 fn secrets_may_be_kept_elsewhere() {
     let home = home();
     std::fs::write(home.path().join("secret"), "from file\n").expect("a file");

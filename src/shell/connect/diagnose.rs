@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::rustls::{AlertDescription, CertificateError, Error as TlsError};
 use async_nats::{ConnectError, ConnectErrorKind, ServerAddr, ServerError};
 
-use crate::shell::config::{Auth, ConnectConfig};
+use crate::shell::config::{Auth, ConnectConfig, Purpose};
 use crate::shell::failure::{Failure, FailureKind};
 
 /// What a failed try to connect to `server` means.
@@ -20,7 +20,7 @@ pub(super) fn failure(
     let causes = Causes::of(error);
     let url = server.as_url_str();
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => refused(Some(server), &config.auth),
+        ConnectErrorKind::AuthorizationViolation => refused(Some(server), &config.auth, config.purpose),
         ConnectErrorKind::Authentication => {
             let why = error.source().map_or_else(|| "the server's challenge cannot be signed".into(), plain);
             Failure::new(FailureKind::Config, why, "check the seed and the credentials file")
@@ -68,12 +68,13 @@ pub(super) fn unknown_host(server: &ServerAddr, error: &io::Error) -> Failure {
 }
 
 /// The login was refused; by which server is known only on the first connect.
-pub(super) fn refused(server: Option<&ServerAddr>, auth: &Auth) -> Failure {
+pub(super) fn refused(server: Option<&ServerAddr>, auth: &Auth, purpose: Purpose) -> Failure {
+    let login = format!(
+        "give a login of {}: --creds FILE, --user and --password, --nkey FILE, --token, or --context NAME",
+        purpose.account()
+    );
     let (what, hint) = match auth {
-        Auth::Nothing => (
-            "a connection without a login",
-            "give a login of the system account: --creds FILE, --user and --password, --nkey FILE, --token, or --context NAME",
-        ),
+        Auth::Nothing => ("a connection without a login", login.as_str()),
         Auth::Token(_) => (
             "the token",
             "check the token; a user name without a password is sent as a token, so add --password",
@@ -190,7 +191,7 @@ fn tls_failure(server: &ServerAddr, config: &ConnectConfig, error: &TlsError) ->
 fn server_failure(server: &ServerAddr, config: &ConnectConfig, text: &str) -> Failure {
     let url = server.as_url_str();
     if is_login_error(text) {
-        let refused = refused(Some(server), &config.auth);
+        let refused = refused(Some(server), &config.auth, config.purpose);
         return Failure::new(FailureKind::Credentials, format!("{refused}: {text}"), refused.hint());
     }
     let lower = text.to_ascii_lowercase();

@@ -7,7 +7,7 @@ use async_nats::{ClientError, ConnectErrorKind, Event, Server, ServerError};
 use tokio::sync::mpsc;
 
 use super::diagnose;
-use crate::shell::config::{Auth, ConnectConfig};
+use crate::shell::config::{Auth, ConnectConfig, Purpose};
 
 /// Something that happened to the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ impl LinkEvent {
 pub(super) struct Watcher {
     sender: mpsc::Sender<LinkEvent>,
     auth: Arc<Auth>,
+    purpose: Purpose,
     state: Arc<State>,
 }
 
@@ -71,7 +72,7 @@ struct State {
 
 impl Watcher {
     pub(super) fn new(sender: mpsc::Sender<LinkEvent>, config: &ConnectConfig) -> Self {
-        Self { sender, auth: Arc::new(config.auth.clone()), state: Arc::default() }
+        Self { sender, auth: Arc::new(config.auth.clone()), purpose: config.purpose, state: Arc::default() }
     }
 
     /// Whether the last try was refused for its login.
@@ -81,18 +82,18 @@ impl Watcher {
 
     /// Takes an event of the client.
     pub(super) fn hear(&self, event: Event) {
-        let state = &self.state;
+        let (state, prefix) = (&self.state, self.purpose.prefix());
         match &event {
             Event::Connected => {
                 state.refused.store(false, Ordering::Relaxed);
                 state.said_why.store(false, Ordering::Relaxed);
                 if state.lost.swap(false, Ordering::Relaxed) {
-                    tracing::warn!("connected again");
+                    tracing::warn!("{prefix}connected again");
                 }
             }
             Event::Disconnected => {
                 state.lost.store(true, Ordering::Relaxed);
-                tracing::warn!("connection lost; trying again for as long as it takes");
+                tracing::warn!("{prefix}connection lost; trying again for as long as it takes");
             }
             // Only tries to reconnect end up here, and each ends one way.
             Event::ClientError(ClientError::Other(text)) => {
@@ -110,8 +111,8 @@ impl Watcher {
         let Some(event) = translate(event) else { return };
         let news = event == LinkEvent::AuthorizationViolation && !unsent;
         if news && !self.state.said_why.swap(true, Ordering::Relaxed) {
-            let failure = diagnose::refused(None, &self.auth);
-            tracing::error!(reason = %failure, hint = failure.hint(), "trying again for as long as it takes");
+            let failure = self.purpose.word(diagnose::refused(None, &self.auth, self.purpose));
+            tracing::error!(reason = %failure, hint = failure.hint(), "{prefix}trying again for as long as it takes");
         }
         tracing::debug!(?event, "connection");
         // Room is kept for the events that come once; nobody may be reading at all, and that is fine.
@@ -128,7 +129,8 @@ impl Watcher {
         let lost = self.state.lost.load(Ordering::Relaxed);
         if lost && !self.state.said_why.swap(true, Ordering::Relaxed) {
             let reason = server.last_error.as_deref().unwrap_or("no reason is known");
-            tracing::warn!(server = server.addr.as_url_str(), reason, "still not connected");
+            let prefix = self.purpose.prefix();
+            tracing::warn!(server = server.addr.as_url_str(), reason, "{prefix}still not connected");
         }
     }
 }
@@ -231,7 +233,8 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_noise_leaves_room_for_what_comes_once() {
         let (sender, mut events) = mpsc::channel(8);
-        let watcher = Watcher { sender, auth: Arc::default(), state: Arc::default() };
+        let watcher =
+            Watcher { sender, auth: Arc::default(), purpose: Purpose::Watching, state: Arc::default() };
         for sid in 0..100 {
             watcher.hear(Event::SlowConsumer(sid));
         }

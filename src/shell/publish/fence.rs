@@ -4,6 +4,10 @@
 //! events before that request were taken: an answer, "nobody answers this" (503), and just as well its refusal. So the
 //! fence needs no right but to the inbox of an answer; without the right to ask, the server notes a violation in its
 //! log each time.
+//!
+//! The client may carry a request over into its next connection, where it is no fence for what was lost with the last.
+//! An answer is therefore only believed on the connection it was asked on, and a refusal, which names nothing but the
+//! subject, only on a subject that is used once.
 
 use async_nats::Client;
 use async_nats::client::RequestErrorKind;
@@ -13,10 +17,27 @@ use tokio::task::JoinSet;
 /// 2.15, `server/events.go` (`userDirectReqSubj`).
 pub(super) const SUBJECT: &str = "$SYS.REQ.USER.INFO";
 
+/// What the refusal of a subject says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It was the present request: the events before it were taken.
+    Passed,
+    /// It was an earlier one; whether it is the first.
+    Asked {
+        /// That we may not ask was not known.
+        news: bool,
+    },
+    /// It was something else.
+    Other,
+}
+
 /// A request behind the events, one at a time. It ends with this.
 #[derive(Debug, Default)]
 pub(super) struct Fence {
     asking: JoinSet<(u64, bool)>,
+    /// We may not ask.
+    refused: bool,
+    number: u64,
 }
 
 impl Fence {
@@ -27,8 +48,10 @@ impl Fence {
 
     /// Asks behind everything that was published on this connection, which is the `generation`th.
     pub(super) fn put(&mut self, client: Client, generation: u64) {
+        self.number += 1;
+        let subject = self.subject();
         self.asking.spawn(async move {
-            let answered = match client.request(SUBJECT, "".into()).await {
+            let answered = match client.request(subject, "".into()).await {
                 Ok(_) => true,
                 Err(error) => error.kind() == RequestErrorKind::NoResponders,
             };
@@ -36,6 +59,24 @@ impl Fence {
             tokio::task::yield_now().await;
             (generation, answered)
         });
+    }
+
+    /// Whoever may not ask is refused on any subject below it just as well.
+    fn subject(&self) -> String {
+        if self.refused { format!("{SUBJECT}.{}", self.number) } else { SUBJECT.to_owned() }
+    }
+
+    /// Takes that the server refused a subject: what that says of the events before it.
+    pub(super) fn take_refusal(&mut self, subject: &str) -> Refusal {
+        if !subject.starts_with(SUBJECT) {
+            return Refusal::Other;
+        }
+        let is_answer = self.refused && self.is_up() && subject == self.subject();
+        let news = !std::mem::replace(&mut self.refused, true);
+        if is_answer || news {
+            self.take_down();
+        }
+        if is_answer { Refusal::Passed } else { Refusal::Asked { news } }
     }
 
     /// The generation that was asked on, and whether an answer came in time; never, when nothing is asked.
@@ -52,5 +93,34 @@ impl Fence {
     /// What was asked does not matter any more.
     pub(super) fn take_down(&mut self) {
         self.asking = JoinSet::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_refusal_of_the_present_request_counts_as_an_answer() {
+        let mut fence = Fence::default();
+        let up = |fence: &mut Fence| {
+            fence.number += 1;
+            fence.asking.spawn(std::future::pending());
+            fence.subject()
+        };
+        assert_eq!(fence.take_refusal("metawatch.alert.x"), Refusal::Other);
+        let first = up(&mut fence);
+        assert_eq!(first, SUBJECT);
+        assert_eq!(fence.take_refusal(&first), Refusal::Asked { news: true });
+        assert!(!fence.is_up());
+        let second = up(&mut fence);
+        fence.take_down();
+        let third = up(&mut fence);
+        // Both were on their way when the connection broke.
+        assert_eq!(fence.take_refusal(&first), Refusal::Asked { news: false });
+        assert_eq!(fence.take_refusal(&second), Refusal::Asked { news: false });
+        assert!(fence.is_up());
+        assert_eq!(fence.take_refusal(&third), Refusal::Passed);
+        assert_eq!(fence.take_refusal(&third), Refusal::Asked { news: false });
     }
 }

@@ -163,8 +163,8 @@ impl Backoff {
         self.until = None;
     }
 
-    /// It worked.
-    pub(super) fn succeeded(&mut self, incident: &str) {
+    /// It worked, or was given up: nothing of this incident waits for the pause.
+    pub(super) fn settled(&mut self, incident: &str) {
         self.incidents.remove(incident);
         if self.failures > 0 && self.incidents.is_empty() {
             tracing::warn!("alert events are stored again");
@@ -227,10 +227,10 @@ mod tests {
         backoff.failed("a", now, "reason", "hint");
         backoff.failed("b", now, "reason", "hint");
         assert!(backoff.allows("c", now));
-        backoff.succeeded("c");
-        backoff.succeeded("a");
+        backoff.settled("c");
+        backoff.settled("a");
         assert!(backoff.allows("a", now) && !backoff.allows("b", now));
-        backoff.succeeded("b");
+        backoff.settled("b");
         assert!(backoff.allows("b", now) && backoff.until().is_none());
     }
 }
