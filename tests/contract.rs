@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use metawatch::event::{AlertEvent, Outgoing};
 use serde_json::Value;
 
-use crate::support::{files, golden, path};
+use crate::support::{files, golden, path, updating};
 
 static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     let schema = serde_json::to_value(AlertEvent::schema()).expect("a schema");
@@ -18,23 +18,30 @@ static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
 pub(crate) fn check_events<'a>(events: impl IntoIterator<Item = &'a Outgoing>) {
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     for outgoing in events {
+        check_event(outgoing);
         let event = &outgoing.event;
-        let json = serde_json::to_string(event).expect("an event");
-        let value: Value = serde_json::from_str(&json).expect("JSON");
-        let wrong: Vec<String> = SCHEMA.iter_errors(&value).map(|error| error.to_string()).collect();
-        assert!(wrong.is_empty(), "against the schema: {wrong:?} in {json}");
-        assert!(json.len() < 4_096, "{} bytes: {json}", json.len());
-        assert_eq!(event.id, format!("{}.{}", event.incident, event.seq));
         let before = last.insert(event.incident.clone(), event.seq).unwrap_or(0);
-        assert_eq!(event.seq, before + 1, "seq has a hole: {json}");
-        check_subject(&outgoing.subject);
-        check_headers(outgoing);
-        let back: AlertEvent = serde_json::from_str(&json).expect("an event");
-        assert_eq!(&back, event);
+        assert_eq!(event.seq, before + 1, "seq has a hole: {event:?}");
     }
 }
 
-/// Seven tokens, none empty, and nothing in them that means something to a server.
+/// What every event must keep to.
+#[track_caller]
+pub(crate) fn check_event(outgoing: &Outgoing) {
+    let event = &outgoing.event;
+    let json = serde_json::to_string(event).expect("an event");
+    let value: Value = serde_json::from_str(&json).expect("JSON");
+    let wrong: Vec<String> = SCHEMA.iter_errors(&value).map(|error| error.to_string()).collect();
+    assert!(wrong.is_empty(), "against the schema: {wrong:?} in {json}");
+    assert!(json.len() < 4_096, "{} bytes: {json}", json.len());
+    assert_eq!(event.id, format!("{}.{}", event.incident, event.seq));
+    check_subject(&outgoing.subject);
+    check_headers(outgoing);
+    let back: AlertEvent = serde_json::from_str(&json).expect("an event");
+    assert_eq!(&back, event);
+}
+
+/// Six tokens, none empty, and nothing in them that means something to a server.
 #[track_caller]
 pub(crate) fn check_subject(subject: &str) {
     let tokens: Vec<&str> = subject.split('.').collect();
@@ -75,5 +82,21 @@ fn events_of_the_first_version_stay_readable() {
         let after = serde_json::to_value(&event).expect("an event");
         assert_eq!(before, after, "{}", file.display());
         assert!(SCHEMA.is_valid(&before), "{}", file.display());
+    }
+}
+
+/// Of each kind of event that is told, one is kept as it was first sent. A missing one is written by `UPDATE=1`; none is
+/// ever rewritten.
+#[track_caller]
+pub(crate) fn check_kept<'a>(events: impl IntoIterator<Item = &'a Outgoing>) {
+    for outgoing in events {
+        let event = serde_json::to_value(&outgoing.event).expect("an event");
+        let word = |key: &str| event[key].as_str().unwrap_or_default().to_lowercase();
+        let file = path(&format!("events/v1/{}-{}-{}.json", word("check"), word("state"), word("reason")));
+        if updating() && !file.exists() {
+            let text = serde_json::to_string_pretty(&outgoing.event).expect("JSON") + "\n";
+            std::fs::write(&file, text).expect("write the event");
+        }
+        assert!(file.exists(), "run with UPDATE=1: there is no {}", file.display());
     }
 }

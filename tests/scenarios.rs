@@ -8,11 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use metawatch::alert::LifeRules;
+use metawatch::diagnosis::{Question, Replies};
 use metawatch::epoch::{Epoch, Heard};
 use metawatch::event::Outgoing;
 use metawatch::pipeline::{Pipeline, Step};
 use metawatch::rules::{Basis, Rules};
 use metawatch::stamp::Stamp;
+use serde_json::json;
 
 use crate::model::{Answers, announcement};
 use crate::support::{about, files, golden, pipeline_with};
@@ -84,13 +86,33 @@ fn settings(script: &Script) -> (Rules, LifeRules) {
     (rules, life)
 }
 
-/// Plays a script and writes beside each of its lines what was told.
-fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>) {
+/// What would be told if every server that may be asked after the alerts of an epoch had a long story to tell.
+fn diagnosed(pipeline: &Pipeline, step: &Step, now: Stamp) -> Vec<Outgoing> {
+    let mut pipeline = pipeline.clone();
+    let Some(inquiry) = pipeline.inquire(step) else { return Vec::new() };
+    let mut replies = Replies::default();
+    for question in &inquiry.questions {
+        for server in &step.view.servers {
+            let says = format!("the log «_meta_» of {} cannot be read; ", server.name.as_str()).repeat(20);
+            let data = match question {
+                Question::Health(id) if *id == server.id => json!({"status": "error", "error": says}),
+                Question::Health(_) => continue,
+                Question::Raft => json!({"SYS": {"_meta_": {"state": "FOLLOWER", "wal_error": says}}}),
+            };
+            let envelope = json!({"name": server.name.as_str(), "id": server.id.as_str(), "ver": "2.15.1"});
+            replies.hear(question, json!({"server": envelope, "data": data}).to_string().as_bytes());
+        }
+    }
+    pipeline.answer(&inquiry, &replies, step, now)
+}
+
+/// Plays a script and writes beside each of its lines what was told; and what could have been told besides.
+fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>, Vec<Outgoing>) {
     let mut script = Script::default();
     let mut pipeline: Option<Pipeline> = None;
     let start = Stamp::new(0, 1_795_380_222_000_000_000);
     let (mut at, mut number) = (Duration::ZERO, 0);
-    let (mut written, mut all) = (String::new(), Vec::new());
+    let (mut written, mut all, mut besides) = (String::new(), Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let said = line.split('→').next().unwrap_or_default().trim_end();
         let fail = |why: String| -> ! { panic!("{}:{}: {why}", file.display(), index + 1) };
@@ -112,7 +134,9 @@ fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>) {
         for _ in 0..epochs {
             at += step;
             number += 1;
-            told.extend(play(&script, pipeline, number, start.plus(at)).events);
+            let step = play(&script, pipeline, number, start.plus(at));
+            besides.extend(diagnosed(pipeline, &step, start.plus(at + ELAPSED)));
+            told.extend(step.events);
             script.announced.clear();
         }
         let words: Vec<String> = told.iter().map(in_words).collect();
@@ -121,17 +145,22 @@ fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>) {
         written.push_str(&format!("{said}{} → {words}\n", " ".repeat(width)));
         all.extend(told);
     }
-    (written, all)
+    (written, all, besides)
 }
 
 #[test]
 fn every_scenario_tells_what_its_script_says() {
+    let mut diagnoses = 0;
     for file in files("scenarios", ".scenario") {
         let text = std::fs::read_to_string(&file).expect("a script");
-        let (written, events) = played(&file, &text);
+        let (written, events, besides) = played(&file, &text);
         golden(&file, &written);
         crate::contract::check_events(&events);
+        besides.iter().for_each(crate::contract::check_event);
+        diagnoses += besides.len();
+        crate::contract::check_kept(events.iter().chain(&besides));
     }
+    assert!(diagnoses > 0, "nobody was ever asked");
 }
 
 #[test]

@@ -69,16 +69,20 @@ fn node() -> Option<Command> {
     })
 }
 
-/// What runs `alerts.sh`, when jq is there.
+/// What runs `alerts.sh`, when bash, jq and the nats CLI are there.
 fn shell() -> Option<Command> {
-    let binary = Path::new(env!("CARGO_BIN_EXE_metawatch"));
-    let path = std::env::var("PATH").unwrap_or_default();
-    succeeds("jq", &["--version"], Path::new(".")).then(|| {
-        let mut command = Command::new("sh");
-        command.env("PATH", format!("{}:{path}", binary.parent().unwrap().display()));
+    let there = |program: &str| succeeds(program, &["--version"], Path::new("."));
+    ["bash", "jq", "nats"].into_iter().all(there).then(|| {
+        let mut command = Command::new("bash");
         command.arg(consumer("alerts.sh"));
         command
     })
+}
+
+/// What runs `subscriber.rs`: the tests build it, unless only some of them were asked for.
+fn rust() -> Option<Command> {
+    let binary = Path::new(env!("CARGO_BIN_EXE_metawatch")).with_file_name("examples/subscriber");
+    binary.is_file().then(|| Command::new(binary))
 }
 
 /// A running consumer, and the lines that it prints.
@@ -115,10 +119,12 @@ impl Drop for Running {
     }
 }
 
-/// A consumer is told of a stop and of the return, once each.
+/// A consumer is told of a stop and of the return, once each and whatever else is said, and of the watcher's end.
 async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) -> Vec<String>) {
     let Some(mut command) = command else {
-        crate::support::skipped(&format!("the language or the library of {language} cannot be had here"));
+        crate::support::skipped(&format!(
+            "the consumer in {language}: its language, library or program cannot be had here"
+        ));
         return;
     };
     let mut cluster = Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap();
@@ -128,10 +134,11 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     command.args(address(&cluster.url(&names[0])));
     let consumer = Running::start(command);
     consumer.expect("listening");
-    // It says so before its subscriptions have reached the server, and the shell does not know at all.
+    // The shell says so before its subscriptions have reached the server.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let servers = names.iter().map(|name| cluster.url(name)).collect::<Vec<_>>().join(",");
-    let mut watch = cluster.watch(Watching { servers, ..Watching::default() }).await.unwrap();
+    let mut watch =
+        cluster.watch(Watching { servers: servers.clone(), ..Watching::default() }).await.unwrap();
     watch.expect_status(Status::Ok).await;
     cluster.stop(&follower).await.unwrap();
     let firing = watch.expect_peer(&follower, State::Firing).await;
@@ -139,12 +146,33 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     cluster.boot(&follower).unwrap();
     let resolved = watch.expect_peer(&follower, State::Resolved).await;
     assert_eq!(consumer.expect("all well "), format!("all well {}", resolved.summary));
+    watch.stop().await;
+    // The same again, and what is no event at all.
+    let stranger = cluster.client("admin").await.unwrap();
+    let again = serde_json::to_string(&firing.event).unwrap();
+    let strange =
+        ["", "}{", "null", "[1]", r#"{"incident":[],"seq":{}}"#, r#"{"interval_ms":"a"}"#, "\u{1b}[2J"];
+    for payload in strange.into_iter().map(str::to_owned).chain([again.clone(), again]) {
+        stranger.publish(firing.subject.clone(), payload.clone().into()).await.unwrap();
+        stranger.publish("metawatch.heartbeat", "}{".into()).await.unwrap();
+    }
+    stranger.flush().await.unwrap();
+    consumer.expect("PAGE     metawatch is quiet");
+    let mut watch = cluster.watch(Watching { servers, ..Watching::default() }).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    consumer.expect("all well metawatch is heard again");
 }
 
 #[tokio::test]
 async fn the_consumer_in_python_acts_on_each_alert_once() {
     let address = |url: &str| vec![url.replace("nats://", "nats://admin:admin@")];
     check("Python", python(), address).await;
+}
+
+#[tokio::test]
+async fn the_consumer_in_rust_acts_on_each_alert_once() {
+    let address = |url: &str| vec![url.replace("nats://", "nats://admin:admin@")];
+    check("Rust", rust(), address).await;
 }
 
 #[tokio::test]
