@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One server.
 #[derive(Clone, Debug)]
@@ -112,13 +113,27 @@ pub struct Ports {
     pub leaf: u16,
 }
 
+/// Where ports are looked for: below those that systems hand out to clients, any of which could take one in between.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+
 impl Ports {
-    /// Ports that are free now.
+    /// Ports that are free now, and given to nobody else in this process.
     pub fn free() -> std::io::Result<Self> {
-        let held: Vec<TcpListener> =
-            (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-        let port = |index: usize| held[index].local_addr().map(|address| address.port());
-        Ok(Self { client: port(0)?, route: port(1)?, gateway: port(2)?, leaf: port(3)? })
+        static GIVEN: AtomicU32 = AtomicU32::new(0);
+        let count = u32::from(PORTS.end - PORTS.start);
+        // Other processes that do the same begin elsewhere.
+        let start = std::process::id().wrapping_mul(1_009);
+        let next = || {
+            for _ in 0..count {
+                let offset = start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
+                let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
+                if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                    return Ok(port);
+                }
+            }
+            Err(std::io::Error::other("no free port on 127.0.0.1"))
+        };
+        Ok(Self { client: next()?, route: next()?, gateway: next()?, leaf: next()? })
     }
 }
 

@@ -147,7 +147,16 @@ impl Cluster {
                 }
                 let headers = message.headers.clone().unwrap_or_default();
                 let summary = headers.get("Metawatch-Summary").map(ToString::to_string).unwrap_or_default();
-                let event = serde_json::from_slice(&message.payload).expect("an alert event is JSON");
+                let event: AlertEvent =
+                    serde_json::from_slice(&message.payload).expect("an alert event is JSON");
+                // What was sent holds nothing that the types, and so the schema, do not know.
+                let sent: serde_json::Value =
+                    serde_json::from_slice(&message.payload).expect("an alert event is JSON");
+                assert_eq!(
+                    serde_json::to_value(&event).ok(),
+                    Some(sent),
+                    "the event is not what its schema says"
+                );
                 let seen = Seen { at: Instant::now(), subject: message.subject.to_string(), summary, event };
                 events.try_send(seen).ok();
             }
