@@ -20,7 +20,7 @@ use crate::cluster::tested_version;
 const SOON: Duration = Duration::from_secs(60);
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+    crate::cluster::config::Ports::free().expect("a port").client
 }
 
 /// A directory with a configuration, and the server that runs from it.
