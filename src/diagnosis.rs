@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{CauseKind, Finding, Verdict, plain};
-use crate::name::{Name, PeerId};
+use crate::name::{Name, PeerId, few};
 use crate::view::{Answer, GroupView, PeerView, label};
 use crate::wire::health::{Health, Raft, Role, decode_healthz, decode_raftz};
 
@@ -22,8 +22,6 @@ pub const DIAGNOSES_MAX: usize = 4;
 const SAYS_MAX: usize = 200;
 /// A contact younger than this is not worth a word: a healthy peer's is one heartbeat, 1 s, old.
 const SEEN_LATELY: Duration = Duration::from_secs(3);
-/// So many peers are named in one sentence.
-const NAMED_MAX: usize = 4;
 
 /// What a server said when it was asked after the alert.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -212,8 +210,7 @@ fn contacts(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
             Some(_) | None => None,
         }
     });
-    let lost: Vec<String> = lost.take(NAMED_MAX).collect();
-    (!lost.is_empty()).then(|| format!("last saw {}", lost.join(", ")))
+    Some(few(lost)).filter(|lost| !lost.is_empty()).map(|lost| format!("last saw {lost}"))
 }
 
 fn seen_ago(raft: &Raft, id: PeerId) -> String {

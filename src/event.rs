@@ -4,6 +4,7 @@
 //! The alert event is a contract (version 1): fields are only ever added. What is not known is absent.
 
 mod build;
+mod fit;
 pub mod heartbeat;
 pub mod outbox;
 pub mod snapshot;
@@ -31,6 +32,9 @@ pub const EVENT_TYPE: &str = "io.metawatch.meta.alert.v1";
 pub const PREFIX: &str = "metawatch";
 /// How many entries a list in an event has at most; the rest is counted.
 pub const LIST_MAX: usize = 16;
+/// How many bytes an event has at most as JSON. Its lists are cut until it fits; only names of more than a hundred
+/// bytes each can make it larger.
+pub const EVENT_BYTES_MAX: usize = 4_000;
 
 /// Who watches. It is told in every event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +105,9 @@ pub struct AlertEvent {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Advice>,
+    /// How many entries its lists lack, by the name of the list, as in `{"missing":3}`; absent when all are whole.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
     /// The epoch that caused the event; of a diagnosis, the last one before it.
     pub epoch: EventEpoch,
     /// Who watches.
@@ -183,9 +190,6 @@ pub struct Evidence {
     /// What each member that lists it says: `offline`, `online`, or, for the leader, `current` and `not_current`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reporters: BTreeMap<String, String>,
-    /// How many entries of the two maps were left out.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub left_out: u32,
 }
 
 /// An epoch, in numbers.

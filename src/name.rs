@@ -167,6 +167,18 @@ fn is_hidden(character: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// So many names are told in one sentence.
+const FEW: usize = 4;
+
+/// `s1, s2, s3, s4 and 3 more`: names in a sentence, the first four of them.
+pub fn few(names: impl IntoIterator<Item = String>) -> String {
+    let mut names = names.into_iter();
+    let told: Vec<String> = names.by_ref().take(FEW).collect();
+    let more = names.count();
+    let told = told.join(", ");
+    if more > 0 { format!("{told} and {more} more") } else { told }
+}
+
 /// `text` as one token of a subject: `.`, `*`, `>`, `%`, blanks and everything that does not print become `%`
 /// and the two hexadecimal digits of each of their bytes. Never empty.
 pub fn subject_token(text: &str) -> String {
@@ -223,6 +235,13 @@ mod tests {
         assert!(name.as_str().len() <= NAME_BYTES_MAX, "{}", name.as_str().len());
         assert_ne!(name, other);
         assert_eq!(Name::new("s1").as_str(), "s1");
+    }
+
+    #[test]
+    fn a_sentence_names_four_and_counts_the_rest() {
+        let told = |count: usize| few((1..=count).map(|number| format!("s{number}")));
+        assert_eq!([told(0), told(1), told(4)], ["", "s1", "s1, s2, s3, s4"]);
+        assert_eq!(told(7), "s1, s2, s3, s4 and 3 more");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::CauseKind;
-use crate::name::printable;
+use crate::name::{few, printable};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -92,11 +92,12 @@ pub fn for_peer(cause: CauseKind, name: &str, id: &str) -> Vec<Advice> {
 }
 
 /// What to do when the group has lost its quorum.
-pub fn for_quorum(missing: &[String]) -> Vec<Advice> {
+pub fn for_quorum(missing: impl IntoIterator<Item = String>) -> Vec<Advice> {
+    let missing = few(missing);
     let back = if missing.is_empty() {
         "bring the missing servers back: JetStream goes on by itself once enough members run".to_owned()
     } else {
-        format!("bring back {}: JetStream goes on by itself once enough members run", missing.join(", "))
+        format!("bring back {missing}: JetStream goes on by itself once enough members run")
     };
     vec![
         say(back),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Witness, plain};
+use crate::name::few;
 use crate::rules::STANDING_EPOCHS_MIN;
 use crate::view::{Answer, Contact, GroupView, PeerView, Route, Standing};
 
@@ -161,13 +162,9 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
         return None;
     }
     if peer.routes_held {
-        let holders: Vec<String> = peer
-            .routes
-            .iter()
-            .filter(|(_, route)| **route == Route::Held)
-            .map(|(name, _)| name.to_string())
-            .collect();
-        let holders = if holders.is_empty() { "others".to_owned() } else { holders.join(", ") };
+        let holders = peer.routes.iter().filter(|(_, route)| **route == Route::Held);
+        let holders = few(holders.map(|(name, _)| name.to_string()));
+        let holders = if holders.is_empty() { "others".to_owned() } else { holders };
         let because = vec![facts.silence_in_words(), format!("{holders} held a route to it meanwhile")];
         return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fit::fit;
 use super::{
     AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, Outgoing, words,
 };
@@ -46,7 +47,7 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
     let over = alert.state == State::Resolved;
     let told =
         finding.filter(|finding| matches!(finding.verdict, Verdict::Fault | Verdict::Suspect) && !over);
-    let event = AlertEvent {
+    let mut event = AlertEvent {
         event_type: format!("{EVENT_TYPE}.{}", check.event),
         id: format!("{}.{}", alert.incident, alert.sequence),
         timestamp: now.to_string(),
@@ -69,9 +70,11 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
         cause: told.and_then(|finding| finding.cause.clone()),
         diagnosis: alert.diagnosis.clone(),
         advice: told.map(|finding| advice_for(finding, group, scene.findings)).unwrap_or_default(),
+        left_out: left_out(group, peer, &scene.view.epoch),
         epoch: event_epoch(&scene.view.epoch, scene.monitor),
         monitor: scene.monitor.clone(),
     };
+    fit(&mut event);
     let subject = event.subject(scene.prefix, alert.subject_name.as_str());
     Some(Outgoing { headers: event.headers(&subject), subject, event })
 }
@@ -120,6 +123,20 @@ fn event_peer(id: PeerId, subject_name: &Name, peer: Option<&PeerView>) -> Event
     }
 }
 
+/// What the lists lack that are cut before they are made.
+fn left_out(group: &GroupView, peer: Option<&PeerView>, epoch: &EpochFacts) -> BTreeMap<String, u64> {
+    let (routes, opinions) = peer.map_or((0, 0), |peer| (peer.routes.len(), peer.opinions.len()));
+    let missing = epoch.expected.saturating_sub(epoch.heard).max(epoch.missing.len());
+    let lists = [
+        ("clusters", group.clusters.len()),
+        ("routes", routes),
+        ("reporters", opinions),
+        ("missing", missing),
+    ];
+    let cut = lists.into_iter().filter(|(_, entries)| *entries > LIST_MAX);
+    cut.map(|(list, entries)| (list.to_owned(), (entries - LIST_MAX) as u64)).collect()
+}
+
 /// The numbers of a group, as events tell them.
 pub fn event_group(group: &GroupView, impact: Impact) -> EventGroup {
     EventGroup {
@@ -160,7 +177,6 @@ fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
         (text(name), route.to_owned())
     });
     let reporters = peer.opinions.iter().map(|(name, said)| (text(name), opinion(*said).to_owned()));
-    let left_out = peer.routes.len().saturating_sub(LIST_MAX) + peer.opinions.len().saturating_sub(LIST_MAX);
     let witnesses = finding.map(|finding| finding.witnesses.iter().map(|witness| spoken(*witness)).collect());
     Evidence {
         witnesses: witnesses.unwrap_or_default(),
@@ -172,7 +188,6 @@ fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
         announced: peer.announced.map(|(_, kind)| kind.to_string()),
         routes: routes.take(LIST_MAX).collect::<BTreeMap<_, _>>(),
         reporters: reporters.take(LIST_MAX).collect::<BTreeMap<_, _>>(),
-        left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
     }
 }
 
@@ -216,5 +231,5 @@ fn advice_for(finding: &Finding, group: &GroupView, findings: &[Finding]) -> Vec
         other.group == group.key && matches!(other.verdict, Verdict::Fault | Verdict::Suspect)
     });
     let down = down.filter_map(|other| other.peer.and_then(|id| group.peer(id))).map(PeerView::label);
-    advice::for_quorum(&down.take(LIST_MAX).collect::<Vec<_>>())
+    advice::for_quorum(down)
 }

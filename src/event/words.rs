@@ -3,6 +3,7 @@
 use crate::alert::{Alert, Reason, State};
 use crate::check::{CauseKind, Finding, Grounds, Impact, Witness, plain};
 use crate::diagnosis::Diagnosis;
+use crate::name::few;
 use crate::stamp::Stamp;
 use crate::view::GroupView;
 
@@ -93,7 +94,7 @@ pub(super) fn suspected(name: &str, finding: Option<&Finding>) -> String {
 /// `meta group default has lost its quorum, …`
 pub(super) fn group_fault(check: &str, group: &GroupView, finding: Option<&Finding>) -> String {
     let of = format!("meta group {}", group.key);
-    let because = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.because.join(", "));
+    let because = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| few(cause.because.clone()));
     let because = because.unwrap_or_else(|| "as before".to_owned());
     if check == "META_002" {
         format!("{of}: its members do not agree on the leader: {because}")

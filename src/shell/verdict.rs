@@ -8,6 +8,7 @@ use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
 use crate::epoch::Ended;
 use crate::event::heartbeat::ActiveIncident;
 use crate::event::{self, EventEpoch, EventGroup};
+use crate::name::few;
 use crate::pipeline::Step;
 use crate::view::{Answer, ClusterView, Contact, EpochFacts, GroupView, Part, PeerView};
 
@@ -438,10 +439,7 @@ fn why_epoch(view: &ClusterView) -> Option<String> {
 fn no_group(view: &ClusterView) -> String {
     let names = |part: Part| {
         let names = view.servers.iter().filter(|server| server.part == part);
-        let names: Vec<String> = names.take(3).map(|server| server.name.to_string()).collect();
-        let count = view.servers.iter().filter(|server| server.part == part).count();
-        let more = if count > 3 { format!(" and {} more", count - 3) } else { String::new() };
-        (count > 0).then(|| format!("{}{more}", names.join(", ")))
+        Some(few(names.map(|server| server.name.to_string()))).filter(|names| !names.is_empty())
     };
     let parts = [
         names(Part::Standalone).map(|names| format!("JetStream is standalone on {names}")),
