@@ -1,10 +1,12 @@
-//! From a server's announcement that it stops to the critical alert, both at one subscriber.
+//! From a server's announcement that it stops to the critical alert, both at one subscriber; and from the verdict to
+//! the subscriber.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use metawatch::alert::State;
+use metawatch::event::AlertEvent;
 use metawatch::event::heartbeat::Status;
 
 use crate::cluster::watch::Watching;
@@ -25,7 +27,7 @@ pub(crate) async fn run() -> io::Result<()> {
         .await
         .map_err(io::Error::other)?;
     let mut watch = cluster.watch(Watching { servers, ..Watching::default() }).await?;
-    let mut samples = Samples::default();
+    let (mut samples, mut deliveries) = (Samples::default(), Samples::default());
     for stop in 0..STOPS {
         watch.expect_status(Status::Ok).await;
         // At another moment between two epochs each time.
@@ -35,7 +37,9 @@ pub(crate) async fn run() -> io::Result<()> {
         let measured = tokio::spawn(announced_to_alerted(client.clone(), follower.clone()));
         tokio::time::sleep(Duration::from_millis(50)).await;
         cluster.stop(follower).await?;
-        samples.push(measured.await??);
+        let (alerted, delivered) = measured.await??;
+        samples.push(alerted);
+        deliveries.push(delivered);
         watch.expect_peer(follower, State::Firing).await;
         cluster.boot(follower)?;
         watch.expect_peer(follower, State::Resolved).await;
@@ -45,11 +49,13 @@ pub(crate) async fn run() -> io::Result<()> {
     say(&format!(
         "orderly stop of a follower: announcement to critical alert, at one subscriber ({STOPS} stops)"
     ))?;
-    say(&format!("  median {}  max {}", ms(samples.median()), ms(samples.max())))
+    say(&format!("  median {}  max {}", ms(samples.median()), ms(samples.max())))?;
+    say("verdict (the event's timestamp, in whole milliseconds) to the subscriber")?;
+    say(&format!("  median {}  max {}", ms(deliveries.median()), ms(deliveries.max())))
 }
 
-/// The time between the two messages.
-async fn announced_to_alerted(client: async_nats::Client, name: String) -> io::Result<Duration> {
+/// The time between the two messages, and the one from the verdict to the second.
+async fn announced_to_alerted(client: async_nats::Client, name: String) -> io::Result<(Duration, Duration)> {
     let announcements = client.subscribe("$SYS.SERVER.*.SHUTDOWN").await.map_err(io::Error::other)?;
     let alerts = format!("metawatch.alert.META_001.*.{name}.firing");
     let alerts = client.subscribe(alerts).await.map_err(io::Error::other)?;
@@ -61,7 +67,12 @@ async fn announced_to_alerted(client: async_nats::Client, name: String) -> io::R
         let message = next.ok_or_else(|| io::Error::other("the connection ended"))?;
         match announced {
             _ if message.subject.ends_with("SHUTDOWN") => announced = Some(Instant::now()),
-            Some(announced) => return Ok(announced.elapsed()),
+            Some(announced) => {
+                let (alerted, now) = (announced.elapsed(), SystemTime::now());
+                let event: AlertEvent = serde_json::from_slice(&message.payload)?;
+                let judged = humantime::parse_rfc3339(&event.timestamp).map_err(io::Error::other)?;
+                return Ok((alerted, now.duration_since(judged).unwrap_or_default()));
+            }
             None => return Err(io::Error::other("the alert came before the announcement")),
         }
     }
