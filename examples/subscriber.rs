@@ -1,20 +1,19 @@
 //! A service that acts on alerts: typed events from the library. Each incident is paged once and closed once, whatever
-//! is delivered twice; missing heartbeats are an alarm, too.
+//! is delivered twice. What did not arrive, because this service started late or looked for another server just then, is
+//! learned from the heartbeats; and when those are missing, that is an alarm, too.
 //!
 //! `cargo run --example subscriber -- nats://user:password@127.0.0.1:4222`
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt;
-use metawatch::alert::{Reason, State};
+use metawatch::alert::State;
+use metawatch::event::heartbeat::ActiveIncident;
+use metawatch::event::incidents::{Heard, Incidents, Missed};
 use metawatch::event::{AlertEvent, Heartbeat};
 use tokio::time::timeout;
-
-/// How many incidents are remembered.
-const REMEMBERED: usize = 1_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,62 +29,58 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let heartbeats = client.subscribe("metawatch.heartbeat").await?;
     client.flush().await?;
     say("listening")?;
-    tokio::try_join!(act(alerts), miss(heartbeats))?;
+    act(alerts, heartbeats).await?;
     Ok(())
 }
 
-/// Acts on what is news. Whoever starts late learns of an alert from a reminder.
-async fn act(mut alerts: Subscriber) -> std::io::Result<()> {
-    let mut incidents: BTreeMap<String, (u64, State)> = BTreeMap::new();
-    while let Some(message) = alerts.next().await {
-        let event: AlertEvent = match serde_json::from_slice(&message.payload) {
-            Ok(event) => event,
-            Err(error) => {
-                writeln!(std::io::stderr(), "{} carries no alert event: {error}", message.subject)?;
+async fn act(alerts: Subscriber, heartbeats: Subscriber) -> std::io::Result<()> {
+    let mut messages = futures_util::stream::select(alerts, heartbeats);
+    let mut incidents = Incidents::default();
+    // When nothing is heard for so long, nobody watches. Heartbeats say how many to expect.
+    let (mut patience, mut quiet) = (Duration::from_secs(30), false);
+    loop {
+        let message = match timeout(patience, messages.next()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                if !std::mem::replace(&mut quiet, true) {
+                    say("PAGE     metawatch is quiet: nobody watches")?;
+                }
                 continue;
             }
         };
-        let known = incidents.get(&event.incident).copied();
-        // Delivered again: an event's id is its incident and its seq.
-        if known.is_some_and(|(seq, _)| event.seq <= seq) {
-            continue;
-        }
-        incidents.insert(event.incident.clone(), (event.seq, event.state));
-        if incidents.len() > REMEMBERED {
-            incidents.pop_first();
-        }
-        let paged = known.is_some_and(|(_, state)| state == State::Firing);
-        match event.state {
-            State::Firing if !paged => say(&format!("PAGE     {}", event.summary))?,
-            State::Resolved if event.reason != Reason::Withdrawn => {
-                say(&format!("all well {}", event.summary))?
+        if let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&message.payload) {
+            for Missed { incident, before } in incidents.heartbeat(&heartbeat) {
+                let ActiveIncident { check, name, since, .. } = &incident;
+                page(before, incident.state, &format!("{check} {name}, since {since}"))?;
             }
-            State::Firing | State::Resolved | State::Suspected => {}
+            patience =
+                Duration::from_millis(heartbeat.interval_ms).saturating_mul(4).max(Duration::from_secs(10));
+            if std::mem::take(&mut quiet) {
+                say("all well metawatch is heard again")?;
+            }
+        } else if let Ok(event) = serde_json::from_slice::<AlertEvent>(&message.payload) {
+            // What is delivered again is no news.
+            if let Heard::News { before } = incidents.event(&event) {
+                page(before, event.state, &event.summary)?;
+            }
+        } else {
+            writeln!(
+                std::io::stderr(),
+                "{} carries neither an alert event nor a heartbeat",
+                message.subject
+            )?;
         }
     }
-    Ok(())
 }
 
-/// Says once when heartbeats are missing. They say themselves how many to expect.
-async fn miss(heartbeats: Subscriber) -> std::io::Result<()> {
-    let mut beats = heartbeats
-        .filter_map(|message| std::future::ready(serde_json::from_slice::<Heartbeat>(&message.payload).ok()));
-    let (mut patience, mut quiet) = (Duration::from_secs(30), false);
-    loop {
-        match timeout(patience, beats.next()).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(beat)) => {
-                let interval = Duration::from_millis(beat.interval_ms);
-                patience = interval.saturating_mul(4).max(Duration::from_secs(10));
-                if std::mem::take(&mut quiet) {
-                    say("all well metawatch is heard again")?;
-                }
-            }
-            Err(_) if !std::mem::replace(&mut quiet, true) => {
-                say("PAGE     metawatch is quiet: nobody watches")?;
-            }
-            Err(_) => {}
-        }
+/// Pages when an incident begins to fire, and says when a paged one is over.
+fn page(before: Option<State>, now: State, words: &str) -> std::io::Result<()> {
+    match (before, now) {
+        (Some(State::Firing), State::Firing) => Ok(()),
+        (_, State::Firing) => say(&format!("PAGE     {words}")),
+        (Some(State::Firing), State::Resolved) => say(&format!("all well {words}")),
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@
 mod build;
 mod fit;
 pub mod heartbeat;
+pub mod incidents;
 pub mod outbox;
 pub mod snapshot;
 mod words;

@@ -1,12 +1,15 @@
 // Acts on metawatch's alerts: npm install @nats-io/transport-node; node alerts.mjs 127.0.0.1:4222 user password
 //
-// Each incident is paged once and closed once, whatever is delivered twice; whoever starts late learns of it from a
-// reminder. Missing heartbeats are an alarm, too: nobody watches, or we are cut off.
+// Each incident is paged once and closed once, whatever is delivered twice. What did not arrive, because this program
+// started late or looked for another server just then, is learned from the heartbeats; and when those are missing, that is
+// an alarm, too: nobody watches, or we are cut off.
 
 import { connect } from "@nats-io/transport-node";
 
 const [servers = "127.0.0.1:4222", user, pass] = process.argv.slice(2);
-const incidents = new Map(); // incident -> the last seq, and its state
+const incidents = new Map(); // incident -> the last seq, the state, when that was told, and its words
+let listed = new Set(); // what the last heartbeat listed as firing
+let calm = false; // whether it said that all is well
 let patience = 30_000; // milliseconds without a heartbeat; heartbeats say how many to expect
 let lastBeat = performance.now();
 let quiet = false;
@@ -21,22 +24,41 @@ function read(message) {
   }
 }
 
-function onAlert({ incident, seq, state, reason, summary }) {
-  const last = incidents.get(incident) ?? { seq: 0 };
-  // Delivered again (an event's id is its incident and its seq), or no event at all.
-  if (!(seq > last.seq)) return;
+function learn(incident, now) {
+  const before = incidents.get(incident)?.state;
   incidents.delete(incident);
-  incidents.set(incident, { seq, state });
+  incidents.set(incident, now);
   if (incidents.size > 1_000) incidents.delete(incidents.keys().next().value);
-  if (state === "firing" && last.state !== "firing") {
-    console.log(`PAGE     ${summary}`);
-  } else if (state === "resolved" && reason !== "withdrawn") {
-    console.log(`all well ${summary}`);
+  if (now.state === "firing" && before !== "firing") {
+    console.log(`PAGE     ${now.words}`);
+  } else if (now.state === "resolved" && before === "firing") {
+    console.log(`all well ${now.words}`);
   }
 }
 
-function onHeartbeat({ interval_ms: interval }) {
-  if (!(interval > 0)) return;
+function onAlert({ incident, seq, state, timestamp: at, summary: words }) {
+  // Else it is delivered again (an event's id is its incident and its seq), or no event at all.
+  if (seq > (incidents.get(incident)?.seq ?? 0)) learn(incident, { seq, state, at, words });
+}
+
+function onHeartbeat({ interval_ms: interval, timestamp: at, status, active }) {
+  if (!(interval > 0) || !Array.isArray(active)) return;
+  const firing = active.filter(({ check, state }) => check === "META_001" && state === "firing");
+  // The event itself may be on its way: what only one heartbeat says can wait for the next.
+  for (const { incident, check, name, state, since } of firing.filter((one) => listed.has(one.incident))) {
+    const known = incidents.get(incident) ?? { seq: 0, at: "" };
+    if (known.state !== "firing" && at > known.at) {
+      learn(incident, { seq: known.seq, state, at, words: `${check} ${name}, since ${since}` });
+    }
+  }
+  // Only when every peer is well, what is not listed is over.
+  for (const [incident, known] of status === "ok" && calm ? [...incidents] : []) {
+    if (known.state === "firing" && at > known.at) {
+      learn(incident, { seq: known.seq, state: "resolved", at, words: `${known.words}: over` });
+    }
+  }
+  listed = new Set(firing.map((one) => one.incident));
+  calm = status === "ok";
   patience = Math.max(10_000, 4 * interval);
   lastBeat = performance.now();
   if (quiet) console.log("all well metawatch is heard again");

@@ -1,7 +1,8 @@
 """Acts on metawatch's alerts: pip install nats-py; python alerts.py nats://user:password@127.0.0.1:4222
 
-Each incident is paged once and closed once, whatever is delivered twice; whoever starts late learns of it from a
-reminder. Missing heartbeats are an alarm, too: nobody watches, or we are cut off.
+Each incident is paged once and closed once, whatever is delivered twice. What did not arrive, because this program
+started late or looked for another server just then, is learned from the heartbeats; and when those are missing, that is
+an alarm, too: nobody watches, or we are cut off.
 """
 
 import asyncio
@@ -14,37 +15,59 @@ import nats
 
 class Consumer:
     def __init__(self) -> None:
-        self.incidents: dict[str, tuple[int, str]] = {}  # incident -> the last seq, and its state
+        # incident -> the last seq, the state, when that was told, and its words
+        self.incidents: dict[str, tuple[int, str, str, str]] = {}
+        self.listed: set[str] = set()  # what the last heartbeat listed as firing
+        self.calm = False  # whether it said that all is well
         self.patience = 30.0  # seconds without a heartbeat; heartbeats say how many to expect
         self.last_beat = time.monotonic()
         self.quiet = False
 
+    def learn(self, incident: str, seq: int, state: str, at: str, words: str) -> None:
+        before = self.incidents.pop(incident, (0, "", "", ""))[1]
+        self.incidents[incident] = (seq, state, at, words)
+        if len(self.incidents) > 1_000:
+            del self.incidents[next(iter(self.incidents))]
+        if state == "firing" and before != "firing":
+            print(f"PAGE     {words}", flush=True)
+        elif state == "resolved" and before == "firing":
+            print(f"all well {words}", flush=True)
+
     async def on_alert(self, message) -> None:
         try:
             event = json.loads(message.data)
-            incident, seq, state = str(event["incident"]), int(event["seq"]), event["state"]
-            reason, summary = event["reason"], event["summary"]
+            incident, seq, state = str(event["incident"]), int(event["seq"]), str(event["state"])
+            at, summary = str(event["timestamp"]), str(event["summary"])
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             print(f"{message.subject} carries no alert event: {error!r}", file=sys.stderr)
             return
-        last_seq, last_state = self.incidents.get(incident, (0, ""))
-        if seq <= last_seq:
-            return  # delivered again: an event's id is its incident and its seq
-        self.incidents.pop(incident, None)
-        self.incidents[incident] = (seq, state)
-        if len(self.incidents) > 1_000:
-            del self.incidents[next(iter(self.incidents))]
-        if state == "firing" and last_state != "firing":
-            print(f"PAGE     {summary}", flush=True)
-        elif state == "resolved" and reason != "withdrawn":
-            print(f"all well {summary}", flush=True)
+        # Else it is delivered again: an event's id is its incident and its seq.
+        if seq > self.incidents.get(incident, (0,))[0]:
+            self.learn(incident, seq, state, at, summary)
 
     async def on_heartbeat(self, message) -> None:
         try:
-            self.patience = max(10.0, float(json.loads(message.data)["interval_ms"]) / 1_000 * 4)
+            beat = json.loads(message.data)
+            patience = max(10.0, float(beat["interval_ms"]) / 1_000 * 4)
+            at, status = str(beat["timestamp"]), beat["status"]
+            firing = {
+                str(one["incident"]): f"{one['check']} {one['name']}, since {one['since']}"
+                for one in beat["active"]
+                if one["check"] == "META_001" and one["state"] == "firing"
+            }
         except (ValueError, TypeError, KeyError, OverflowError):
             return
-        self.last_beat = time.monotonic()
+        # The event itself may be on its way: what only one heartbeat says can wait for the next.
+        for incident in firing.keys() & self.listed:
+            seq, state, told_at, _ = self.incidents.get(incident, (0, "", "", ""))
+            if state != "firing" and at > told_at:
+                self.learn(incident, seq, "firing", at, firing[incident])
+        # Only when every peer is well, what is not listed is over.
+        for incident, (seq, state, told_at, words) in list(self.incidents.items()):
+            if status == "ok" and self.calm and state == "firing" and at > told_at:
+                self.learn(incident, seq, "resolved", at, f"{words}: over")
+        self.listed, self.calm = set(firing), status == "ok"
+        self.patience, self.last_beat = patience, time.monotonic()
         if self.quiet:
             print("all well metawatch is heard again", flush=True)
         self.quiet = False

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::build::{event_epoch, event_group};
-use super::{EventEpoch, EventGroup, LIST_MAX, Monitor};
+use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor};
 use crate::alert::{Alert, Book, State};
 use crate::check::{self, Finding, Severity, Verdict};
 use crate::view::ClusterView;
@@ -110,6 +110,22 @@ impl ActiveIncident {
             incident: alert.incident.clone(),
             seq: alert.sequence,
             since: alert.since.to_string(),
+        }
+    }
+
+    /// What an event says of its incident. The name is the peer's present one.
+    pub fn told_by(event: &AlertEvent) -> Self {
+        let peer = event.peer.as_ref();
+        Self {
+            check: event.check.clone(),
+            group: event.group.name.clone(),
+            peer: peer.map(|peer| peer.id.clone()),
+            name: peer.map_or("_", |peer| peer.name.as_deref().unwrap_or(&peer.id)).to_owned(),
+            state: event.state,
+            severity: event.severity,
+            incident: event.incident.clone(),
+            seq: event.seq,
+            since: event.since.clone(),
         }
     }
 }

@@ -305,18 +305,18 @@ pub struct ListenFlags {
     #[arg(long, env = "METAWATCH_HEARTBEATS", hide_env_values = true)]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub heartbeats: bool,
-    /// End after so many alert events
+    /// End after so many alerts
     #[arg(long, env = "METAWATCH_COUNT", hide_env_values = true, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// End after one alert event: the same as --count 1
+    /// End after one alert: the same as --count 1
     #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true, conflicts_with = "count")]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub once: bool,
-    /// Print and count only alert events with this state
+    /// Print and count only alerts with this state
     #[arg(long, env = "METAWATCH_LISTEN_STATE", hide_env_values = true, value_name = "STATE", value_enum)]
     pub state: Option<StateWord>,
-    /// End after this long; the exit code is 1 when fewer events came than --count asks for, or none
+    /// End after this long; the exit code is 1 when fewer alerts came than --count asks for, or none
     #[arg(long = "for", env = "METAWATCH_LISTEN_FOR", hide_env_values = true, value_name = "DURATION")]
     #[arg(value_parser = values::positive)]
     pub within: Option<Duration>,

@@ -9,6 +9,8 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, sleep_until};
 
 use crate::alert::State;
+use crate::event::heartbeat::ActiveIncident;
+use crate::event::incidents::{Heard, Incidents, Missed};
 use crate::event::{AlertEvent, Heartbeat};
 use crate::name::printable;
 use crate::shell::clock::Clock;
@@ -33,9 +35,9 @@ const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 /// What to do besides telling.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListenOptions {
-    /// End after so many alert events.
+    /// End after so many alerts: events, and incidents that only heartbeats told of.
     pub count: Option<u64>,
-    /// Only alert events with this state are told and counted.
+    /// Only alerts with this state are told and counted.
     pub state: Option<State>,
     /// End after this long.
     pub within: Option<Duration>,
@@ -55,6 +57,15 @@ pub enum Told<'a> {
     },
     /// A heartbeat.
     Heartbeat(Box<Heartbeat>),
+    /// An incident that heartbeats tell of, but no event that was heard.
+    Missed {
+        /// When the heartbeat was sent.
+        at: &'a str,
+        /// On which subject.
+        subject: &'a str,
+        /// The incident, as it stands now.
+        incident: &'a ActiveIncident,
+    },
     /// A message that is neither; the words are printable.
     Unreadable {
         /// Its subject, printable.
@@ -86,6 +97,9 @@ pub enum ListenEnd {
 
 /// Hears what watchers publish under `prefix`, until `shutdown` is ready or enough has come.
 ///
+/// Every event is told once, however often it is delivered. What is open when the listening begins, and what was
+/// missed while the connection was lost, is learned from heartbeats.
+///
 /// It fails when no connection comes about at first, and when the user may not subscribe to alerts; a connection
 /// that is lost later is made again.
 pub async fn listen(
@@ -101,45 +115,77 @@ pub async fn listen(
     let (alerts_on, heartbeats_on) = (format!("{prefix}.alert.>"), format!("{prefix}.heartbeat"));
     let mut alerts = subscribe(&client, &alerts_on).await?;
     let mut heartbeats = subscribe(&client, &heartbeats_on).await?;
-    let mut pulse = Pulse::new(clock.now());
-    let (mut came, over) = (0, options.within.map(|within| clock.instant(clock.now().plus(within))));
-    loop {
-        if options.count.is_some_and(|count| came >= count) {
-            return Ok(ListenEnd::Counted);
-        }
-        let quiet_at = pulse.quiet_at().map(|at| clock.instant(at));
+    let mut hearing =
+        Hearing { options, pulse: Pulse::new(clock.now()), incidents: Incidents::default(), came: 0 };
+    let over = options.within.map(|within| clock.instant(clock.now().plus(within)));
+    while !hearing.is_enough() {
+        let quiet_at = hearing.pulse.quiet_at().map(|at| clock.instant(at));
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(ListenEnd::Stopped),
-            Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut pulse)?,
-            Some(message) = alerts.next() => {
-                let told = alert(&message);
-                if let Told::Alert { event, .. } = &told {
-                    if options.state.is_some_and(|state| state != event.state) {
-                        continue;
-                    }
-                    came += 1;
-                }
-                tell(told);
-            }
-            Some(message) = heartbeats.next() => {
-                let told = heartbeat(&message);
-                if let Told::Heartbeat(heartbeat) = &told
-                    && pulse.beat(clock.now(), Duration::from_millis(heartbeat.interval_ms))
-                {
-                    tell(Told::BackAgain);
-                }
-                tell(told);
-            }
+            Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut hearing.pulse)?,
+            Some(message) = alerts.next() => hearing.alert(&message, tell),
+            Some(message) = heartbeats.next() => hearing.heartbeat(&message, clock.now(), tell),
             () = overdue(over) => {
-                let enough = options.count.is_none() && came > 0;
+                let enough = options.count.is_none() && hearing.came > 0;
                 return Ok(if enough { ListenEnd::Counted } else { ListenEnd::TimedOut });
             }
             () = overdue(quiet_at) => {
-                let (since, lasted) = pulse.quiet(clock.now());
+                let (since, lasted) = hearing.pulse.quiet(clock.now());
                 tell(Told::Quiet { since, lasted });
             }
         }
+    }
+    Ok(ListenEnd::Counted)
+}
+
+/// What has been heard so far.
+struct Hearing {
+    options: ListenOptions,
+    pulse: Pulse,
+    incidents: Incidents,
+    /// How many alerts were told.
+    came: u64,
+}
+
+impl Hearing {
+    fn is_enough(&self) -> bool {
+        self.options.count.is_some_and(|count| self.came >= count)
+    }
+
+    fn is_wanted(&self, state: State) -> bool {
+        self.options.state.is_none_or(|wanted| wanted == state)
+    }
+
+    fn alert(&mut self, message: &Message, tell: &mut dyn FnMut(Told<'_>)) {
+        let told = alert(message);
+        if let Told::Alert { event, .. } = &told {
+            if self.incidents.event(event) == Heard::Again || !self.is_wanted(event.state) {
+                return;
+            }
+            self.came += 1;
+        }
+        tell(told);
+    }
+
+    fn heartbeat(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(Told<'_>)) {
+        let told = heartbeat(message);
+        if let Told::Heartbeat(heartbeat) = &told {
+            if self.pulse.beat(now, Duration::from_millis(heartbeat.interval_ms)) {
+                tell(Told::BackAgain);
+            }
+            for Missed { incident, .. } in self.incidents.heartbeat(heartbeat) {
+                if self.is_wanted(incident.state) && !self.is_enough() {
+                    self.came += 1;
+                    tell(Told::Missed {
+                        at: &heartbeat.timestamp,
+                        subject: &message.subject,
+                        incident: &incident,
+                    });
+                }
+            }
+        }
+        tell(told);
     }
 }
 

@@ -1,6 +1,8 @@
 //! metawatch itself, running against a cluster, and a subscriber that knows nothing of it but the subjects.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -14,7 +16,7 @@ use metawatch::shell::daemon::{self, RunOptions};
 use metawatch::shell::publish::Mode;
 use metawatch::shell::state::Keep;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Cluster, LONG};
 
@@ -38,7 +40,7 @@ pub struct Watch {
     seen: Vec<Seen>,
     stop: Option<oneshot::Sender<()>>,
     daemon: JoinHandle<()>,
-    subscriber: JoinHandle<()>,
+    _subscribers: JoinSet<()>,
 }
 
 /// What a test can choose of how metawatch runs.
@@ -93,7 +95,7 @@ impl Cluster {
     /// Starts metawatch and the subscriber, as soon as any server can be reached.
     pub async fn watch(&self, watching: Watching) -> io::Result<Watch> {
         let config = self.connection(&watching)?;
-        let (events, subscriber, heartbeats) = self.subscribe(&watching).await?;
+        let (events, subscribers, heartbeats) = self.subscribe(&watching).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let options = RunOptions {
             settings: settings(watching.interval),
@@ -108,62 +110,99 @@ impl Cluster {
             };
             daemon::run(&config, options, shutdown).await.expect("metawatch runs until it is stopped");
         });
-        Ok(Watch { events, heartbeats, seen: Vec::new(), stop: Some(stop), daemon, subscriber })
+        Ok(Watch {
+            events,
+            heartbeats,
+            seen: Vec::new(),
+            stop: Some(stop),
+            daemon,
+            _subscribers: subscribers,
+        })
     }
 
     /// The subscriber alone: others publish.
     pub async fn observe(&self, watching: Watching) -> io::Result<Watch> {
-        let (events, subscriber, heartbeats) = self.subscribe(&watching).await?;
+        let (events, subscribers, heartbeats) = self.subscribe(&watching).await?;
         let daemon = tokio::spawn(async {});
-        Ok(Watch { events, heartbeats, seen: Vec::new(), stop: None, daemon, subscriber })
+        Ok(Watch { events, heartbeats, seen: Vec::new(), stop: None, daemon, _subscribers: subscribers })
     }
 
-    /// A subscriber of its own connection, through the same servers, which outlives the loss of any of them.
+    /// A subscriber that hears through every server: what is said while the clients of one of them look for another
+    /// server does not reach them, and another connection hears it.
     async fn subscribe(
         &self,
         watching: &Watching,
-    ) -> io::Result<(mpsc::Receiver<Seen>, JoinHandle<()>, mpsc::Receiver<Heartbeat>)> {
+    ) -> io::Result<(mpsc::Receiver<Seen>, JoinSet<()>, mpsc::Receiver<Heartbeat>)> {
         let servers = if watching.servers.is_empty() { self.urls() } else { watching.servers.clone() };
-        let servers: Vec<&str> = servers.split(',').collect();
         // A user of another account sees what reaches it.
         let user = if matches!(watching.user, "app" | "monitor") { watching.user } else { "admin" };
-        let client = async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
-            .retry_on_initial_connect()
-            .connect(servers)
-            .await
-            .map_err(io::Error::other)?;
-        let mut messages = client.subscribe("metawatch.>").await.map_err(io::Error::other)?;
         let (events, event_receiver) = mpsc::channel(10_000);
         let (heartbeats, heartbeat_receiver) = mpsc::channel(10_000);
-        let subscriber = tokio::spawn(async move {
-            while let Some(message) = messages.next().await {
-                if message.subject.as_str() == "metawatch.heartbeat" {
-                    let heartbeat = serde_json::from_slice(&message.payload).expect("a heartbeat is JSON");
-                    heartbeats.try_send(heartbeat).ok();
-                    continue;
-                }
-                if !message.subject.starts_with("metawatch.alert.") {
-                    continue;
-                }
-                let headers = message.headers.clone().unwrap_or_default();
-                let summary = headers.get("Metawatch-Summary").map(ToString::to_string).unwrap_or_default();
-                let event: AlertEvent =
-                    serde_json::from_slice(&message.payload).expect("an alert event is JSON");
-                // What was sent holds nothing that the types, and so the schema, do not know.
-                let sent: serde_json::Value =
-                    serde_json::from_slice(&message.payload).expect("an alert event is JSON");
-                assert_eq!(
-                    serde_json::to_value(&event).ok(),
-                    Some(sent),
-                    "the event is not what its schema says"
-                );
-                let seen = Seen { at: Instant::now(), subject: message.subject.to_string(), summary, event };
-                events.try_send(seen).ok();
-            }
-            drop(client);
-        });
-        Ok((event_receiver, subscriber, heartbeat_receiver))
+        let (first, mut subscribers) = (Arc::default(), JoinSet::new());
+        for (connection, server) in servers.split(',').enumerate() {
+            let client = async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
+                .retry_on_initial_connect()
+                .ignore_discovered_servers()
+                .connect(server)
+                .await
+                .map_err(io::Error::other)?;
+            let messages = client.subscribe("metawatch.>").await.map_err(io::Error::other)?;
+            let ear = Ear {
+                connection,
+                first: Arc::clone(&first),
+                events: events.clone(),
+                heartbeats: heartbeats.clone(),
+            };
+            subscribers.spawn(async move {
+                ear.hear(messages).await;
+                drop(client);
+            });
+        }
+        Ok((event_receiver, subscribers, heartbeat_receiver))
     }
+}
+
+/// One connection of the subscriber.
+struct Ear {
+    connection: usize,
+    /// Which connection heard each message first. What it hears again was sent again.
+    first: Arc<Mutex<BTreeMap<String, usize>>>,
+    events: mpsc::Sender<Seen>,
+    heartbeats: mpsc::Sender<Heartbeat>,
+}
+
+impl Ear {
+    async fn hear(&self, mut messages: async_nats::Subscriber) {
+        while let Some(message) = messages.next().await {
+            if message.subject.as_str() == "metawatch.heartbeat" {
+                let heartbeat: Heartbeat =
+                    serde_json::from_slice(&message.payload).expect("a heartbeat is JSON");
+                if self.is_first(format!("{} {}", heartbeat.speaker, heartbeat.timestamp)) {
+                    self.heartbeats.try_send(heartbeat).ok();
+                }
+            } else if message.subject.starts_with("metawatch.alert.") {
+                let seen = event(&message);
+                if self.is_first(seen.event.id.clone()) {
+                    self.events.try_send(seen).ok();
+                }
+            }
+        }
+    }
+
+    fn is_first(&self, id: String) -> bool {
+        *self.first.lock().expect("nobody panics here").entry(id).or_insert(self.connection)
+            == self.connection
+    }
+}
+
+fn event(message: &async_nats::Message) -> Seen {
+    let headers = message.headers.clone().unwrap_or_default();
+    let summary = headers.get("Metawatch-Summary").map(ToString::to_string).unwrap_or_default();
+    let event: AlertEvent = serde_json::from_slice(&message.payload).expect("an alert event is JSON");
+    // What was sent holds nothing that the types, and so the schema, do not know.
+    let sent: serde_json::Value = serde_json::from_slice(&message.payload).expect("an alert event is JSON");
+    assert_eq!(serde_json::to_value(&event).ok(), Some(sent), "the event is not what its schema says");
+    Seen { at: Instant::now(), subject: message.subject.to_string(), summary, event }
 }
 
 impl Watch {
@@ -178,7 +217,12 @@ impl Watch {
                         return seen;
                     }
                 }
-                _ => panic!("no event fits «{what}» within {LONG:?}; seen:\n{}", self.story()),
+                _ => {
+                    let (story, last) = (self.story(), self.last_heartbeat());
+                    panic!(
+                        "no event fits «{what}» within {LONG:?}; the last heartbeat: {last:?}; seen:\n{story}"
+                    )
+                }
             }
         }
     }
@@ -211,6 +255,15 @@ impl Watch {
         }
     }
 
+    /// The latest heartbeat of those nobody has asked for yet.
+    fn last_heartbeat(&mut self) -> Option<Heartbeat> {
+        let mut last = None;
+        while let Ok(heartbeat) = self.heartbeats.try_recv() {
+            last = Some(heartbeat);
+        }
+        last
+    }
+
     /// Every alert event so far.
     pub fn seen(&mut self) -> &[Seen] {
         while let Ok(seen) = self.events.try_recv() {
@@ -239,6 +292,5 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.daemon.abort();
-        self.subscriber.abort();
     }
 }

@@ -146,7 +146,23 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     cluster.boot(&follower).unwrap();
     let resolved = watch.expect_peer(&follower, State::Resolved).await;
     assert_eq!(consumer.expect("all well "), format!("all well {}", resolved.summary));
+    // An incident whose events never arrive: heartbeats tell of it, and that it is over.
+    let mut beat = serde_json::to_value(watch.expect_status(Status::Ok).await).unwrap();
     watch.stop().await;
+    let missed = serde_json::json!({"check": "META_001", "group": "default", "name": "s9", "state": "firing",
+        "severity": "critical", "incident": "missed", "seq": 3, "since": "2026-11-23T09:40:15.417Z"});
+    let sender = cluster.client("admin").await.unwrap();
+    for (second, active) in [&[missed.clone()][..], &[missed], &[], &[]].into_iter().enumerate() {
+        beat["timestamp"] = format!("2099-01-01T00:00:0{second}.000Z").into();
+        beat["status"] = if active.is_empty() { "ok" } else { "alerting" }.into();
+        beat["active"] = active.into();
+        sender.publish("metawatch.heartbeat", beat.to_string().into()).await.unwrap();
+    }
+    sender.flush().await.unwrap();
+    let told = consumer.expect("PAGE     ");
+    assert!(told.contains("s9") && told.contains("since 2026-11-23T09:40:15.417Z"), "{told}");
+    let told = consumer.expect("all well ");
+    assert!(told.contains("s9"), "{told}");
     // The same again, and what is no event at all.
     let stranger = cluster.client("admin").await.unwrap();
     let again = serde_json::to_string(&firing.event).unwrap();

@@ -73,6 +73,12 @@ fn print(told: Told<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failu
             lines::heard_as_json(subject, raw, &event)?
         }
         (Told::Alert { event, .. }, LineFormat::Text) => lines::as_text(&event, out.style()),
+        (Told::Missed { at, subject, incident }, LineFormat::Json) => {
+            lines::missed_as_json(at, subject, incident)?
+        }
+        (Told::Missed { at, incident, .. }, LineFormat::Text) => {
+            lines::missed_as_text(at, incident, out.style())
+        }
         (Told::Heartbeat(_), _) if !flags.heartbeats => return Ok(()),
         (Told::Heartbeat(heartbeat), LineFormat::Json) => json::document(&heartbeat, false)?,
         (Told::Heartbeat(heartbeat), LineFormat::Text) => lines::heartbeat_as_text(&heartbeat, out.style()),

@@ -8,7 +8,7 @@ use super::json;
 use super::style::{Style, Tone};
 use crate::alert::State;
 use crate::check::Severity;
-use crate::event::heartbeat::Status;
+use crate::event::heartbeat::{ActiveIncident, Status};
 use crate::event::{AlertEvent, Heartbeat, Outgoing};
 use crate::name::printable;
 use crate::shell::failure::Failure;
@@ -64,20 +64,39 @@ pub fn heartbeat_as_text(heartbeat: &Heartbeat, style: Style) -> String {
 
 /// `2026-11-22T20:43:42.300Z CRITICAL firing    META_001 default s3  s3 is offline …`
 pub fn as_text(event: &AlertEvent, style: Style) -> String {
-    let (word, tone) = match (event.state, event.severity) {
+    incident_as_text(&event.timestamp, &ActiveIncident::told_by(event), &event.summary, style)
+}
+
+/// `2026-11-22T20:43:42.300Z CRITICAL firing    META_001 default s3  firing since …, says the heartbeat; …`
+pub fn missed_as_text(at: &str, incident: &ActiveIncident, style: Style) -> String {
+    let words = match incident.state {
+        State::Resolved => "all is well, says the heartbeat; the event itself was not heard".to_owned(),
+        State::Suspected | State::Firing => {
+            format!("since {}, says the heartbeat; the event itself was not heard", incident.since)
+        }
+    };
+    incident_as_text(at, incident, &words, style)
+}
+
+/// One line of JSON for an incident that only a heartbeat tells of.
+pub fn missed_as_json(at: &str, subject: &str, incident: &ActiveIncident) -> Result<String, Failure> {
+    json::document(&serde_json::json!({ "at": at, "subject": subject, "incident": incident }), false)
+}
+
+fn incident_as_text(at: &str, incident: &ActiveIncident, words: &str, style: Style) -> String {
+    let (word, tone) = match (incident.state, incident.severity) {
         (State::Resolved, _) => ("OK", Tone::Good),
         (State::Firing, Severity::Critical) => ("CRITICAL", Tone::Bad),
         (State::Firing | State::Suspected, _) => ("WARNING", Tone::Warning),
     };
-    let name = event.peer.as_ref().map_or("_", |peer| peer.name.as_deref().unwrap_or(&peer.id));
     format!(
         "{} {} {:<9} {} {} {}  {}\n",
-        style.paint(Tone::Faint, &printable(&event.timestamp)),
+        style.paint(Tone::Faint, &printable(at)),
         style.paint(tone, &format!("{word:<8}")),
-        event.state.as_str(),
-        printable(&event.check),
-        printable(&event.group.name),
-        printable(name),
-        printable(&event.summary),
+        incident.state.as_str(),
+        printable(&incident.check),
+        printable(&incident.group),
+        printable(&incident.name),
+        printable(words),
     )
 }
