@@ -225,6 +225,12 @@ impl Book {
         transitions
     }
 
+    /// What was last told to have happened to a peer that an alert is firing about; `None` when that was not known.
+    pub fn told_cause(&self, identity: &Identity) -> Option<CauseKind> {
+        let alert = self.alerts.get(identity).filter(|alert| alert.state == State::Firing)?;
+        alert.told_of.last().and_then(|(_, cause)| *cause).filter(|cause| *cause != CauseKind::Unknown)
+    }
+
     /// The alert that a finding is about, when no further question was asked yet about such a cause of it.
     pub fn open_question(&self, finding: &Finding) -> Option<&Alert> {
         let cause = finding.cause.as_ref()?.kind;

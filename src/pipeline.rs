@@ -134,7 +134,8 @@ impl Pipeline {
         let Settings { rules, life, monitor, prefix } = &self.settings;
         let now = gathered.closed;
         let view = view::merge(gathered, &mut self.memory, rules);
-        let findings = check::evaluate(&view, rules);
+        let mut findings = check::evaluate(&view, rules);
+        self.recall(&view, &mut findings);
         let transitions = if self.silent {
             Vec::new()
         } else {
@@ -194,6 +195,21 @@ impl Pipeline {
             events.extend(transition.and_then(|transition| event::alert_event(&transition, &scene)));
         }
         events
+    }
+
+    /// Whoever has never heard a peer knows less of what happened to it than what was told at the time: by an earlier
+    /// run, or by another watcher.
+    fn recall(&self, view: &ClusterView, findings: &mut [Finding]) {
+        for finding in findings {
+            let told = finding.cause.as_ref().and_then(|_| self.book.told_cause(&Identity::of(finding)));
+            let (Some(told), Some(cause)) = (told, &mut finding.cause) else { continue };
+            let group = view.groups.iter().find(|group| group.key == finding.group);
+            let peer = finding.peer.and_then(|id| group?.peer(id));
+            if cause.kind != told && peer.is_some_and(|peer| peer.last_heard.is_none()) {
+                cause.kind = told;
+                cause.because.insert(0, "that was told before this watcher first looked".to_owned());
+            }
+        }
     }
 
     /// Something unsettled is looked at more often, for as long as that still changes anything.

@@ -126,10 +126,16 @@ fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>, Vec<Outgoing>) {
         for clause in clauses.split(';').map(str::trim).filter(|clause| !clause.is_empty()) {
             script.apply(clause).unwrap_or_else(|why| fail(why));
         }
-        let pipeline = pipeline.get_or_insert_with(|| {
-            let (rules, life) = settings(&script);
+        let new = |script: &Script| {
+            let (rules, life) = settings(script);
             pipeline_with(rules, life)
-        });
+        };
+        let pipeline = pipeline.get_or_insert_with(|| new(&script));
+        if std::mem::take(&mut script.restarts) {
+            let ledger = pipeline.ledger([].iter());
+            *pipeline = new(&script);
+            assert_eq!(pipeline.adopt(ledger, start.plus(at)), (Vec::new(), 0), "what was saved is believed");
+        }
         let mut told = Vec::new();
         for _ in 0..epochs {
             at += step;

@@ -168,12 +168,13 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
         let because = vec![facts.silence_in_words(), format!("{holders} held a route to it meanwhile")];
         return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });
     }
-    (peer.disconnected_epochs >= STANDING_EPOCHS_MIN).then(|| Cause {
-        kind: CauseKind::Crashed,
-        because: vec![
-            facts.silence_in_words(),
-            "every route to it closed at once, without an announcement".to_owned(),
-        ],
+    // Who never heard it did not see its routes close, nor could hear an announcement.
+    (peer.disconnected_epochs >= STANDING_EPOCHS_MIN).then(|| {
+        let (kind, routes) = match peer.last_heard {
+            Some(_) => (CauseKind::Crashed, "every route to it closed at once, without an announcement"),
+            None => (CauseKind::CrashedOrUnreachable, "no server holds a route to it"),
+        };
+        Cause { kind, because: vec![facts.silence_in_words(), routes.to_owned()] }
     })
 }
 
@@ -189,7 +190,10 @@ fn silent(facts: &Facts<'_>) -> Option<Cause> {
         let because = vec![facts.silence_in_words(), "the leader still hears it".to_owned()];
         return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });
     }
-    let mut because = vec![facts.silence_in_words(), "it announced no stop".to_owned()];
+    let mut because = vec![facts.silence_in_words()];
+    if peer.last_heard.is_some() {
+        because.push("it announced no stop".to_owned());
+    }
     if let Contact::Away(away) = peer.contact
         && peer.row.as_ref().is_some_and(|row| row.active_ns > 0)
     {

@@ -391,7 +391,7 @@ impl Daemon {
         if timeout(GOODBYE_MAX, close).await.is_err() {
             tracing::debug!("the connection was not closed in time");
         }
-        tracing::info!("stopped: {} incidents open", self.pipeline.book().active().count());
+        tracing::info!("stopped; incidents open: {}", self.pipeline.book().active().count());
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Script {
     pub(crate) around: Around,
     pub(crate) announced: Vec<(Server, String, bool)>,
     pub(crate) statsz: bool,
+    /// metawatch is started again before the epoch, and remembers its ledger only.
+    pub(crate) restarts: bool,
     step: Option<Duration>,
 }
 
@@ -81,6 +83,7 @@ impl Script {
             ["access", "denied"] => self.around = Around::Denied,
             ["connection", "lost"] => self.around = Around::Disconnected,
             ["messages", "dropped"] => self.around = Around::Dropped,
+            ["metawatch", "restarts"] => self.restarts = true,
             ["no", "STATSZ"] => self.statsz = false,
             ["nobody", "leads"] => self.world.groups[0].leader = None,
             ["nobody", "leads", domain] => self.group_of(domain)?.leader = None,
