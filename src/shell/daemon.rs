@@ -86,15 +86,7 @@ pub async fn run(
     let mut pipeline = Pipeline::new(options.settings);
     let waiting = held.flatten().map(|ledger| go_on(&mut pipeline, ledger, clock.now())).unwrap_or_default();
     let sidecar = Sidecar::new(collector.client().clone(), clock, &pipeline, state, waiting).await;
-    let monitor = &pipeline.settings().monitor;
-    tracing::info!(
-        server = collector.server_name(),
-        name = monitor.name,
-        instance = monitor.instance,
-        interval = %humantime::format_duration(interval),
-        subjects = format!("{}.>", pipeline.settings().prefix),
-        "watching"
-    );
+    say_what_begins(&pipeline, &collector.server_name());
     let mut daemon = Daemon {
         requests: Requests::new(clock),
         services: Vec::new(),
@@ -127,6 +119,18 @@ pub async fn run(
     }
     daemon.goodbye().await;
     Ok(())
+}
+
+fn say_what_begins(pipeline: &Pipeline, server: &str) {
+    let Settings { rules, monitor, prefix, .. } = pipeline.settings();
+    tracing::info!(
+        server,
+        name = monitor.name,
+        instance = monitor.instance,
+        interval = %humantime::format_duration(rules.interval),
+        subjects = format!("{prefix}.>"),
+        "watching"
+    );
 }
 
 /// Goes on where the last run stopped. Gives the events that it could not deliver.

@@ -4,12 +4,9 @@ use metawatch::alert::{Reason, State};
 use metawatch::check::{CauseKind, Grounds};
 use metawatch::event::heartbeat::Status;
 
+use super::three;
 use crate::cluster::watch::Watching;
 use crate::cluster::{Cluster, Layout, Mode, User, tested_version};
-
-async fn three() -> Cluster {
-    Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap()
-}
 
 #[tokio::test]
 async fn a_stopped_follower_fires_and_its_restart_resolves() {

@@ -15,6 +15,7 @@ use metawatch::shell::publish::{Mode, Publisher, Road};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::three;
 use crate::cluster::Mode::{Pass, Reset};
 use crate::cluster::proxy::Proxy;
 use crate::cluster::sidecar::Sidecar;
@@ -22,10 +23,6 @@ use crate::cluster::watch::Watching;
 use crate::cluster::{Cluster, LONG, Layout, User, tested_version};
 
 const APP: [&str; 4] = ["--alert-user", "app", "--alert-password", "app"];
-
-async fn three() -> Cluster {
-    Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap()
-}
 
 fn watcher(cluster: &Cluster, more: &[&str]) -> Sidecar {
     let binary = Path::new(env!("CARGO_BIN_EXE_metawatch"));

@@ -9,15 +9,12 @@ use metawatch::alert::State;
 use metawatch::event::heartbeat::Status;
 use tokio::process::{Child, Command};
 
+use super::three;
 use crate::cluster::sidecar::Sidecar;
 use crate::cluster::watch::Watching;
-use crate::cluster::{Cluster, LONG, Layout, tested_version};
+use crate::cluster::{Cluster, LONG};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_metawatch");
-
-async fn three() -> Cluster {
-    Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap()
-}
 
 fn listen(url: &str, more: &[&str]) -> Command {
     let mut command = Command::new(BINARY);

@@ -11,3 +11,10 @@ mod listen;
 mod recipes;
 mod service;
 mod sidecars;
+
+use crate::cluster::{Cluster, Layout, tested_version};
+
+/// Three servers of the tested version, well.
+async fn three() -> Cluster {
+    Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap()
+}

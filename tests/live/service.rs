@@ -8,13 +8,10 @@ use metawatch::alert::State;
 use metawatch::event::heartbeat::Status;
 use serde_json::Value;
 
+use super::three;
 use crate::cluster::sidecar::Sidecar;
 use crate::cluster::watch::Watching;
 use crate::cluster::{Cluster, LONG, Layout, User, tested_version};
-
-async fn three() -> Cluster {
-    Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap()
-}
 
 async fn ask(client: &Client, topic: &str, body: Vec<u8>) -> (Option<String>, Value) {
     let asked = client.request(format!("metawatch.{topic}"), body.into());

@@ -8,15 +8,12 @@ use metawatch::alert::{Reason, State};
 use metawatch::event::AlertEvent;
 use metawatch::event::heartbeat::Status;
 
+use super::three;
+use crate::cluster::Cluster;
 use crate::cluster::sidecar::Sidecar;
 use crate::cluster::watch::{Seen, Watch, Watching};
-use crate::cluster::{Cluster, Layout, tested_version};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_metawatch");
-
-async fn three() -> Cluster {
-    Cluster::start(Layout::cluster(3).version(tested_version().as_deref())).await.unwrap()
-}
 
 /// A watcher beside each server, which it prefers.
 fn beside_each(cluster: &Cluster) -> BTreeMap<String, Sidecar> {
