@@ -87,14 +87,16 @@ fn print(told: Told<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failu
             return Ok(());
         }
         (Told::Quiet { since, lasted }, _) => {
-            let last = since.map_or_else(
-                || "none was ever heard".to_owned(),
-                |since| format!("the last one came at {since}"),
-            );
             let lasted = lasted.as_secs();
-            report::warn(&format!(
-                "no heartbeat for {lasted} s, {last}: nobody watches, or it cannot be heard"
-            ));
+            report::warn(&match since {
+                Some(since) => format!(
+                    "no heartbeat for {lasted} s, the last one came at {since}: nobody watches, or it cannot be heard"
+                ),
+                None => format!(
+                    "no heartbeat for {lasted} s, none was ever heard: nobody watches, it cannot be heard, or its --interval \
+                     is longer"
+                ),
+            });
             return Ok(());
         }
         (Told::BackAgain, _) => {
