@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod failure;
+pub mod place;
 
 pub mod config;
 

@@ -19,6 +19,7 @@ use crate::name::printable;
 use crate::shell::cli::{ColorWhen, OutputFlags};
 use crate::shell::config::Surroundings;
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::place::file_at;
 use style::Style;
 
 /// Where data goes: stdout, behind a buffer. When its reader goes away, writing ends without a word.
@@ -155,18 +156,19 @@ pub fn trace(output: &OutputFlags, around: &Surroundings) {
 
 /// Writes a file all at once: whoever reads it sees the old text or the new one.
 pub fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |why: &str| {
+        let hint = "name a file in a directory that exists and that this user may write in";
+        Failure::new(FailureKind::Io, format!("cannot write {}: {why}", path.display()), hint)
+    };
+    let path = file_at(path).map_err(failed)?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let written = write_whole(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
+    let written = write_whole(&temporary, text).and_then(|()| std::fs::rename(&temporary, &path));
     written.map_err(|error| {
         // It may never have been made.
         drop(std::fs::remove_file(&temporary));
-        Failure::new(
-            FailureKind::Io,
-            format!("cannot write {}: {error}", path.display()),
-            "the directory must exist, and this user must be allowed to write in it",
-        )
+        failed(&error.to_string())
     })
 }
 

@@ -19,6 +19,7 @@ use crate::ledger::Ledger;
 use crate::name::letters;
 use crate::shell::config::{ConnectConfig, Surroundings, reason};
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::place::file_at;
 
 /// The version of the file.
 const VERSION: u32 = 1;
@@ -115,17 +116,13 @@ impl StateFile {
     }
 
     fn open_at(path: &Path) -> Result<(Self, Option<Ledger>), Failure> {
-        let failed = |what: &str, error: &io::Error, hint: &str| {
-            let message = format!("{what} the state file {}: {}", path.display(), reason(error));
+        let failed = |why: &str| {
+            let message = format!("cannot use the state file {}: {why}", path.display());
+            let hint = "give --state a file in a directory that this user may write to, or none";
             Failure::new(FailureKind::Io, message, hint)
         };
-        let unusable = |error: &io::Error| {
-            failed(
-                "cannot use",
-                error,
-                "give --state a file in a directory that this user may write to, or none",
-            )
-        };
+        let unusable = |error: &io::Error| failed(&reason(error));
+        let path = &file_at(path).map_err(failed)?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| unusable(&error))?;
         }

@@ -110,6 +110,22 @@ fn captures_and_files_are_read_too() {
 }
 
 #[test]
+fn a_directory_in_the_place_of_a_file_stays_where_it_is() {
+    let home = tempfile::tempdir().expect("a directory");
+    let folder = home.path().join("folder");
+    std::fs::create_dir(&folder).expect("a directory");
+    let path = folder.to_str().expect("UTF-8");
+    let run = ["run", "--server", "nats://127.0.0.1:1", "--state", path];
+    check(&run, "", 1, &[], &[&format!("cannot use the state file {path}: it is a directory"), "hint: "]);
+    let outfile = ["check", "--from", "-", "--outfile", path];
+    check(&outfile, "", 3, &[], &[&format!("cannot write {path}: it is a directory"), "hint: "]);
+    let device = ["check", "--from", "-", "--outfile", "/dev/null"];
+    check(&device, "", 3, &[], &["cannot write /dev/null: it is no regular file"]);
+    let left: Vec<_> = std::fs::read_dir(home.path()).expect("a directory").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
 fn a_recording_says_how_far_apart_its_epochs_are_or_shows_it() {
     // Every 10 s: by the default of 2 s each gap would make us blind, and our own clocks would start again.
     let silent = |second: u64| epoch(second, &healthy()[..2]);
