@@ -5,7 +5,7 @@
 //! What is no state file of ours is set aside, never overwritten. **Invariant:** no trouble with the disk delays or
 //! stops the watching.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,10 +127,16 @@ impl StateFile {
             fs::create_dir_all(folder).map_err(|error| unusable(&error))?;
         }
         let lock = options().truncate(false).open(beside(path, "lock")).map_err(|error| unusable(&error))?;
-        if let Err(error) = lock.try_lock() {
-            let message = format!("another metawatch uses the state file {} ({error})", path.display());
-            let hint = "give each watcher a --state file of its own, or none";
-            return Err(Failure::new(FailureKind::Io, message, hint));
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another metawatch uses the state file {}", path.display());
+                let hint = "give each watcher a --state file of its own, or none";
+                return Err(Failure::new(FailureKind::Io, message, hint));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(failed(&format!("it cannot be locked ({})", reason(&error))));
+            }
         }
         let held = match read(path) {
             Ok(held) => held,
