@@ -6,7 +6,7 @@
 
 mod micro;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +14,7 @@ use async_nats::subject::Subject;
 use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -29,7 +30,7 @@ use micro::{Answer, Endpoint, Micro, QUEUE, Refusal, Ticket, Verb};
 const WAITING_MAX: usize = 64;
 /// Answers that may wait for the connection: of everything that waited, and as many refusals.
 const ANSWERS_MAX: usize = 4 * WAITING_MAX;
-/// A request may carry this much, which is ignored: clients send `{}` or nothing.
+/// A request may carry so many bytes.
 const BODY_MAX: usize = 1_024;
 /// So many alerts fit into an answer; the rest is counted.
 const ALERTS_MAX: usize = 1_000;
@@ -229,6 +230,12 @@ fn may_answer(reply: &str, own: &str) -> bool {
     !reply.starts_with('$') && !reply.starts_with(own)
 }
 
+/// Whether a request may carry this. It is ignored: some clients send `{}` where others send nothing.
+fn may_carry(body: &[u8]) -> bool {
+    let is_object = || serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(body).is_ok();
+    body.len() <= BODY_MAX && (body.trim_ascii().is_empty() || is_object())
+}
+
 /// Lets requests of one kind in.
 struct Door {
     topic: Topic,
@@ -252,8 +259,8 @@ impl Door {
                 answers: self.answers.clone(),
                 refused: self.post.refused.clone(),
             };
-            if message.payload.len() > BODY_MAX {
-                asked.respond(refusal(400, "a request carries nothing"));
+            if !may_carry(&message.payload) {
+                asked.respond(refusal(400, "a request carries nothing, or a small JSON object"));
             } else if let Err(error) = self.ask.try_send(asked) {
                 error.into_inner().respond(refusal(429, BUSY));
             }
