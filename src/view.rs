@@ -207,7 +207,7 @@ pub struct PeerView {
     pub answer: Answer,
     /// How many epochs running the authoritative list has had it offline.
     pub flag_epochs: u32,
-    /// The flag came so soon after the peer's last answer that its stop must have been announced.
+    /// The flag came so soon after the peer's last sign of life that its stop must have been announced.
     pub flag_announced: bool,
     /// The leader's contact to it.
     pub contact: Contact,

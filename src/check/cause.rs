@@ -131,7 +131,7 @@ fn announced(facts: &Facts<'_>) -> Option<Cause> {
         .then(|| {
             one(
                 CauseKind::Stopping,
-                "the flag came within 2 min of its last answer: one that nobody announced takes longer",
+                "the flag came within 2 min of its last sign of life: one that nobody announced takes longer",
             )
         })
         .flatten()
@@ -168,11 +168,14 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
         let because = vec![facts.silence_in_words(), format!("{holders} held a route to it meanwhile")];
         return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });
     }
-    // Who never heard it did not see its routes close, nor could hear an announcement.
     (peer.disconnected_epochs >= STANDING_EPOCHS_MIN).then(|| {
-        let (kind, routes) = match peer.last_heard {
-            Some(_) => (CauseKind::Crashed, "every route to it closed at once, without an announcement"),
-            None => (CauseKind::CrashedOrUnreachable, "no server holds a route to it"),
+        let (kind, routes) = match (peer.last_heard, &peer.row) {
+            (Some(_), _) => (CauseKind::Crashed, "every route to it closed at once, without an announcement"),
+            // Who never heard it goes by the leader, which flags whoever announces a stop.
+            (None, Some(row)) if !row.offline => {
+                (CauseKind::Crashed, "no server holds a route to it, and the leader heard of no stop")
+            }
+            (None, _) => (CauseKind::CrashedOrUnreachable, "no server holds a route to it"),
         };
         Cause { kind, because: vec![facts.silence_in_words(), routes.to_owned()] }
     })

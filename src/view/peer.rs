@@ -1,6 +1,7 @@
 //! One peer: what every witness says of it in this epoch, and since when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::answers::Answers;
 use super::memory::{PeerMemory, ServerMemory};
@@ -145,7 +146,11 @@ impl Witnesses<'_> {
             return;
         };
         if memory.flag_epochs == 0 {
-            let heard = self.server.map(|server| self.gathered.closed.since(server.last_heard));
+            let heard = match self.server {
+                Some(server) => Some(self.gathered.closed.since(server.last_heard)),
+                // Who never heard it goes by the leader's last contact; 0 is none.
+                None => u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos),
+            };
             memory.flag_announced = row.name.is_some() && heard.is_some_and(|ago| ago <= ANNOUNCED_FLAG_MAX);
         }
         memory.flag_epochs = memory.flag_epochs.saturating_add(1);
