@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::name::Name;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::view::{self, ClusterView, Contact, Memory};
+use crate::view::{self, ClusterView, Contact, Memory, PeerView};
 
 /// How long something unsettled keeps the faster cadence after the last change of a verdict.
 const FAST_FOR: Duration = Duration::from_secs(30);
@@ -135,7 +135,7 @@ impl Pipeline {
         let now = gathered.closed;
         let view = view::merge(gathered, &mut self.memory, rules);
         let mut findings = check::evaluate(&view, rules);
-        self.recall(&view, &mut findings);
+        self.recall(&view, &mut findings, now);
         let transitions = if self.silent {
             Vec::new()
         } else {
@@ -197,17 +197,18 @@ impl Pipeline {
         events
     }
 
-    /// Whoever has never heard a peer knows less of what happened to it than what was told at the time: by an earlier
-    /// run, or by another watcher.
-    fn recall(&self, view: &ClusterView, findings: &mut [Finding]) {
+    /// Whoever has never heard a peer knows less of what happened to it than what was told at the time, by an earlier
+    /// run or by another watcher; and a peer that comes back does not show any more what it was.
+    fn recall(&self, view: &ClusterView, findings: &mut [Finding], now: Stamp) {
         for finding in findings {
             let told = finding.cause.as_ref().and_then(|_| self.book.told_cause(&Identity::of(finding)));
             let (Some(told), Some(cause)) = (told, &mut finding.cause) else { continue };
             let group = view.groups.iter().find(|group| group.key == finding.group);
             let peer = finding.peer.and_then(|id| group?.peer(id));
-            if cause.kind != told && peer.is_some_and(|peer| peer.last_heard.is_none()) {
+            let knows_less = |peer: &PeerView| peer.last_heard.is_none() || peer.is_coming_back(now);
+            if cause.kind != told && peer.is_some_and(knows_less) {
                 cause.kind = told;
-                cause.because.insert(0, "that was told before this watcher first looked".to_owned());
+                cause.because.insert(0, "that is what was told of it first".to_owned());
             }
         }
     }

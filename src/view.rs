@@ -215,6 +215,8 @@ pub struct PeerView {
     pub contact_lost_earlier: bool,
     /// The epochs it has missed while others of its group answered.
     pub silence: Option<Standing>,
+    /// Since when it has answered again after a silence.
+    pub back_since: Option<Stamp>,
     /// How many epochs running nobody of its cluster had a route to it.
     pub disconnected_epochs: u32,
     /// Who of its cluster holds a route to it, in the last epoch that asked.
@@ -244,6 +246,13 @@ impl PeerView {
     /// The name for people: the server's, else `peer <id>`.
     pub fn label(&self) -> String {
         label(self.name.as_ref(), self.id)
+    }
+
+    /// Whether the leader's contact was lost while the peer was silent, and is not there yet again: that says
+    /// nothing new.
+    pub fn is_coming_back(&self, now: Stamp) -> bool {
+        let Contact::Away(away) = self.contact else { return false };
+        self.answer == Answer::Member && self.back_since.is_some_and(|back| now.since(back) < away)
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn of_peer(
     witnesses: &[Witness],
     context: &Context<'_>,
 ) -> Cause {
-    let guesses = [unlisted, disabled, announced, ghost, routes, silent, contact];
+    let guesses = [unlisted, disabled, announced, ghost, routes, silent, returning, contact];
     let facts = Facts { group, peer, witnesses, context };
     guesses.iter().find_map(|guess| guess(&facts)).unwrap_or_else(|| Cause {
         kind: CauseKind::Unknown,
@@ -203,6 +203,13 @@ fn silent(facts: &Facts<'_>) -> Option<Cause> {
         because.push(format!("the leader last heard it {} ago", plain(away)));
     }
     Some(Cause { kind: CauseKind::CrashedOrUnreachable, because })
+}
+
+fn returning(facts: &Facts<'_>) -> Option<Cause> {
+    let coming_back = facts.peer.is_coming_back(facts.context.now);
+    coming_back
+        .then(|| one(CauseKind::Unknown, "it answers again, and the leader has not heard it yet"))
+        .flatten()
 }
 
 fn contact(facts: &Facts<'_>) -> Option<Cause> {

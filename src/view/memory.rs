@@ -97,6 +97,8 @@ pub(super) struct PeerMemory {
     pub(super) no_contact_since: Option<Stamp>,
     pub(super) contact_lost: bool,
     pub(super) silence: Option<Standing>,
+    /// When it answered again after it had been silent.
+    pub(super) back_since: Option<Stamp>,
     pub(super) disconnected_epochs: u32,
     pub(super) routes_held: bool,
     pub(super) announced: Option<(Stamp, AnnouncementKind)>,

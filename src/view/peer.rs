@@ -71,6 +71,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         contact,
         contact_lost_earlier: witnesses.authority.is_none() && lost_earlier && memory.contact_lost,
         silence: memory.silence,
+        back_since: memory.back_since,
         disconnected_epochs: memory.disconnected_epochs,
         routes,
         routes_held: memory.routes_held,
@@ -130,9 +131,13 @@ impl Witnesses<'_> {
 
     fn silence(&self, answer: Answer, memory: &mut PeerMemory) {
         if answer != Answer::None {
+            if memory.silence.is_some() {
+                memory.back_since = Some(self.gathered.opened);
+            }
             (memory.silence, memory.disconnected_epochs, memory.routes_held) = (None, 0, false);
         } else if self.member && self.others_answer && self.gathered.counts_absence() {
             memory.silence = Some(Standing::again(memory.silence, self.gathered));
+            memory.back_since = None;
         }
     }
 
