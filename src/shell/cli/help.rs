@@ -91,7 +91,7 @@ Examples:
   metawatch listen --context system --once --state firing --for 5m && page-somebody
 
 What is open already, and what was missed while the connection was lost, is told as soon as two heartbeats say so; it
-counts like an event.
+counts like an event. With --format json such a line has \"incident\" instead of \"headers\" and \"event\".
 
 It ends with 0 when enough has come, and on SIGINT and SIGTERM unless --once or --count waits for more. It ends with 1
 when it cannot start, or when the time of --for is over and too little has come.";
