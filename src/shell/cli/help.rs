@@ -38,8 +38,9 @@ Examples:
   metawatch run --context system --alert-context apps --publish-mode jetstream
 
 Where alerts go:
-  Without an --alert- flag, over the connection that watches, into the system account. With any of them, over a
-  second connection, into the account of its own login. Watching never waits for it; alerts do.
+  Without an --alert- flag, over the connection that watches, into the system account.
+  With any of them, over a second connection, into the account of its own login.
+  Watching never waits for it; alerts do.
   --publish-mode core       delivered when the server has taken it
   --publish-mode jetstream  delivered when a stream has acknowledged it, and sent again until then:
                             nats stream add ALERTS --subjects 'metawatch.alert.>' --defaults
@@ -90,11 +91,12 @@ Examples:
   metawatch listen --context system --heartbeats
   metawatch listen --context system --once --state firing --for 5m && page-somebody
 
-What is open already, and what was missed while the connection was lost, is told as soon as two heartbeats say so; it
-counts like an event. With --format json such a line has \"incident\" instead of \"headers\" and \"event\".
+What is open already, and what was missed while the connection was lost, is told as soon as two \
+heartbeats say so; it counts like an event. With --format json such a line has \"incident\" instead \
+of \"headers\" and \"event\".
 
-It ends with 0 when enough has come, and on SIGINT and SIGTERM unless --once or --count waits for more. It ends with 1
-when it cannot start, or when the time of --for is over and too little has come.";
+It ends with 0 when enough has come, and on SIGINT and SIGTERM unless --once or --count waits for \
+more. It ends with 1 when it cannot start, or when the time of --for is over and too little has come.";
 
 pub(super) const SCHEMA: &str = "\
 Example:
