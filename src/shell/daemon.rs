@@ -31,6 +31,7 @@ use crate::shell::service::{Asked, Requests, Service};
 use crate::shell::sidecar::Sidecar;
 use crate::shell::state::{Keep, StateFile};
 use crate::stamp::Stamp;
+use crate::wire::AnnouncementKind;
 
 /// An event of a server that stops brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
@@ -369,6 +370,11 @@ impl Daemon {
             self.requests.hear_of(&news, "the connection for alerts", prefix);
         }
         self.publisher.epoch_ended(!gathered.delays.is_empty());
+        for (at, announcement) in &gathered.announcements {
+            if announcement.kind == AnnouncementKind::Shutdown {
+                self.publisher.server_stopped(*at);
+            }
+        }
     }
 
     fn tell_status(&mut self, heartbeat: &Heartbeat) {

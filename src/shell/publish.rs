@@ -6,9 +6,12 @@
 //! `fence`. In JetStream mode it is when a stream has acknowledged it (`store`). What was published and not confirmed
 //! before a connection was lost is published again; its `Nats-Msg-Id` is the same.
 //!
+//! In core mode, what is told while the clients of a stopping server look for another one is told once more (`encore`).
+//!
 //! The watcher waits for none of this: [`Publisher::deliver`] sends and returns, and [`Publisher::drive`] takes the
 //! answers while the watcher does something else.
 
+mod encore;
 mod fence;
 mod flight;
 mod message;
@@ -28,6 +31,8 @@ use crate::event::{Heartbeat, Outgoing};
 use crate::name::printable;
 use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
+use crate::stamp::Stamp;
+use encore::Encore;
 use fence::{Fence, Refusal};
 use flight::{FLIGHT_MAX, Flight, Gate};
 use message::{Sent, header_map, publish};
@@ -60,6 +65,7 @@ pub struct Publisher {
     prefix: String,
     outbox: Outbox,
     flight: Flight,
+    encore: Encore,
     fence: Fence,
     storing: Storing,
     /// The connection of our own that was heard to come up: what is still heard of an earlier one is not taken for
@@ -86,6 +92,7 @@ impl Publisher {
             prefix: prefix.to_owned(),
             outbox: Outbox::new(OUTBOX_MAX),
             flight: Flight::default(),
+            encore: Encore::default(),
             fence: Fence::default(),
             storing: Storing::default(),
             heard_of: 0,
@@ -111,8 +118,17 @@ impl Publisher {
     /// Takes events to be delivered.
     pub fn queue(&mut self, events: impl IntoIterator<Item = Outgoing>) {
         for event in events {
+            // A stream keeps an event for who is away.
+            if self.mode == Mode::Core {
+                self.encore.note(&event, self.clock.now());
+            }
             self.outbox.push(event);
         }
+    }
+
+    /// A server has said that it stops: its clients look for another one.
+    pub fn server_stopped(&mut self, at: Stamp) {
+        self.encore.server_stopped(at);
     }
 
     /// Whether events were published whose arrival at the server is not certain yet.
@@ -238,6 +254,7 @@ impl Publisher {
     async fn advance(&mut self) {
         let now = self.clock.now();
         let retry = self.storing.backoff.until().filter(|until| !now.has_reached(*until));
+        let retry = retry.into_iter().chain(self.encore.due()).min();
         let again = self.clock.instant(retry.unwrap_or(now));
         tokio::select! {
             // Of what came together, a refusal was said before the answer.
@@ -249,6 +266,9 @@ impl Publisher {
                 self.confirm(generation, answered && asked_on == generation);
             }
             () = sleep_until(again), if retry.is_some() => {}
+        }
+        for event in self.encore.take(self.clock.now()) {
+            self.outbox.push(event);
         }
         self.send().await;
     }

@@ -1,6 +1,6 @@
 //! metawatch itself, running against a cluster, and a subscriber that knows nothing of it but the subjects.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -138,8 +138,8 @@ impl Cluster {
         let user = if matches!(watching.user, "app" | "monitor") { watching.user } else { "admin" };
         let (events, event_receiver) = mpsc::channel(10_000);
         let (heartbeats, heartbeat_receiver) = mpsc::channel(10_000);
-        let (first, mut subscribers) = (Arc::default(), JoinSet::new());
-        for (connection, server) in servers.split(',').enumerate() {
+        let (heard, mut subscribers) = (Arc::default(), JoinSet::new());
+        for server in servers.split(',') {
             let client = async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
                 .retry_on_initial_connect()
                 .ignore_discovered_servers()
@@ -147,12 +147,8 @@ impl Cluster {
                 .await
                 .map_err(io::Error::other)?;
             let messages = client.subscribe("metawatch.>").await.map_err(io::Error::other)?;
-            let ear = Ear {
-                connection,
-                first: Arc::clone(&first),
-                events: events.clone(),
-                heartbeats: heartbeats.clone(),
-            };
+            let ear =
+                Ear { heard: Arc::clone(&heard), events: events.clone(), heartbeats: heartbeats.clone() };
             subscribers.spawn(async move {
                 ear.hear(messages).await;
                 drop(client);
@@ -164,9 +160,8 @@ impl Cluster {
 
 /// One connection of the subscriber.
 struct Ear {
-    connection: usize,
-    /// Which connection heard each message first. What it hears again was sent again.
-    first: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// What any of them has heard already: an event may be delivered more than once.
+    heard: Arc<Mutex<BTreeSet<String>>>,
     events: mpsc::Sender<Seen>,
     heartbeats: mpsc::Sender<Heartbeat>,
 }
@@ -190,8 +185,7 @@ impl Ear {
     }
 
     fn is_first(&self, id: String) -> bool {
-        *self.first.lock().expect("nobody panics here").entry(id).or_insert(self.connection)
-            == self.connection
+        self.heard.lock().expect("nobody panics here").insert(id)
     }
 }
 

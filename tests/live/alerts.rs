@@ -1,12 +1,14 @@
 //! The main job: what a subscriber receives when a server stops, returns, or is removed.
 
+use futures_util::StreamExt;
 use metawatch::alert::{Reason, State};
 use metawatch::check::{CauseKind, Grounds};
+use metawatch::event::AlertEvent;
 use metawatch::event::heartbeat::Status;
 
 use super::three;
 use crate::cluster::watch::Watching;
-use crate::cluster::{Cluster, Layout, Mode, User, tested_version};
+use crate::cluster::{Cluster, LONG, Layout, Mode, User, tested_version};
 
 #[tokio::test]
 async fn a_stopped_follower_fires_and_its_restart_resolves() {
@@ -33,6 +35,28 @@ async fn a_stopped_follower_fires_and_its_restart_resolves() {
     };
     let all = watch.stop().await;
     assert_eq!(all.iter().filter(about_others).count(), 0, "{all:#?}");
+}
+
+#[tokio::test]
+async fn a_subscriber_whose_own_server_stops_is_told_of_it() {
+    let mut cluster = three().await;
+    let mut watch = cluster.watch(Watching::default()).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    let follower = cluster.follower("").await.unwrap();
+    let mut names = cluster.names();
+    names.sort_by_key(|name| *name != follower);
+    let urls: Vec<String> = names.iter().map(|name| cluster.url(name)).collect();
+    let options = async_nats::ConnectOptions::with_user_and_password("admin".into(), "admin".into());
+    let client = options.retain_servers_order().connect(urls).await.unwrap();
+    assert_eq!(client.server_info().server_name, follower);
+    let mut alerts = client.subscribe("metawatch.alert.>").await.unwrap();
+    client.flush().await.unwrap();
+    cluster.stop(&follower).await.unwrap();
+    let firing = watch.expect_peer(&follower, State::Firing).await;
+    // It was looking for another server when the alert went out.
+    let told = tokio::time::timeout(LONG, alerts.next()).await.expect("the alert is told once more").unwrap();
+    let told: AlertEvent = serde_json::from_slice(&told.payload).unwrap();
+    assert_eq!(told.id, firing.event.id);
 }
 
 #[tokio::test]
