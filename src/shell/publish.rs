@@ -254,8 +254,8 @@ impl Publisher {
     async fn advance(&mut self) {
         let now = self.clock.now();
         let retry = self.storing.backoff.until().filter(|until| !now.has_reached(*until));
-        let retry = retry.into_iter().chain(self.encore.due()).min();
-        let again = self.clock.instant(retry.unwrap_or(now));
+        let due = retry.into_iter().chain(self.encore.due()).min();
+        let again = self.clock.instant(due.unwrap_or(now));
         tokio::select! {
             // Of what came together, a refusal was said before the answer.
             biased;
@@ -265,7 +265,7 @@ impl Publisher {
                 let generation = self.road.generation();
                 self.confirm(generation, answered && asked_on == generation);
             }
-            () = sleep_until(again), if retry.is_some() => {}
+            () = sleep_until(again), if due.is_some() => {}
         }
         for event in self.encore.take(self.clock.now()) {
             self.outbox.push(event);
