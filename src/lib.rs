@@ -44,6 +44,11 @@
 //! What is deliberately absent: no view is ever built from one server's word alone when others speak; no server
 //! count is configured; the core knows no NATS client, and the shell knows no rule.
 //!
+//! # For subscribers
+//!
+//! [`event::AlertEvent`] and [`event::Heartbeat`] are what arrives, [`event::incidents::Incidents`] says what of it is
+//! news; `examples/subscriber.rs` puts them together. They need no feature.
+//!
 //! # The fence
 //!
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a stage
