@@ -5,13 +5,13 @@
 //! `cargo run --example subscriber -- nats://user:password@127.0.0.1:4222`
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
 use futures_util::StreamExt;
 use metawatch::alert::State;
 use metawatch::event::heartbeat::ActiveIncident;
-use metawatch::event::incidents::{Heard, Incidents, Missed};
+use metawatch::event::incidents::{Beside, Heard, Incidents, Learned, Missed, Quiet};
 use metawatch::event::{AlertEvent, Heartbeat};
 use tokio::time::timeout;
 
@@ -33,35 +33,46 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long nothing is heard is counted on our own clock")]
 async fn act(alerts: Subscriber, heartbeats: Subscriber) -> std::io::Result<()> {
     let mut messages = futures_util::stream::select(alerts, heartbeats);
     let mut incidents = Incidents::default();
-    // When nothing is heard for so long, nobody watches. Heartbeats say how many to expect.
-    let (mut patience, mut quiet) = (Duration::from_secs(30), false);
+    let started = Instant::now();
     loop {
-        let message = match timeout(patience, messages.next()).await {
+        // When nothing is heard of a system for so long, nobody watches it.
+        let quiet_at = incidents.quiet_at().unwrap_or(Duration::MAX);
+        let message = match timeout(quiet_at.saturating_sub(started.elapsed()), messages.next()).await {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
             Err(_) => {
-                if !std::mem::replace(&mut quiet, true) {
-                    say("PAGE     metawatch is quiet: nobody watches")?;
+                for Quiet { system, .. } in incidents.quiet(started.elapsed()) {
+                    say(&format!(
+                        "PAGE     metawatch is quiet: nobody watches {}",
+                        system.unwrap_or_default()
+                    ))?;
                 }
                 continue;
             }
         };
+        let now = started.elapsed();
         if let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&message.payload) {
-            for Missed { incident, before } in incidents.heartbeat(&heartbeat) {
+            let Learned { missed, back, beside } = incidents.heartbeat(&heartbeat, now);
+            if back {
+                say(&format!("all well metawatch is heard again {}", heartbeat.system.unwrap_or_default()))?;
+            }
+            if let Some(Beside::Watcher { names: [one, other] }) = beside {
+                writeln!(
+                    std::io::stderr(),
+                    "{one} and {other} watch one system and do not know of each other"
+                )?;
+            }
+            for Missed { incident, before } in missed {
                 let ActiveIncident { check, name, since, .. } = &incident;
                 page(before, incident.state, &format!("{check} {name}, since {since}"))?;
             }
-            patience =
-                Duration::from_millis(heartbeat.interval_ms).saturating_mul(4).max(Duration::from_secs(10));
-            if std::mem::take(&mut quiet) {
-                say("all well metawatch is heard again")?;
-            }
         } else if let Ok(event) = serde_json::from_slice::<AlertEvent>(&message.payload) {
             // What is delivered again is no news.
-            if let Heard::News { before } = incidents.event(&event) {
+            if let Heard::News { before } = incidents.event(&event, now) {
                 page(before, event.state, &event.summary)?;
             }
         } else {
@@ -86,7 +97,7 @@ fn page(before: Option<State>, now: State, words: &str) -> std::io::Result<()> {
 
 fn say(line: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
+    writeln!(out, "{}", line.trim_end())?;
     out.flush()
 }
 

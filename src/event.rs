@@ -31,6 +31,8 @@ pub use words::{peers_online, without_a_list};
 pub const EVENT_TYPE: &str = "io.metawatch.meta.alert.v1";
 /// The default of `--prefix`.
 pub const PREFIX: &str = "metawatch";
+/// The highest seq that is believed: JSON readers know no higher number exactly.
+pub const SEQ_MAX: u64 = (1 << 53) - 1;
 /// How many entries a list in an event has at most; the rest is counted.
 pub const LIST_MAX: usize = 16;
 /// How many bytes an event has at most as JSON. Its lists are cut until it fits; only names of more than a hundred
@@ -111,6 +113,9 @@ pub struct AlertEvent {
     pub left_out: BTreeMap<String, u64>,
     /// The epoch that caused the event; of a diagnosis, the last one before it.
     pub epoch: EventEpoch,
+    /// Which system it is about: the same for all watchers of a system. Absent in events of versions that knew none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Who watches.
     pub monitor: Monitor,
 }

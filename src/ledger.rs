@@ -24,6 +24,9 @@ pub struct Ledger {
     /// The events that are not delivered yet, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<SavedEvent>,
+    /// Which system they are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
 }
 
 /// An event on its way out, as it is saved.
@@ -55,7 +58,7 @@ impl Ledger {
         let mut newest: Vec<SavedEvent> =
             waiting.rev().take(WAITING_MAX).filter_map(|event| SavedEvent::of(event, prefix)).collect();
         newest.reverse();
-        Self { alerts: book.save(), waiting: newest }
+        Self { alerts: book.save(), waiting: newest, system: None }
     }
 
     /// Reads it on this watcher's clock, for publishing under this prefix.

@@ -40,6 +40,7 @@
 //! - Every transition has a reason ([`alert::Reason`]).
 //! - Every queue, buffer and loop has a limit.
 //! - Names are for people, peer ids are keys ([`name`]).
+//! - Every message says which system it speaks of, and whoever hears it goes by that ([`system`]).
 //!
 //! What is deliberately absent: no view is ever built from one server's word alone when others speak; no server
 //! count is configured; the core knows no NATS client, and the shell knows no rule.
@@ -53,7 +54,7 @@
 //!
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a stage
 //! that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and unbounded
-//! channels, each with its reason. Imports run one way: `main → shell → pipeline, company → ledger → event → alert →
+//! channels, each with its reason. Imports run one way: `main → shell → pipeline, company → ledger → system, event → alert →
 //! diagnosis → check → view → epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
@@ -87,6 +88,9 @@ pub mod event;
 pub mod ledger;
 
 pub mod company;
+
+// Which system all of it is about.
+pub mod system;
 
 pub mod pipeline;
 

@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::name::Name;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
+use crate::system::{KnownSystem, SystemId};
 use crate::view::{self, ClusterView, Contact, Memory, PeerView};
 
 /// How long something unsettled keeps the faster cadence after the last change of a verdict.
@@ -43,6 +44,7 @@ pub struct Pipeline {
     settings: Settings,
     memory: Memory,
     book: Book,
+    system: KnownSystem,
     verdicts: Vec<Verdict>,
     changed: Option<Stamp>,
     /// Another watcher tells what there is to tell; this one only follows.
@@ -82,10 +84,22 @@ impl Pipeline {
             settings,
             memory: Memory::default(),
             book: Book::default(),
+            system: KnownSystem::default(),
             verdicts: Vec::new(),
             changed: None,
             silent: false,
         }
+    }
+
+    /// Goes by this name of the system, whatever other watchers call it.
+    #[must_use]
+    pub fn of_system(self, name: SystemId) -> Self {
+        Self { system: KnownSystem::given(name), ..self }
+    }
+
+    /// Which system is watched, once that is known.
+    pub fn system(&self) -> Option<&str> {
+        self.system.id()
     }
 
     /// Whether another watcher tells what there is to tell. Then the servers are followed all the same, but the
@@ -96,22 +110,26 @@ impl Pipeline {
 
     /// The alerts as they stand and the events that wait, for a state file and for other watchers.
     pub fn ledger<'a>(&self, waiting: impl DoubleEndedIterator<Item = &'a Outgoing>) -> Ledger {
-        Ledger::new(&self.book, waiting, &self.settings.prefix)
+        let system = self.system.id().map(str::to_owned);
+        Ledger { system, ..Ledger::new(&self.book, waiting, &self.settings.prefix) }
     }
 
     /// Goes on where this ledger stands. Gives the events that still wait, and how many entries were not believed.
     pub fn adopt(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
+        let unsound = ledger.system.as_deref().is_some_and(|system| self.system.learn(system).is_err());
         let entries = ledger.read(&self.settings.prefix, now);
         self.book.replace(entries.alerts);
-        (entries.waiting, entries.refused)
+        (entries.waiting, entries.refused + usize::from(unsound))
     }
 
     /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives how many entries were
-    /// not believed.
+    /// not believed. Where the two called the system by different ids, one's own stays.
     pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> usize {
+        let other = ledger.system.as_deref().filter(|_| self.system.id().is_none());
+        let unsound = other.is_some_and(|system| self.system.learn(system).is_err());
         let entries = ledger.read(&self.settings.prefix, now);
         self.book.merge(entries.alerts);
-        entries.refused
+        entries.refused + usize::from(unsound)
     }
 
     /// What to ask in the next epoch, and whom to wait for.
@@ -131,20 +149,26 @@ impl Pipeline {
 
     /// The path: replies → view → findings → alerts → events. Its time is the end of the epoch.
     pub fn step(&mut self, gathered: &Gathered) -> Step {
-        let Settings { rules, life, monitor, prefix } = &self.settings;
+        let rules = &self.settings.rules;
         let now = gathered.closed;
         let view = view::merge(gathered, &mut self.memory, rules);
         let mut findings = check::evaluate(&view, rules);
         self.recall(&view, &mut findings, now);
+        if !self.silent {
+            self.system.see(&view);
+        }
+        let Settings { rules, life, monitor, prefix } = &self.settings;
+        let system = self.system.id();
         let transitions = if self.silent {
             Vec::new()
         } else {
             self.book.step(&findings, now, life, |identity| subject_name(&view, identity))
         };
-        let scene = Scene { view: &view, findings: &findings, monitor, prefix, now };
+        let scene = Scene { view: &view, findings: &findings, system, monitor, prefix, now };
         let events =
             transitions.iter().filter_map(|transition| event::alert_event(transition, &scene)).collect();
         let heartbeat = Heartbeat::new(&view, &findings, &self.book, rules.interval, monitor);
+        let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
         let next_in = self.cadence(&view, &findings, now);
         Step { view, findings, events, heartbeat, next_in }
     }
@@ -180,7 +204,8 @@ impl Pipeline {
             return Vec::new();
         }
         let Settings { monitor, prefix, .. } = &self.settings;
-        let scene = Scene { view: &step.view, findings: &step.findings, monitor, prefix, now };
+        let system = self.system.id();
+        let scene = Scene { view: &step.view, findings: &step.findings, system, monitor, prefix, now };
         let mut events = Vec::new();
         for (identity, since) in &inquiry.about {
             // What is about to end needs no diagnosis, and what has left the view has none.

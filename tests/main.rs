@@ -21,3 +21,4 @@ mod scenarios;
 mod sidecars;
 mod simulation;
 mod support;
+mod systems;

@@ -3,6 +3,9 @@
 Each incident is paged once and closed once, whatever is delivered twice. What did not arrive, because this program
 started late or looked for another server just then, is learned from the heartbeats; and when those are missing, that is
 an alarm, too: nobody watches, or we are cut off.
+
+Several systems may be heard, and several watchers of each. A watcher's word ends what it told of itself, and what another
+one of its system left behind when it fell silent. Times of different watchers are never compared.
 """
 
 import asyncio
@@ -12,70 +15,117 @@ import time
 
 import nats
 
+BAD = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+NOTHING = {"seq": 0, "state": "", "words": "", "system": "", "instance": "", "order": (), "heard": 0.0}
+
+
+def source(message: dict) -> dict:
+    """Who tells it, in which of its epochs (their numbers grow whatever its clock does), and when that is heard."""
+    order = (int(message["epoch"]["id"].rsplit("-", 1)[1]), str(message["timestamp"]))
+    instance, system = str(message["monitor"]["instance"]), str(message.get("system") or "")
+    return {"system": system, "instance": instance, "order": order, "heard": time.monotonic()}
+
 
 class Consumer:
     def __init__(self) -> None:
-        # incident -> the last seq, the state, when that was told, and its words
-        self.incidents: dict[str, tuple[int, str, str, str]] = {}
-        self.listed: set[str] = set()  # what the last heartbeat listed as firing
-        self.calm = False  # whether it said that all is well
-        self.patience = 30.0  # seconds without a heartbeat; heartbeats say how many to expect
-        self.last_beat = time.monotonic()
-        self.quiet = False
+        self.incidents: dict[str, dict] = {}
+        # By instance: its system, what its last heartbeat listed as firing, whether that said that all is well, for how
+        # many seconds it may be silent, and since when and until when it was heard. The first entry stands for nobody.
+        now = time.monotonic()
+        self.speakers = {"": {"system": "", "listed": set(), "calm": False, "patience": 30.0, "began": now, "last": now}}
+        self.quiet: set[str] = set()  # systems
 
-    def learn(self, incident: str, seq: int, state: str, at: str, words: str) -> None:
-        before = self.incidents.pop(incident, (0, "", "", ""))[1]
-        self.incidents[incident] = (seq, state, at, words)
+    def learn(self, incident: str, now: dict) -> None:
+        before = self.incidents.pop(incident, NOTHING)["state"]
+        self.incidents[incident] = now
         if len(self.incidents) > 1_000:
             del self.incidents[next(iter(self.incidents))]
-        if state == "firing" and before != "firing":
-            print(f"PAGE     {words}", flush=True)
-        elif state == "resolved" and before == "firing":
-            print(f"all well {words}", flush=True)
+        if now["state"] == "firing" and before != "firing":
+            print(f"PAGE     {now['words']}", flush=True)
+        elif now["state"] == "resolved" and before == "firing":
+            print(f"all well {now['words']}", flush=True)
 
     async def on_alert(self, message) -> None:
         try:
             event = json.loads(message.data)
-            incident, seq, state = str(event["incident"]), int(event["seq"]), str(event["state"])
-            at, summary = str(event["timestamp"]), str(event["summary"])
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            incident, seq = str(event["incident"]), int(event["seq"])
+            now = {"seq": seq, "state": str(event["state"]), "words": str(event["summary"]), **source(event)}
+        except BAD as error:
             print(f"{message.subject} carries no alert event: {error!r}", file=sys.stderr)
             return
-        # Else it is delivered again: an event's id is its incident and its seq.
-        if seq > self.incidents.get(incident, (0,))[0]:
-            self.learn(incident, seq, state, at, summary)
+        # Else it is delivered again (an event's id is its incident and its seq), or its number cannot be.
+        if self.incidents.get(incident, NOTHING)["seq"] < seq < 2**53:
+            self.learn(incident, now)
 
     async def on_heartbeat(self, message) -> None:
         try:
             beat = json.loads(message.data)
-            patience = max(10.0, float(beat["interval_ms"]) / 1_000 * 4)
-            at, status = str(beat["timestamp"]), beat["status"]
+            patience = min(14_400.0, max(10.0, float(beat["interval_ms"]) / 1_000 * 4))
+            told, calm = source(beat), beat["status"] == "ok"
             firing = {
                 str(one["incident"]): f"{one['check']} {one['name']}, since {one['since']}"
                 for one in beat["active"]
                 if one["check"] == "META_001" and one["state"] == "firing"
             }
-        except (ValueError, TypeError, KeyError, OverflowError):
+        except BAD:
             return
-        # The event itself may be on its way: what only one heartbeat says can wait for the next.
-        for incident in firing.keys() & self.listed:
-            seq, state, told_at, _ = self.incidents.get(incident, (0, "", "", ""))
-            if state != "firing" and at > told_at:
-                self.learn(incident, seq, "firing", at, firing[incident])
+        before = self.hear(told, patience)
+        for incident, words in firing.items():
+            known = self.incidents.get(incident, NOTHING)
+            if known["state"] == "firing":
+                known.update(told)
+            # The event itself may be on its way: what only one heartbeat says can wait for the next.
+            elif incident in before["listed"] and self.is_later(told, known):
+                self.learn(incident, {**known, "state": "firing", "words": words, **told})
         # Only when every peer is well, what is not listed is over.
-        for incident, (seq, state, told_at, words) in list(self.incidents.items()):
-            if status == "ok" and self.calm and state == "firing" and at > told_at:
-                self.learn(incident, seq, "resolved", at, f"{words}: over")
-        self.listed, self.calm = set(firing), status == "ok"
-        self.patience, self.last_beat = patience, time.monotonic()
-        if self.quiet:
-            print("all well metawatch is heard again", flush=True)
-        self.quiet = False
+        for incident, known in list(self.incidents.items()) if calm and before["calm"] else []:
+            if known["state"] == "firing" and self.may_end(told, known):
+                self.learn(incident, {**known, "state": "resolved", "words": f"{known['words']}: over", **told})
+        before["listed"], before["calm"] = set(firing), calm
+
+    def hear(self, told: dict, patience: float) -> dict:
+        """What was known of the watcher that speaks. It may have learned meanwhile which system it watches."""
+        now, system = told["heard"], told["system"]
+        gone = {""} if self.speakers.pop("", None) else set()
+        new = {"listed": set(), "calm": False, "began": now}
+        speaker = self.speakers.setdefault(told["instance"], {"system": system, "patience": patience, "last": now, **new})
+        again = self.quiet & ({system, speaker["system"]} | gone)
+        if again:
+            print(f"all well metawatch is heard again {system}".rstrip(), flush=True)
+        self.quiet -= again
+        if now - speaker["last"] > speaker["patience"]:
+            speaker.update(new)
+        speaker.update(system=system, patience=patience, last=now)
+        if len(self.speakers) > 1_000:
+            del self.speakers[min(self.speakers, key=lambda one: self.speakers[one]["last"])]
+        return speaker
+
+    @staticmethod
+    def is_later(told: dict, known: dict) -> bool:
+        return told["instance"] != known["instance"] or told["order"] > known["order"]
+
+    def may_end(self, told: dict, known: dict) -> bool:
+        if told["instance"] == known["instance"]:
+            return told["order"] > known["order"]
+        other = self.speakers.get(known["instance"], {"last": 0.0, "patience": 10.0})
+        silent = told["heard"] - max(known["heard"], other["last"]) > other["patience"]
+        return silent and told["system"] == known["system"]
 
     def look_for_quiet(self) -> None:
-        if not self.quiet and time.monotonic() - self.last_beat > self.patience:
-            self.quiet = True
-            print("PAGE     metawatch is quiet: nobody watches", flush=True)
+        now = time.monotonic()
+        for system in {speaker["system"] for speaker in self.speakers.values()} - self.quiet:
+            own = [speaker for speaker in self.speakers.values() if speaker["system"] == system]
+            if any(now - speaker["last"] <= speaker["patience"] for speaker in own):
+                continue
+            last = max(speaker["last"] for speaker in own)
+            heirs = {speaker["system"] for speaker in self.speakers.values() if speaker["began"] > last}
+            if len(heirs) == 1 and "" in heirs | {system}:
+                # Watchers that tell no system fell silent when those of one began: another version was installed.
+                for one in own + [known for known in self.incidents.values() if known["system"] == system]:
+                    one["system"] = next(iter(heirs))
+                continue
+            self.quiet.add(system)
+            print(f"PAGE     metawatch is quiet: nobody watches {system}".rstrip(), flush=True)
 
 
 async def main(server: str) -> None:
@@ -90,4 +140,5 @@ async def main(server: str) -> None:
         consumer.look_for_quiet()
 
 
-asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222"))
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222"))

@@ -4,65 +4,104 @@
 # Each incident is paged once and closed once, whatever is delivered twice. What did not arrive, because this script
 # started late or looked for another server just then, is learned from the heartbeats; and when those are missing, that is
 # an alarm, too: nobody watches, or we are cut off.
+#
+# Several systems may be heard, and several watchers of each. A watcher's word ends what it told of itself, and what
+# another one of its system left behind when it fell silent. Times of different watchers are never compared.
 set -u
 
-# The state of each incident is kept here. An event's id is its incident and its seq: no later seq, no news.
+# Kept are the incidents and, by instance, the watchers that speak; the first one, without a name, stands for nobody.
 decide='
-def line($word; $words): $word + ([$words | tostring] | @tsv);
+def say($word; $words): .out += [$word + ([$words | tostring] | @tsv)];
 def learn($incident; $now):
-  (.known[$incident].state // "") as $before
-  | (if (.known | length) > 1000 then .known = {} else . end)
-  | .known[$incident] = $now
-  | if $now.state == "firing" and $before != "firing" then .out += [line("PAGE     "; $now.words)]
-    elif $now.state == "resolved" and $before == "firing" then .out += [line("all well "; $now.words)]
+  (.incidents[$incident].state // "") as $before
+  | (if (.incidents | length) > 1000 then .incidents = {} else . end)
+  | .incidents[$incident] = $now
+  | if $now.state == "firing" and $before != "firing" then say("PAGE     "; $now.words)
+    elif $now.state == "resolved" and $before == "firing" then say("all well "; $now.words)
     else . end;
+# Who tells it, in which of its epochs (their numbers grow whatever its clock does), and when that is heard.
+def source:
+  {system: (.system // ""), instance: .monitor.instance, heard: now,
+   order: [(.epoch.id | split("-") | last | tonumber), .timestamp]};
+# An event is known by its incident and its seq: else it is delivered again.
 def event($e):
-  if $e.seq > (.known[$e.incident].seq // 0) then
-    learn($e.incident; {seq: $e.seq, state: $e.state, at: $e.timestamp, words: $e.summary})
+  if $e.seq > (.incidents[$e.incident].seq // 0) and $e.seq < 9007199254740992 then
+    learn($e.incident; {seq: $e.seq, state: $e.state, words: $e.summary} + ($e | source))
   else . end;
+# The watcher that speaks may have learned meanwhile which system it watches.
+def hear($told; $patience):
+  {listed: {}, calm: false, began: $told.heard} as $new
+  | (.speakers[$told.instance] // {system: $told.system, $patience, last: $told.heard} + $new) as $before
+  | ([$told.system, $before.system] + [select(.speakers[""]) | ""]) as $names
+  | .quiet as $quiet
+  | if any($names[]; $quiet[.]) then say("all well "; "metawatch is heard again \($told.system)" | rtrimstr(" ")) else . end
+  | reduce $names[] as $name (.; del(.quiet[$name])) | del(.speakers[""])
+  | .speakers[$told.instance] = $before
+      + (if $told.heard - $before.last > $before.patience then $new else {} end)
+      + {system: $told.system, $patience, last: $told.heard}
+  | if (.speakers | length) > 1000 then .speakers |= (to_entries | sort_by(.value.last) | .[1:] | from_entries) else . end;
 # The event itself may be on its way: what only one heartbeat says can wait for the next.
-def listed($at; $one):
-  (.known[$one.incident] // {seq: 0, state: "", at: ""}) as $known
-  | if .listed[$one.incident] and $known.state != "firing" and $at > $known.at then
-      learn($one.incident; {seq: $known.seq, state: "firing", $at, words: "META_001 \($one.name), since \($one.since)"})
+def listed($told; $speaker; $one):
+  (.incidents[$one.incident] // {seq: 0}) as $known
+  | if $known.state == "firing" then .incidents[$one.incident] += $told
+    elif $speaker.listed[$one.incident] and ($known.instance != $told.instance or $told.order > $known.order) then
+      learn($one.incident; $known + {state: "firing", words: "META_001 \($one.name), since \($one.since)"} + $told)
     else . end;
+def may_end($told; $known):
+  if $told.instance == $known.instance then $told.order > $known.order else
+    (.speakers[$known.instance] // {last: 0, patience: 10}) as $other
+    | $told.system == $known.system and $told.heard - ([$known.heard, $other.last] | max) > $other.patience
+  end;
 # Only when every peer is well, what is not listed is over.
-def over($at; $one):
-  .known[$one] as $known
-  | if .calm and $known.state == "firing" and $at > $known.at then
-      learn($one; {seq: $known.seq, state: "resolved", $at, words: "\($known.words): over"})
+def over($told; $one):
+  .incidents[$one] as $known
+  | if $known.state == "firing" and may_end($told; $known) then
+      learn($one; $known + {state: "resolved", words: "\($known.words): over"} + $told)
     else . end;
+def beat($e):
+  ($e | source) as $told
+  | [$e.active[] | objects | select(.check == "META_001" and .state == "firing")] as $firing
+  | hear($told; [10, ([$e.interval_ms / 250, 14400] | min)] | max)
+  | .speakers[$told.instance] as $speaker
+  | reduce $firing[] as $one (.; listed($told; $speaker; $one))
+  | reduce (if $e.status == "ok" and $speaker.calm then .incidents | keys[] else empty end) as $one (.; over($told; $one))
+  | .speakers[$told.instance] += {listed: ([$firing[] | {(.incident): true}] | add // {}), calm: ($e.status == "ok")};
+def quiet($now; $system):
+  [.speakers[] | select(.system == $system)] as $own
+  | ([$own[].last] | max) as $last
+  | ([.speakers[] | select(.began > $last).system] | unique) as $heirs
+  | if .quiet[$system] or any($own[]; $now - .last <= .patience) then .
+    # Watchers that tell no system fell silent when those of one began: another version was installed.
+    elif ($heirs | length) == 1 and ($system == "" or $heirs[0] == "") then
+      (.speakers[], .incidents[]) |= (if .system == $system then .system = $heirs[0] else . end)
+    else .quiet[$system] = true | say("PAGE     "; "metawatch is quiet: nobody watches \($system)" | rtrimstr(" ")) end;
 def take($e):
-  .out = []
-  | if ($e.interval_ms | type) == "number" then
-      [$e.active // [] | .[] | objects | select(.check == "META_001" and .state == "firing")] as $firing
-      | reduce $firing[] as $one (.; listed($e.timestamp; $one))
-      | reduce (if $e.status == "ok" then .known | keys[] else empty end) as $one (.; over($e.timestamp; $one))
-      | .calm = ($e.status == "ok") | .listed = ([$firing[] | {(.incident): true}] | add // {})
-      | .out += ["beat \([10, ([$e.interval_ms / 250, 14400] | min)] | max | ceil)"]
-    elif ($e.incident | type) == "string" and ($e.seq | type) == "number" then event($e)
-    else . end;
-foreach (inputs | fromjson? | objects) as $e ({known: {}}; take($e); .out[])'
+  (if ($e.interval_ms | type) == "number" and ($e.active | type) == "array" then beat($e)
+   elif ($e.incident | type) == "string" and ($e.seq | type) == "number" then event($e)
+   else . end)
+  | reduce ([.speakers[].system] | unique[]) as $system (.; quiet(now; $system));
+foreach (inputs | fromjson? | objects) as $e (
+  {speakers: {"": {system: "", listed: {}, calm: false, patience: 30, began: now, last: now}}, incidents: {}, quiet: {}};
+  .out = [] | . as $before | try take($e) catch $before;
+  .out[])'
 
-events() {
-    nats "$@" sub --raw 'metawatch.alert.META_001.>' metawatch.heartbeat | jq -nRr --unbuffered "$decide"
+# Lines as they come, and an empty object each second in which none does: a line can come in parts.
+ticking() {
+    line=
+    while :; do
+        if IFS= read -r -t 1 part; then
+            printf '%s\n' "$line$part"
+            line=
+        elif [ $? -gt 128 ]; then
+            line=$line$part
+            echo '{}'
+        else
+            return
+        fi
+    done
 }
 
-limit=30 quiet= # seconds without a word; heartbeats say how many to expect
 echo listening
-while :; do
-    if read -r -t "$limit" line; then
-        case "$line" in
-        "beat "*) limit=${line#beat } ;;
-        *) echo "$line" ;;
-        esac
-        [ -z "$quiet" ] || echo "all well metawatch is heard again"
-        quiet=
-    elif [ $? -le 128 ]; then
-        echo "PAGE     the alerts of metawatch cannot be heard any more"
-        exit 1
-    elif [ -z "$quiet" ]; then
-        echo "PAGE     metawatch is quiet: nobody watches"
-        quiet=yes
-    fi
-done < <(events "$@")
+nats "$@" sub --raw 'metawatch.alert.META_001.>' metawatch.heartbeat | ticking | jq -nRr --unbuffered "$decide"
+echo "PAGE     the alerts of metawatch cannot be heard any more"
+exit 1

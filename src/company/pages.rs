@@ -36,6 +36,7 @@ pub(super) fn paginate(ledger: &Ledger, edition: &Edition, lineage: &[Edition], 
     let part = |number: usize| Ledger {
         alerts: ledger.alerts.iter().skip(number * ENTRIES).take(ENTRIES).cloned().collect(),
         waiting: ledger.waiting.iter().skip(number * ENTRIES).take(ENTRIES).cloned().collect(),
+        system: ledger.system.clone(),
     };
     let page = |number: usize| Page {
         edition: edition.clone(),
@@ -81,6 +82,7 @@ impl Assembly {
         for part in std::mem::take(&mut self.pages).into_iter().flatten() {
             whole.alerts.extend(part.alerts);
             whole.waiting.extend(part.waiting);
+            whole.system = whole.system.or(part.system);
         }
         lineage.truncate(LINEAGE_MAX);
         Some(Whole { ledger: whole, edition, lineage })

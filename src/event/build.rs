@@ -18,6 +18,8 @@ pub struct Scene<'a> {
     pub view: &'a ClusterView,
     /// The findings.
     pub findings: &'a [Finding],
+    /// Which system is watched, where that is known.
+    pub system: Option<&'a str>,
     /// Who watches.
     pub monitor: &'a Monitor,
     /// The prefix of the subjects.
@@ -72,6 +74,7 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
         advice: told.map(|finding| advice_for(finding, group, scene.findings)).unwrap_or_default(),
         left_out: left_out(group, peer, &scene.view.epoch),
         epoch: event_epoch(&scene.view.epoch, scene.monitor),
+        system: scene.system.map(str::to_owned),
         monitor: scene.monitor.clone(),
     };
     fit(&mut event);

@@ -57,6 +57,10 @@ pub struct Heartbeat {
     pub incidents: u64,
     /// The first of them.
     pub active: Vec<ActiveIncident>,
+    /// Which system it is about: the same for all watchers of a system. Absent before it is known, and in heartbeats of
+    /// versions that knew none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// The name of the watcher that speaks.
     pub speaker: String,
     /// How many watchers there are, this one included; the others stand by.
@@ -163,6 +167,7 @@ impl Heartbeat {
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             incidents: book.active().count() as u64,
             active: book.active().take(LIST_MAX).map(ActiveIncident::of).collect(),
+            system: None,
             speaker: monitor.name.clone(),
             watchers: 1,
             refused: 0,

@@ -15,6 +15,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::alert::State;
 use crate::rules::Basis;
 use crate::shell::config::ConnectFlags;
+use crate::system::SystemId;
 
 /// Watches the JetStream meta group of a NATS system and says, over NATS, which peer is offline.
 #[derive(Debug, Parser)]
@@ -173,6 +174,10 @@ pub struct RunFlags {
     /// $STATE_DIRECTORY, else $XDG_STATE_HOME, else ~/.local/state]
     #[arg(long, env = "METAWATCH_STATE", hide_env_values = true, value_name = "FILE|none")]
     pub state: Option<PathBuf>,
+    /// Name of the system that is watched, for those who hear several; the same for all its watchers [default: an id
+    /// that the first watcher makes up and the others and its next runs take over]
+    #[arg(long, env = "METAWATCH_SYSTEM", hide_env_values = true, value_name = "NAME", value_parser = SystemId::parse)]
+    pub system: Option<SystemId>,
     /// Append every epoch to this file, as a recording for `metawatch replay`
     #[arg(long, env = "METAWATCH_RECORD", hide_env_values = true, value_name = "FILE")]
     pub record: Option<PathBuf>,

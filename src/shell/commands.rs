@@ -235,7 +235,8 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
     };
     let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;
     let (mode, record) = (flags.delivery.mode(), flags.record.clone());
-    live::run(&config, RunOptions { settings, state, alerts, mode, record })
+    let system = flags.system.clone();
+    live::run(&config, RunOptions { settings, system, state, alerts, mode, record })
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {

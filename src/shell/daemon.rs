@@ -31,6 +31,7 @@ use crate::shell::service::{Asked, Requests, Service};
 use crate::shell::sidecar::Sidecar;
 use crate::shell::state::{Keep, StateFile};
 use crate::stamp::Stamp;
+use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
 
 /// An event of a server that stops brings the next epoch forward, but not closer than this to the last one.
@@ -45,6 +46,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 pub struct RunOptions {
     /// The checks, the life of alerts, and who watches.
     pub settings: Settings,
+    /// Which system it is, where its watchers are told so.
+    pub system: Option<SystemId>,
     /// Where open incidents are kept for the next run.
     pub state: Keep,
     /// The connection that alerts and heartbeats are published on; `None` for the observing one.
@@ -85,6 +88,9 @@ pub async fn run(
     let publisher = Publisher::new(road, options.mode, clock, &options.settings.prefix);
     let asker = Asker::new(collector.client().clone());
     let mut pipeline = Pipeline::new(options.settings);
+    if let Some(name) = options.system {
+        pipeline = pipeline.of_system(name);
+    }
     let waiting = held.flatten().map(|ledger| go_on(&mut pipeline, ledger, clock.now())).unwrap_or_default();
     let sidecar = Sidecar::new(collector.client().clone(), clock, &pipeline, state, waiting).await;
     say_what_begins(&pipeline, &collector.server_name());

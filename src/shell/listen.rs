@@ -1,6 +1,5 @@
 //! Hears what watchers tell, for people: alert events, heartbeats, and when the heartbeats stop.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::alert::State;
 use crate::event::heartbeat::ActiveIncident;
-use crate::event::incidents::{Heard, Incidents, Missed};
+use crate::event::incidents::{Beside, Heard, Incidents, Missed, Quiet};
 use crate::event::{AlertEvent, Heartbeat};
 use crate::name::printable;
 use crate::shell::clock::Clock;
@@ -21,16 +20,6 @@ use crate::stamp::Stamp;
 
 /// A larger payload is not read. An event is a few kilobytes.
 const PAYLOAD_BYTES_MAX: usize = 256 << 10;
-/// Without a heartbeat for this long after the start, nobody seems to watch.
-const FIRST_WITHIN: Duration = Duration::from_secs(15);
-/// Watchers have gone quiet after three times the spacing of their heartbeats, within these bounds, but not before four
-/// times the spacing that they promise: another one may need three to take over.
-const QUIET_MIN: Duration = Duration::from_secs(10);
-const QUIET_MAX: Duration = Duration::from_secs(60);
-/// How many spacings are looked at; the longest counts, because something suspicious makes watchers faster.
-const SPACINGS: usize = 8;
-/// No watcher promises less than one heartbeat in this time.
-const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 
 /// What to do besides telling.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,15 +62,22 @@ pub enum Told<'a> {
         /// What is wrong with it.
         detail: String,
     },
+    /// Somebody else speaks on the same subjects. Told once.
+    Beside(&'a Beside),
     /// No heartbeat since: nobody watches, or we cannot hear it. Told once.
     Quiet {
+        /// Which system, where it has told.
+        system: Option<String>,
         /// The last heartbeat; `None` when none was ever heard.
         since: Option<Stamp>,
         /// How long it has been.
         lasted: Duration,
     },
     /// Heartbeats are heard again.
-    BackAgain,
+    BackAgain {
+        /// Of which system, where it tells.
+        system: Option<&'a str>,
+    },
 }
 
 /// Why the listening ended.
@@ -116,24 +112,21 @@ pub async fn listen(
     let mut alerts = subscribe(&client, &alerts_on).await?;
     let mut heartbeats = subscribe(&client, &heartbeats_on).await?;
     let mut hearing =
-        Hearing { options, pulse: Pulse::new(clock.now()), incidents: Incidents::default(), came: 0 };
+        Hearing { options, started: clock.now(), incidents: Incidents::default(), deaf: false, came: 0 };
     let over = options.within.map(|within| clock.instant(clock.now().plus(within)));
     while !hearing.is_enough() {
-        let quiet_at = hearing.pulse.quiet_at().map(|at| clock.instant(at));
+        let quiet_at = hearing.quiet_at().map(|at| clock.instant(at));
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(ListenEnd::Stopped),
-            Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut hearing.pulse)?,
-            Some(message) = alerts.next() => hearing.alert(&message, tell),
+            Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut hearing.deaf)?,
+            Some(message) = alerts.next() => hearing.alert(&message, clock.now(), tell),
             Some(message) = heartbeats.next() => hearing.heartbeat(&message, clock.now(), tell),
             () = overdue(over) => {
                 let enough = options.count.is_none() && hearing.came > 0;
                 return Ok(if enough { ListenEnd::Counted } else { ListenEnd::TimedOut });
             }
-            () = overdue(quiet_at) => {
-                let (since, lasted) = hearing.pulse.quiet(clock.now());
-                tell(Told::Quiet { since, lasted });
-            }
+            () = overdue(quiet_at) => hearing.quiet(clock.now(), tell),
         }
     }
     Ok(ListenEnd::Counted)
@@ -142,8 +135,10 @@ pub async fn listen(
 /// What has been heard so far.
 struct Hearing {
     options: ListenOptions,
-    pulse: Pulse,
+    started: Stamp,
     incidents: Incidents,
+    /// Heartbeats cannot be heard, and that is told.
+    deaf: bool,
     /// How many alerts were told.
     came: u64,
 }
@@ -157,24 +152,44 @@ impl Hearing {
         self.options.state.is_none_or(|wanted| wanted == state)
     }
 
-    fn alert(&mut self, message: &Message, tell: &mut dyn FnMut(Told<'_>)) {
+    fn alert(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(Told<'_>)) {
         let told = alert(message);
-        if let Told::Alert { event, .. } = &told {
-            if self.incidents.event(event) == Heard::Again || !self.is_wanted(event.state) {
-                return;
+        if let Told::Alert { event, subject, .. } = &told {
+            match self.incidents.event(event, now.since(self.started)) {
+                Heard::News { .. } if self.is_wanted(event.state) => self.came += 1,
+                Heard::News { .. } | Heard::Again => return,
+                Heard::Unsound => {
+                    let detail = format!("no event has the seq {}", event.seq);
+                    return tell(Told::Unreadable { subject, detail });
+                }
             }
-            self.came += 1;
         }
         tell(told);
+    }
+
+    /// When a quiet is to be told, unless a heartbeat comes before.
+    fn quiet_at(&self) -> Option<Stamp> {
+        let at = self.incidents.quiet_at().filter(|_| !self.deaf)?;
+        Some(self.started.plus(at))
+    }
+
+    fn quiet(&mut self, now: Stamp, tell: &mut dyn FnMut(Told<'_>)) {
+        for Quiet { system, since, lasted } in self.incidents.quiet(now.since(self.started)) {
+            tell(Told::Quiet { system, since: since.map(|since| self.started.plus(since)), lasted });
+        }
     }
 
     fn heartbeat(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(Told<'_>)) {
         let told = heartbeat(message);
         if let Told::Heartbeat(heartbeat) = &told {
-            if self.pulse.beat(now, Duration::from_millis(heartbeat.interval_ms)) {
-                tell(Told::BackAgain);
+            let learned = self.incidents.heartbeat(heartbeat, now.since(self.started));
+            if learned.back {
+                tell(Told::BackAgain { system: heartbeat.system.as_deref() });
             }
-            for Missed { incident, .. } in self.incidents.heartbeat(heartbeat) {
+            if let Some(beside) = &learned.beside {
+                tell(Told::Beside(beside));
+            }
+            for Missed { incident, .. } in learned.missed {
                 if self.is_wanted(incident.state) && !self.is_enough() {
                     self.came += 1;
                     tell(Told::Missed {
@@ -208,7 +223,7 @@ async fn overdue(at: Option<Instant>) {
 }
 
 /// Without the right to hear alerts there is nothing to do here; heartbeats can be done without.
-fn refused(event: &LinkEvent, alerts: &str, heartbeats: &str, pulse: &mut Pulse) -> Result<(), Failure> {
+fn refused(event: &LinkEvent, alerts: &str, heartbeats: &str, deaf: &mut bool) -> Result<(), Failure> {
     let LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } = event else {
         return Ok(());
     };
@@ -220,7 +235,7 @@ fn refused(event: &LinkEvent, alerts: &str, heartbeats: &str, pulse: &mut Pulse)
             hint,
         ));
     }
-    if subject == heartbeats && pulse.stop() {
+    if subject == heartbeats && !std::mem::replace(deaf, true) {
         tracing::warn!(
             subject,
             hint,
@@ -250,81 +265,6 @@ fn read<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Box<T>, String
         return Err(format!("{} bytes, more than the {PAYLOAD_BYTES_MAX} that are read", payload.len()));
     }
     serde_json::from_slice(payload).map_err(|error| printable(&error.to_string()).into_owned())
-}
-
-/// The heartbeats: when the next one is overdue.
-#[derive(Debug)]
-struct Pulse {
-    started: Stamp,
-    last: Option<Stamp>,
-    spacings: VecDeque<Duration>,
-    /// The spacing that the last one promises.
-    promised: Duration,
-    state: PulseState,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum PulseState {
-    /// Heartbeats come, or may still come.
-    Listening,
-    /// They are overdue, and it has been told.
-    Quiet,
-    /// They cannot be heard.
-    Deaf,
-}
-
-impl Pulse {
-    fn new(now: Stamp) -> Self {
-        Self {
-            started: now,
-            last: None,
-            spacings: VecDeque::new(),
-            promised: Duration::ZERO,
-            state: PulseState::Listening,
-        }
-    }
-
-    /// When the quiet is to be told, unless it has been.
-    fn quiet_at(&self) -> Option<Stamp> {
-        (self.state == PulseState::Listening).then(|| match self.last {
-            None => self.started.plus(FIRST_WITHIN),
-            Some(last) => last.plus(self.patience()),
-        })
-    }
-
-    fn patience(&self) -> Duration {
-        let spacing = self.spacings.iter().max().copied().unwrap_or_default();
-        let promised = self.promised.min(INTERVAL_MAX).saturating_mul(4);
-        spacing.saturating_mul(3).clamp(QUIET_MIN, QUIET_MAX).max(promised)
-    }
-
-    /// A heartbeat came; whether it ends a quiet.
-    fn beat(&mut self, now: Stamp, promised: Duration) -> bool {
-        self.promised = promised;
-        let back = self.state == PulseState::Quiet;
-        self.state = PulseState::Listening;
-        // A quiet is no spacing.
-        if let Some(last) = self.last.replace(now)
-            && !back
-        {
-            if self.spacings.len() >= SPACINGS {
-                self.spacings.pop_front();
-            }
-            self.spacings.push_back(now.since(last));
-        }
-        back
-    }
-
-    /// The quiet is being told.
-    fn quiet(&mut self, now: Stamp) -> (Option<Stamp>, Duration) {
-        self.state = PulseState::Quiet;
-        (self.last, now.since(self.last.unwrap_or(self.started)))
-    }
-
-    /// Heartbeats cannot be heard; whether that is new.
-    fn stop(&mut self) -> bool {
-        std::mem::replace(&mut self.state, PulseState::Deaf) != PulseState::Deaf
-    }
 }
 
 #[cfg(test)]

@@ -99,6 +99,7 @@ impl Cluster {
         let (stop, stopped) = oneshot::channel::<()>();
         let options = RunOptions {
             settings: settings(watching.interval),
+            system: None,
             state: Keep::Nowhere,
             alerts: None,
             mode: Mode::Core,

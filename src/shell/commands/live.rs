@@ -86,21 +86,16 @@ fn print(told: Told<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failu
             report::warn(&format!("{subject} carries something that is no event of metawatch: {detail}"));
             return Ok(());
         }
-        (Told::Quiet { since, lasted }, _) => {
-            let lasted = lasted.as_secs();
-            report::warn(&match since {
-                Some(since) => format!(
-                    "no heartbeat for {lasted} s, the last one came at {since}: nobody watches, or it cannot be heard"
-                ),
-                None => format!(
-                    "no heartbeat for {lasted} s, none was ever heard: nobody watches, it cannot be heard, or its --interval \
-                     is longer"
-                ),
-            });
+        (Told::Quiet { system, since, lasted }, _) => {
+            report::warn(&lines::quiet(system.as_deref(), since, lasted));
             return Ok(());
         }
-        (Told::BackAgain, _) => {
-            report::note("heartbeats are heard again");
+        (Told::BackAgain { system }, _) => {
+            report::note(&format!("heartbeats are heard again{}", lines::of_system(system)));
+            return Ok(());
+        }
+        (Told::Beside(beside), _) => {
+            report::warn(&lines::beside(beside));
             return Ok(());
         }
     };

@@ -1,6 +1,7 @@
 //! Events as lines: JSON for programs, words for people.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,9 +10,11 @@ use super::style::{Style, Tone};
 use crate::alert::State;
 use crate::check::Severity;
 use crate::event::heartbeat::{ActiveIncident, Status};
+use crate::event::incidents::Beside;
 use crate::event::{AlertEvent, Heartbeat, Outgoing};
 use crate::name::printable;
 use crate::shell::failure::Failure;
+use crate::stamp::Stamp;
 
 /// An event as `replay` and `listen` print it.
 #[derive(Serialize)]
@@ -81,6 +84,49 @@ pub fn missed_as_text(at: &str, incident: &ActiveIncident, style: Style) -> Stri
 /// One line of JSON for an incident that only a heartbeat tells of.
 pub fn missed_as_json(at: &str, subject: &str, incident: &ActiveIncident) -> Result<String, Failure> {
     json::document(&serde_json::json!({ "at": at, "subject": subject, "incident": incident }), false)
+}
+
+/// ` (system …)`, where one is known.
+pub fn of_system(system: Option<&str>) -> String {
+    system.map_or_else(String::new, |system| format!(" (system {})", printable(system)))
+}
+
+/// Why nothing is heard.
+pub fn quiet(system: Option<&str>, since: Option<Stamp>, lasted: Duration) -> String {
+    let (of, lasted) = (of_system(system), lasted.as_secs());
+    match since {
+        Some(since) => format!(
+            "no heartbeat for {lasted} s, the last one came at {since}: nobody watches, or it cannot be heard{of}"
+        ),
+        None => format!(
+            "no heartbeat for {lasted} s, none was ever heard: nobody watches, it cannot be heard, or its --interval is \
+             longer"
+        ),
+    }
+}
+
+/// Who else speaks.
+pub fn beside(beside: &Beside) -> String {
+    match beside {
+        Beside::System { system, other } => {
+            let name = |system: &Option<String>| {
+                let named = system.as_ref().map(|system| format!("the system {}", printable(system)));
+                named.unwrap_or_else(|| "a system whose watchers do not tell which".to_owned())
+            };
+            format!(
+                "heartbeats of {} come beside those of {}: each is believed about itself alone; \
+                 give each system a --prefix of its own to tell their alerts apart",
+                name(system),
+                name(other)
+            )
+        }
+        Beside::Watcher { names: [one, other] } => format!(
+            "the watchers {} and {} speak for the same system, and neither knows of the other: each is believed about \
+             its own alerts alone; let them hear each other, or give each system a --system name of its own",
+            printable(one),
+            printable(other)
+        ),
+    }
 }
 
 fn incident_as_text(at: &str, incident: &ActiveIncident, words: &str, style: Style) -> String {
