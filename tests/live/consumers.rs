@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use metawatch::alert::State;
+use metawatch::event::AlertEvent;
 use metawatch::event::heartbeat::Status;
 
 use crate::cluster::watch::Watching;
@@ -163,6 +164,7 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     assert!(told.contains("s9") && told.contains("since 2026-11-23T09:40:15.417Z"), "{told}");
     let told = consumer.expect("all well ");
     assert!(told.contains("s9"), "{told}");
+    check_whose_word_counts(&consumer, &sender, beat, &firing.event).await;
     // The same again, and what is no event at all.
     let stranger = cluster.client("admin").await.unwrap();
     let again = serde_json::to_string(&firing.event).unwrap();
@@ -177,6 +179,56 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     let mut watch = cluster.watch(Watching { servers, ..Watching::default() }).await.unwrap();
     watch.expect_status(Status::Ok).await;
     consumer.expect("all well metawatch is heard again");
+}
+
+/// A watcher of another system ends nothing. The next one of the same system, whose clock is an hour behind, ends what the
+/// one before left behind, once that is silent.
+async fn check_whose_word_counts(
+    consumer: &Running,
+    sender: &async_nats::Client,
+    mut beat: serde_json::Value,
+    firing: &AlertEvent,
+) {
+    let instance = "0123456789abcdef".to_owned();
+    let mut event =
+        AlertEvent { incident: "left".to_owned(), id: "left.1".to_owned(), seq: 1, ..firing.clone() };
+    event.summary = "s8 is offline".to_owned();
+    event.monitor.instance.clone_from(&instance);
+    let subject = event.subject("metawatch", "s8");
+    sender.publish(subject.clone(), serde_json::to_vec(&event).unwrap().into()).await.unwrap();
+    assert_eq!(consumer.expect("PAGE     "), "PAGE     s8 is offline");
+    let mut say = async |system: Option<&str>, instance: &str| {
+        beat["system"] = system.into();
+        beat["monitor"]["instance"] = instance.into();
+        beat["epoch"]["id"] = format!("{instance}-1").into();
+        beat["timestamp"] = "2020-01-01T00:00:00.000Z".into();
+        sender.publish("metawatch.heartbeat", beat.to_string().into()).await.unwrap();
+        sender.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    for _ in 0..30 {
+        say(Some("another"), "stranger").await;
+    }
+    let system = event.system.clone();
+    // Its own end is the next that is told of it: the stranger ended nothing.
+    for seq in 2..=3 {
+        (event.seq, event.state) = (seq, if seq == 2 { State::Resolved } else { State::Firing });
+        event.id = format!("left.{seq}");
+        event.summary = format!("s8 for the {seq}. time");
+        sender.publish(subject.clone(), serde_json::to_vec(&event).unwrap().into()).await.unwrap();
+        sender.flush().await.unwrap();
+    }
+    assert_eq!(consumer.expect("all well "), "all well s8 for the 2. time");
+    assert_eq!(consumer.expect("PAGE     "), "PAGE     s8 for the 3. time");
+    let mut ended = None;
+    for _ in 0..180 {
+        say(system.as_deref(), "next").await;
+        ended = consumer.lines.try_recv().ok();
+        if ended.is_some() {
+            break;
+        }
+    }
+    assert_eq!(ended.as_deref(), Some("all well s8 for the 3. time: over"));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod listen;
 mod recipes;
 mod service;
 mod sidecars;
+mod systems;
 
 use crate::cluster::{Cluster, Layout, tested_version};
 
