@@ -1,6 +1,7 @@
 //! Looking at what was written down before: recordings, captures, and bare replies, from a file or from stdin.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -12,12 +13,15 @@ use serde_json::value::RawValue;
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::recording::{self, Item, RecordedEpoch, RecordingClock};
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::unpack::{self, unpack};
 use crate::stamp::{Stamp, parse_wall_ns};
 
 /// A larger file is not read at once: `replay` takes it.
 const BYTES_MAX: u64 = 1 << 30;
-/// How many lines that cannot be read are told; the others are only counted.
-const BAD_LINES_TOLD: u64 = 100;
+/// How many lines that cannot be read for one reason are told; the others are only counted.
+const BAD_LINES_TOLD: u32 = 5;
+/// So many reasons are told apart.
+const REASONS_MAX: usize = 8;
 /// How many epochs tell the time between two of them.
 pub(super) const SAMPLED_EPOCHS: usize = 200;
 /// How long a server would have been given to answer. It only matters to who is taken for missing.
@@ -63,20 +67,30 @@ pub fn look(path: &Path, settings: Settings, complain: &mut dyn FnMut(&str)) -> 
 pub(super) struct BadLines {
     /// How many there were.
     pub(super) count: u64,
+    told: u64,
+    /// How often each reason came; numbers in it do not count.
+    reasons: BTreeMap<String, u32>,
 }
 
 impl BadLines {
-    /// Tells one, unless many were told.
+    /// Tells one, unless some of its kind were told.
     pub(super) fn tell(&mut self, message: &str, complain: &mut dyn FnMut(&str)) {
         self.count += 1;
-        if self.count <= BAD_LINES_TOLD {
+        let reason: String = message.chars().filter(|character| !character.is_ascii_digit()).collect();
+        if self.reasons.len() >= REASONS_MAX && !self.reasons.contains_key(&reason) {
+            return;
+        }
+        let times = self.reasons.entry(reason).or_default();
+        if *times < BAD_LINES_TOLD {
+            *times += 1;
+            self.told += 1;
             complain(message);
         }
     }
 
     /// Says at the end how many were not told.
     pub(super) fn end(&self, name: &str, complain: &mut dyn FnMut(&str)) {
-        if let Some(more @ 1..) = self.count.checked_sub(BAD_LINES_TOLD) {
+        if let Some(more @ 1..) = self.count.checked_sub(self.told) {
             complain(&format!("{name}, {more} more lines that cannot be read"));
         }
     }
@@ -96,21 +110,19 @@ pub(super) fn shown(path: &Path) -> String {
     if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() }
 }
 
-/// Opens a file, or stdin for `-`.
+/// Opens a file, or stdin for `-`; what is packed with gzip is unpacked as it is read.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(io::stdin().lock()));
-    }
-    File::open(path).map(|file| Box::new(file) as Box<dyn Read>).map_err(|error| unreadable(path, &error))
+    let file: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(|error| unreadable(path, &error))?)
+    };
+    unpack(file, &shown(path))
 }
 
 /// The failure of a file that cannot be read.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(
-        FailureKind::Io,
-        format!("cannot read {}: {error}", shown(path)),
-        "give the path of a file that this user can read, or - for stdin",
-    )
+    unpack::unreadable(&shown(path), error)
 }
 
 fn read_whole(path: &Path) -> Result<Vec<u8>, Failure> {

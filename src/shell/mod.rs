@@ -43,3 +43,5 @@ pub mod from;
 pub mod replay;
 #[cfg(feature = "cli")]
 pub mod report;
+#[cfg(feature = "cli")]
+mod unpack;

@@ -3,7 +3,7 @@
 //! A thread of its own writes, so that a slow or full disk never delays the watching. **Invariant:** no line is
 //! ever appended to the rest of another: after a failure the next line starts with a line break.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Recorder {
         let failed = |error: &io::Error| {
             Failure::new(
                 FailureKind::Io,
-                format!("cannot write the recording {}: {}", path.display(), reason(error)),
+                format!("cannot write the recording {}: {}", path.display(), why(error)),
                 "give --record a file in a directory that exists and that this user may write to",
             )
         };
@@ -121,7 +121,7 @@ fn write_all<O: FnMut() -> io::Result<Opened<File>>>(
         match pen.write(&line, job.closed) {
             Wrote::Failed(error) => tracing::error!(
                 file = %path.display(),
-                reason = reason(&error),
+                reason = why(&error),
                 hint = "make room or mend the file; it is tried again every minute",
                 "the recording pauses; the watching goes on",
             ),
@@ -139,14 +139,52 @@ struct Opened<W> {
 }
 
 fn open(path: &Path) -> io::Result<Opened<File>> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    no_link(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
     let metadata = file.metadata()?;
+    // Nothing is written yet: what a link led to that was put there just now is left as it is.
+    if !no_link(path)?.is_some_and(|there| is_same(&there, &metadata)) {
+        return Err(io::Error::other("it was replaced while it was opened"));
+    }
     let mut last = *b"\n";
     if metadata.is_file() && metadata.len() > 0 {
         file.seek(SeekFrom::End(-1))?;
         file.read_exact(&mut last)?;
     }
     Ok(Opened { file, within_line: last != *b"\n" })
+}
+
+/// What went wrong, in our own words where we have some.
+fn why(error: &io::Error) -> String {
+    error.get_ref().map_or_else(|| reason(error), ToString::to_string)
+}
+
+/// What stands there, if anything does. A link is refused: where it leads is somebody else's choice.
+fn no_link(path: &Path) -> io::Result<Option<Metadata>> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => Err(io::Error::other("it is a link; give the file itself")),
+        Ok(found) if found.is_dir() => Err(io::Error::other("it is a directory")),
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether both are the same file, as far as the platform can tell.
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (one.dev(), one.ino()) == (other.dev(), other.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        one.file_type() == other.file_type()
+    }
 }
 
 /// What became of a line.

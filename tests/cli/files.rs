@@ -1,6 +1,6 @@
 //! Recordings, captures and bare replies, from files and from stdin.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -70,8 +70,8 @@ fn lines_that_cannot_be_read_are_named_and_the_rest_goes_on() {
     let flood = format!("{}{}", "nonsense\n".repeat(2_000), timeline());
     for arguments in [&["replay", "-"][..], &["check", "--from", "-"]] {
         let said =
-            check(arguments, &flood, 0, &[], &["line 1:", "stdin, 1900 more lines that cannot be read"]);
-        assert!(said.err.lines().count() < 110, "{said:?}");
+            check(arguments, &flood, 0, &[], &["line 1:", "stdin, 1995 more lines that cannot be read"]);
+        assert!(said.err.lines().count() < 10, "{said:?}");
     }
     check(&["replay", "-"], "nonsense\n", 1, &[], &["line 1", "error: stdin holds no epoch", "hint: "]);
     check(&["view", "--from", "-"], "nonsense\n", 1, &[], &["line 1", "error: ", "hint: "]);
@@ -82,6 +82,103 @@ fn lines_that_cannot_be_read_are_named_and_the_rest_goes_on() {
         &[],
         &["a bare reply", "`metawatch check --from` takes those"],
     );
+}
+
+/// Runs a command whose input may be no text.
+fn feed(arguments: &[&str], input: &[u8]) -> super::Said {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("input");
+    std::fs::write(&path, input).expect("a file");
+    let mut command = metawatch(arguments);
+    command.stdin(std::fs::File::open(&path).expect("the file"));
+    command.output().expect("metawatch runs").into()
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(text.as_bytes()).expect("gzip");
+    packed.finish().expect("gzip")
+}
+
+#[test]
+fn what_is_packed_with_gzip_is_read_as_it_is() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("recording.ndjson.gz");
+    let timeline_text = timeline();
+    let (first, second) = timeline_text.split_at(timeline_text.find('\n').expect("a line") + 1);
+    // Two parts, one behind the other, as `gzip -c >>` leaves them.
+    let packed = [gzip(first), gzip(second)].concat();
+    std::fs::write(&path, &packed).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    let plain = check(&["replay", "-"], &timeline(), 0, &[], &[]);
+    let said = check(&["replay", path], "", 0, &[], &["15 epochs, 0 unreadable lines, 2 events"]);
+    assert_eq!(said.out, plain.out);
+    for arguments in [["check", "--from"], ["view", "--from"]] {
+        let [plain, named, piped] = [
+            super::run(&[arguments[0], arguments[1], "-"], &timeline()),
+            super::run(&[arguments[0], arguments[1], path], ""),
+            feed(&[arguments[0], arguments[1], "-"], &packed),
+        ];
+        assert_eq!((named.code, &named.out), (plain.code, &plain.out), "{arguments:?}: {named:?}");
+        assert_eq!((piped.code, &piped.out), (plain.code, &plain.out), "{arguments:?}: {piped:?}");
+    }
+    let said = feed(&["replay", "-"], &packed);
+    assert_eq!(said.out, plain.out, "{said:?}");
+}
+
+#[test]
+fn what_is_packed_otherwise_or_damaged_is_named_with_what_to_do() {
+    let whole = gzip(&timeline());
+    let damaged = [&whole[..10], &[0xff; 40][..]].concat();
+    let cases: [(&[u8], &str, &str); 5] = [
+        (b"\x28\xb5\x2f\xfd more", "packed with zstd", "zstd -dc FILE"),
+        (b"\xfd7zXZ\0 more", "packed with xz", "xz -dc FILE"),
+        (b"PK\x03\x04 more", "packed with zip", "unzip -p FILE"),
+        (&whole[..whole.len() / 2], "its gzip is damaged or cut short", "gzip -dc FILE"),
+        (&damaged, "its gzip is damaged or cut short", "gzip -dc FILE"),
+    ];
+    for (input, words, hint) in cases {
+        for (arguments, code) in [(&["replay", "-"][..], 1), (&["check", "--from", "-"], 3)] {
+            let said = feed(arguments, input);
+            assert_eq!(said.code, Some(code), "{words}: {said:?}");
+            assert!(said.err.contains(words) && said.err.contains(hint), "{words}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn each_kind_of_bad_line_is_told_a_handful_of_times() {
+    let long = "nonsense\n[1]\n".repeat(50);
+    let said = check(&["check", "--from", "-"], &(long + &timeline()), 0, &["OK metawatch"], &["more lines"]);
+    assert!((6..=12).contains(&said.err.lines().count()), "{said:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recording_is_its_owners_alone_and_never_written_through_a_link() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| home.path().join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::write(at("target"), "precious").expect("a file");
+    std::os::unix::fs::symlink(at("target"), at("link")).expect("a link");
+    std::os::unix::fs::symlink(at("nothing"), at("dangling")).expect("a link");
+    let server = ["--server", "nats://127.0.0.1:1", "--state", "none"];
+    for link in ["link", "dangling"] {
+        let path = at(link);
+        let run = [&["run", "--record", path.as_str()], &server[..]].concat();
+        check(&run, "", 1, &[], &["cannot write the recording", "it is a link", "hint: "]);
+    }
+    assert_eq!(std::fs::read_to_string(at("target")).expect("the file"), "precious");
+    assert!(!std::path::Path::new(&at("nothing")).exists());
+    let mut command = metawatch(&[&["run", "--record", &at("new")], &server[..]].concat());
+    let mut child = command.stderr(Stdio::null()).spawn().expect("metawatch starts");
+    let is_there = || std::fs::metadata(at("new")).ok();
+    while is_there().is_none() && child.try_wait().expect("a process").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().expect("it ends");
+    child.wait().expect("it ends");
+    assert_eq!(is_there().expect("a recording").permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

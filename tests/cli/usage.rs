@@ -33,7 +33,7 @@ fn alone_it_shows_its_commands() {
 
 #[test]
 fn wrong_usage_is_a_failure_and_unknown_for_a_check() {
-    let cases: [(i32, &[&str], &str); 14] = [
+    let cases: [(i32, &[&str], &str); 19] = [
         (1, &["frobnicate"], "unrecognized subcommand"),
         (1, &["view", "--frob"], "unexpected argument '--frob'"),
         (1, &["run", "--interval", "10ms"], "it must be at least 100ms"),
@@ -47,6 +47,11 @@ fn wrong_usage_is_a_failure_and_unknown_for_a_check() {
         (1, &["run", "--alert-password", "p"], "--alert-password is given without a user"),
         (1, &["run", "--alert-context", "absent"], "--alert-context names the context \"absent\""),
         (1, &["listen", "--prefix", "$JS"], "belong to the servers"),
+        (1, &["run", "--system", "a b"], "letters, digits, dots, hyphens and underscores"),
+        (1, &["view", "--server", ""], "it names no server"),
+        (3, &["check", "--server", ""], "it names no server"),
+        (1, &["listen", "--server", " , "], "--server names no server"),
+        (1, &["run", "--alert-server", ""], "it names no server"),
         (3, &["check", "--format", "xml"], "possible values: nagios, json, prometheus, text"),
     ];
     for (code, arguments, words) in cases {

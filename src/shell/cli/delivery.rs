@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::shell::config::{ConnectFlags, Secret};
+use crate::shell::config::{ConnectFlags, Secret, some_server};
 use crate::shell::publish::Mode;
 
 const HEADING: &str = "Where alerts go";
@@ -29,6 +29,7 @@ pub struct DeliveryFlags {
     pub alert_context: Option<String>,
     /// Publish through these servers [default: those that are watched]
     #[arg(long, env = "METAWATCH_ALERT_SERVER", hide_env_values = true, help_heading = HEADING, value_name = "URLS")]
+    #[arg(value_parser = some_server)]
     pub alert_server: Option<Secret>,
     /// Publish as this user
     #[arg(long, env = "METAWATCH_ALERT_USER", hide_env_values = true, help_heading = HEADING, value_name = "NAME")]

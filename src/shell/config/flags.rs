@@ -19,6 +19,7 @@ pub struct ConnectFlags {
     /// Servers to connect to, comma separated; a login in the address is used [default: nats://127.0.0.1:4222]
     /// [env: METAWATCH_SERVER, NATS_URL]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, short, alias = "servers", value_name = "URLS"))]
+    #[cfg_attr(feature = "cli", arg(value_parser = some_server))]
     pub server: Option<Secret>,
     /// User name; without a password it is sent as a token [env: METAWATCH_USER, NATS_USER]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "NAME"))]
@@ -64,6 +65,12 @@ pub struct ConnectFlags {
     /// How long to wait for a connection [default: 5s] [env: METAWATCH_TIMEOUT, NATS_TIMEOUT]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "DURATION", value_parser = humantime::parse_duration))]
     pub timeout: Option<Duration>,
+}
+
+/// An empty list of servers is a slip (`--server "$URL"`) and not the wish for the default one.
+#[cfg(feature = "cli")]
+pub(crate) fn some_server(text: &str) -> Result<Secret, &'static str> {
+    if text.trim().is_empty() { Err("it names no server") } else { Ok(text.into()) }
 }
 
 impl ConnectFlags {

@@ -17,6 +17,8 @@ mod server;
 mod tests;
 
 pub use flags::ConnectFlags;
+#[cfg(feature = "cli")]
+pub(crate) use flags::some_server;
 pub use purpose::Purpose;
 pub use secret::{Material, Secret, Surroundings};
 pub(crate) use secret::{reason, unreadable};
