@@ -217,7 +217,7 @@ impl Book {
             let Some(alert) = self.alerts.get_mut(&identity) else { continue };
             let reason = alert.take(finding, now, rules).or_else(|| alert.remind(now, rules));
             if let Some(reason) = reason {
-                alert.sequence += 1;
+                alert.sequence = alert.sequence.saturating_add(1);
                 alert.told = now;
                 transitions.push(Transition { alert: alert.clone(), reason, finding: index });
             }
@@ -261,7 +261,7 @@ impl Book {
             return None;
         }
         alert.diagnosis = diagnosis;
-        alert.sequence += 1;
+        alert.sequence = alert.sequence.saturating_add(1);
         alert.told = now;
         Some(Transition { alert: alert.clone(), reason: Reason::Diagnosed, finding })
     }
@@ -294,7 +294,8 @@ impl Alert {
     /// Takes what an epoch found; gives the reason when that is to be told.
     fn take(&mut self, finding: &Finding, now: Stamp, rules: &LifeRules) -> Option<Reason> {
         self.verdict = finding.verdict;
-        self.clear_epochs = if finding.verdict == Verdict::Clear { self.clear_epochs + 1 } else { 0 };
+        self.clear_epochs =
+            if finding.verdict == Verdict::Clear { self.clear_epochs.saturating_add(1) } else { 0 };
         match finding.verdict {
             Verdict::Unknown => None,
             Verdict::Clear if self.clear_epochs < rules.resolve_after => None,
@@ -368,7 +369,7 @@ impl Alert {
     /// A resolved alert that returns opens the same incident again.
     fn reopen(&mut self, finding: &Finding, now: Stamp) {
         if self.sequence > 0 {
-            self.flaps += 1;
+            self.flaps = self.flaps.saturating_add(1);
             self.since = finding.since.unwrap_or(now);
             self.fired = false;
             self.merged.clear();

@@ -404,7 +404,7 @@ impl Company {
         }
         self.ledger = ledger;
         if let (Role::Speaking, Some(edition)) = (self.role, &mut self.edition) {
-            edition.revision += 1;
+            edition.revision = edition.revision.saturating_add(1);
             self.tell = true;
         }
         true

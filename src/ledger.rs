@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Book, SavedAlert};
-use crate::event::{AlertEvent, Outgoing};
+use crate::event::{AlertEvent, Outgoing, SEQ_MAX};
 use crate::name::subject_token;
-use crate::stamp::Stamp;
+use crate::stamp::{Stamp, parse_wall_ns};
 
 /// More events than this are not handed on; the newest are.
 const WAITING_MAX: usize = 10_000;
@@ -96,6 +96,8 @@ impl SavedEvent {
         let sound = kind == "alert"
             && check == subject_token(&self.event.check)
             && state == self.event.state.as_str()
+            && (1..=SEQ_MAX).contains(&self.event.seq)
+            && [&self.event.timestamp, &self.event.since].into_iter().all(|at| parse_wall_ns(at).is_some())
             && self.event.id == format!("{}.{}", self.event.incident, self.event.seq)
             && self.subject.len() <= SUBJECT_MAX
             && tokens.iter().all(safe);

@@ -10,7 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::epoch::{Ended, Epoch, Gathered, Heard, Plan};
+use crate::name::printable;
 use crate::stamp::{Stamp, parse_wall_ns};
+
+/// An epoch does not last longer, and no two are further apart by plan.
+const MILLIS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// The highest number of an epoch that is believed.
+const EPOCH_MAX: u64 = 1 << 48;
 
 /// One epoch of a recording. Unknown fields are ignored.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +95,24 @@ impl RecordedEpoch<'_> {
     /// When the epoch opened, in nanoseconds since 1970, where the recording tells.
     pub fn opened_ns(&self) -> Option<i64> {
         parse_wall_ns(&self.opened)
+    }
+
+    /// Refuses numbers that no recorder writes: they would stretch the clock of all that follows.
+    fn check(&self) -> Result<(), String> {
+        let millis = [("elapsed_ms", Some(self.elapsed_ms)), ("interval_ms", self.interval_ms)];
+        for (field, millis) in millis {
+            if let Some(beyond) = millis.filter(|millis| *millis > MILLIS_MAX) {
+                return Err(format!("{field} is {beyond}, more than the {MILLIS_MAX} of a day"));
+            }
+        }
+        if self.epoch > EPOCH_MAX {
+            return Err(format!("epoch is {}: nobody has counted so far", self.epoch));
+        }
+        if !self.opened.is_empty() && self.opened_ns().is_none() {
+            let opened: String = printable(&self.opened).chars().take(64).collect();
+            return Err(format!("opened is {opened:?}, no moment between 1970 and 2262"));
+        }
+        Ok(())
     }
 
     /// Plays the epoch. `plan` is asked with the opening time; `fallback` is the time of an epoch that tells none.
@@ -203,7 +227,9 @@ fn item_of(value: &RawValue) -> Result<Item<'_>, String> {
         .map_err(|_| "neither a recorded epoch nor a reply of a server".to_owned())?;
     match kind {
         Kind { replies: Some(_), .. } => {
-            let epoch = serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+            let epoch: Box<RecordedEpoch<'_>> =
+                serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+            epoch.check()?;
             Ok(Item::Epoch(epoch))
         }
         Kind { statsz: Some(_), server: Some(_), .. } => Ok(Item::Statsz(value)),

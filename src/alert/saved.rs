@@ -10,6 +10,8 @@ use crate::stamp::Stamp;
 
 /// So many other incidents are remembered as one with an alert's own.
 const MERGED_MAX: usize = 8;
+/// The highest seq of an incident that is believed: more than 10,000 events a second for 1,000 years are none.
+const SEQ_SAVED_MAX: u64 = 1 << 48;
 /// The longest incident id that is believed.
 const INCIDENT_MAX: usize = 64;
 
@@ -59,6 +61,9 @@ pub enum Unsound {
     /// It has had no event, so nobody can know of it.
     #[error("it has had no event")]
     Untold,
+    /// No incident has so many events, or began before any clock.
+    #[error("a number in it is beyond reason")]
+    Number,
 }
 
 impl SavedAlert {
@@ -99,6 +104,10 @@ impl SavedAlert {
         }
         if self.seq == 0 {
             return Err(Unsound::Untold);
+        }
+        // A number that is only just believed must leave room to count on.
+        if self.seq > SEQ_SAVED_MAX || self.since_ns < 0 || self.told_ns < 0 {
+            return Err(Unsound::Number);
         }
         let at = |wall_ns: i64| Stamp::at_wall(wall_ns.min(now.wall_ns()), now);
         Ok(Alert {

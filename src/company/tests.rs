@@ -79,6 +79,13 @@ fn words_that_cannot_be_believed_are_counted_and_change_nothing() {
         Word { instance: String::new(), ..good.clone() },
         Word { instance: "x".repeat(129), ..good.clone() },
         Word { name: "x".repeat(129), ..good.clone() },
+        // Numbers that nobody comes to.
+        Word { started_ns: -1, ..good.clone() },
+        Word { claim_ns: Some(i64::MIN), ..good.clone() },
+        Word { claim_ns: Some(i64::MAX), ..good.clone() },
+        Word { keeps: Some(Edition { term: u64::MAX, revision: 1, of: "b".into() }), ..good.clone() },
+        Word { heard_out: Some(Edition { term: 1, revision: u64::MAX, of: "b".into() }), ..good.clone() },
+        Word { keeps: Some(Edition { term: 1, revision: 1, of: "x".repeat(129) }), ..good.clone() },
         // An echo from the future.
         Word { sent_ns: i64::MAX, ..company.word(at(1_000)) },
     ];
@@ -115,4 +122,35 @@ fn half_a_ledger_is_none_and_pages_that_cannot_be_are_nothing() {
     assert_eq!(hear(page(1, 2)), Heard::Nothing, "the same page twice is one");
     assert_eq!(hear(page(0, 2)), Heard::Adopt(Ledger::default()));
     assert_eq!(hear(page(0, 1)), Heard::Nothing, "it is known already");
+}
+
+proptest::proptest! {
+    /// Whatever numbers another watcher sends, this one decides, and its own terms and revisions go on counting.
+    #[test]
+    fn no_number_of_another_watcher_wraps_ours(
+        sent: i64, started: i64, claim: Option<i64>, terms: [u64; 2], revisions: [u64; 2], yields: bool,
+    ) {
+        let mut company = company("a", 0);
+        pass(&mut company, 0, 1_000);
+        let edition = |which: usize| Edition { term: terms[which], revision: revisions[which], of: "b".into() };
+        let page = Page {
+            edition: edition(0), lineage: vec![edition(1)], number: 0, of: 1, yields, ledger: Ledger::default(),
+        };
+        let word = Word {
+            sent_ns: sent, started_ns: started, claim_ns: claim, keeps: Some(edition(0)), heard_out: Some(edition(1)),
+            page: Some(page), ..speaks("b", 1)
+        };
+        let sound = is_sound(&word);
+        company.hear(word, at(1_000));
+        proptest::prop_assert_eq!(company.refused(), u64::from(!sound));
+        company.turn(true, at(1_100));
+        pass(&mut company, 1_200, 6_000);
+        proptest::prop_assert!(company.may_speak(at(6_000)), "it is alone again");
+        let before = company.edition.clone().expect("an edition");
+        let system = Some("one".to_owned());
+        let changed = company.keep(Ledger { system, ..Ledger::default() });
+        proptest::prop_assert!(changed);
+        let after = company.edition.clone().expect("an edition");
+        proptest::prop_assert!(after.revision > before.revision && after.term == before.term);
+    }
 }

@@ -8,6 +8,8 @@ use super::Page;
 
 /// The version of the words. Those of another are not understood, and so not counted on.
 pub(super) const WORD_VERSION: u32 = 1;
+/// Terms and revisions beyond this are not believed: nobody comes to them by counting.
+const COUNT_MAX: u64 = 1 << 48;
 /// The longest instance or name that is believed, in bytes.
 const NAME_MAX: usize = 128;
 
@@ -75,7 +77,16 @@ pub(super) fn version(keeps: Option<&Edition>, claim: i64) -> Reverse<(u64, u64)
     Reverse(if claim == i64::MAX { known } else { (0, 0) })
 }
 
+fn is_named(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_MAX
+}
+
 impl Edition {
+    /// Whether there can be such a one: numbers at the end of their range would stop to count.
+    fn is_sound(&self) -> bool {
+        is_named(&self.of) && self.term < COUNT_MAX && self.revision < COUNT_MAX
+    }
+
     /// Whether this is the same speaker's ledger, as it stood then or later.
     pub(super) fn includes(&self, other: &Self) -> bool {
         self.of == other.of && self.term == other.term && self.revision >= other.revision
@@ -83,6 +94,14 @@ impl Edition {
 }
 
 pub(super) fn is_sound(word: &Word) -> bool {
-    let named = |text: &str| !text.is_empty() && text.len() <= NAME_MAX;
-    word.v == WORD_VERSION && named(&word.instance) && word.name.len() <= NAME_MAX
+    let page = word.page.iter().flat_map(|page| page.lineage.iter().chain([&page.edition]));
+    let mut editions = word.keeps.iter().chain(&word.heard_out).chain(page);
+    // Before 1970 nobody claims, and the end of time stands for no claim.
+    let claims = |claim: i64| (0..i64::MAX).contains(&claim);
+    word.v == WORD_VERSION
+        && is_named(&word.instance)
+        && word.name.len() <= NAME_MAX
+        && word.started_ns >= 0
+        && word.claim_ns.is_none_or(claims)
+        && editions.all(Edition::is_sound)
 }

@@ -53,6 +53,9 @@ fn an_alert_that_cannot_be_ours_is_left_out() {
         ("merged", serde_json::json!(vec!["a"; 9])),
         ("told_of", serde_json::json!(vec![[null::<()>(), null::<()>()]; 17])),
         ("seq", serde_json::json!(0)),
+        ("seq", serde_json::json!(u64::MAX)),
+        ("since_ns", serde_json::json!(i64::MIN)),
+        ("told_ns", serde_json::json!(-1)),
     ];
     for (field, value) in changes {
         let mut bad = alert();
@@ -103,4 +106,41 @@ fn no_event_is_ever_published_outside_its_own_subject() {
     // Another prefix is where the next run publishes.
     let elsewhere = serde_json::from_value::<Ledger>(sound).unwrap().read("other", now());
     assert_eq!(elsewhere.waiting[0].subject, "other.alert.META_001.default.s3.firing");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_number_in_an_alert_wraps(seq: u64, since: i64, told: i64, flaps: u32) {
+        let mut changed = alert();
+        for (field, value) in [("seq", seq.into()), ("since_ns", since.into()), ("told_ns", told.into())] {
+            changed[field] = value;
+        }
+        changed["flaps"] = flaps.into();
+        let entries = read(&serde_json::json!({ "alerts": [changed] }).to_string());
+        proptest::prop_assert_eq!(entries.alerts.len() + entries.refused, 1);
+        for alert in entries.alerts {
+            proptest::prop_assert!(alert.sequence > 0 && alert.sequence < SEQ_MAX / 2);
+            proptest::prop_assert!(alert.since.wall_ns() >= 0 && now().has_reached(alert.since));
+        }
+    }
+}
+
+#[test]
+fn an_event_with_numbers_beyond_reason_is_left_out() {
+    let waiting = [outgoing()];
+    let sound = serde_json::to_value(Ledger::new(&Book::default(), waiting.iter(), "metawatch")).unwrap();
+    let changes = [
+        ("seq", serde_json::json!(u64::MAX)),
+        ("seq", serde_json::json!(0)),
+        ("timestamp", serde_json::json!("292277-01-01T00:00:00Z")),
+        ("since", serde_json::json!("yesterday")),
+    ];
+    for (field, value) in changes {
+        let mut changed = sound.clone();
+        let event = &mut changed["waiting"][0]["event"];
+        event[field] = value;
+        event["id"] = format!("{}.{}", event["incident"].as_str().unwrap(), event["seq"]).into();
+        let entries = read(&changed.to_string());
+        assert_eq!((entries.waiting.len(), entries.refused), (0, 1), "{field}");
+    }
 }

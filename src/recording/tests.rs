@@ -27,3 +27,36 @@ fn the_clock_of_a_recording_never_goes_backwards() {
     assert_eq!(next.since(jumped), second * 5);
     assert_eq!(jumped.to_string(), "2026-11-22T19:00:00.000Z");
 }
+
+#[test]
+fn numbers_that_no_recorder_writes_are_bad_lines() {
+    for (field, value) in [
+        ("elapsed_ms", "18446744073709551615"),
+        ("elapsed_ms", "-1"),
+        ("interval_ms", "86400001"),
+        ("epoch", "18446744073709551615"),
+        ("opened", "\"292277-01-01T00:00:00Z\""),
+        ("opened", "\"soon\\u001b[2J\""),
+    ] {
+        let text = format!(r#"{{"v":1,"{field}":{value},"replies":[]}}"#);
+        let bad = items(text.as_bytes(), 7).next().expect("a value").expect_err(&text);
+        assert_eq!(bad.line, 7);
+        assert!(!bad.detail.contains('\u{1b}'), "{bad}");
+    }
+    let usual = br#"{"v":1,"epoch":9,"opened":"2026-11-22T20:43:42.3+01:00","elapsed_ms":5000,"interval_ms":3600000,"replies":[]}"#;
+    assert!(items(usual, 1).all(|item| item.is_ok()));
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_recorded_the_clock_goes_on(opened: [i64; 8], elapsed: [u64; 8]) {
+        let mut clock = RecordingClock::default();
+        let mut before: Option<Stamp> = None;
+        for (wall, millis) in opened.into_iter().zip(elapsed) {
+            let opened = Stamp::new(0, wall).to_string();
+            let now = clock.opening(&opened, Duration::from_millis(millis), Stamp::new(0, 0));
+            proptest::prop_assert!(before.is_none_or(|before| now.has_reached(before)));
+            before = Some(now);
+        }
+    }
+}
