@@ -4,6 +4,8 @@
 //! and is consumed by [`Epoch::close`] into [`Gathered`]. A reply can never fail it: a bad one is data.
 //! Who talks to the server is [`crate::shell`]; what the replies mean is [`crate::view`].
 
+mod announced;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 use crate::wire::{self, Announcement, JetStream, Reject, Reply, Server, Statsz};
+use announced::Announced;
 
 /// More replies than this end the epoch.
 pub const REPLIES_MAX: usize = 65_536;
 /// More payload bytes than this end the epoch.
 pub const BYTES_MAX: usize = 64 << 20;
-/// How many rejected, late or announced ones are kept as examples; all are counted.
+/// How many rejected and late ones are kept as examples; all are counted.
 const EXAMPLES_MAX: usize = 256;
 /// The least time without a reply that ends an epoch in which it is not known who else there is.
 const QUIET_MIN: Duration = Duration::from_millis(300);
@@ -143,6 +146,8 @@ pub struct Counts {
     pub unexpected: u64,
     /// Times that the client dropped messages.
     pub dropped: u64,
+    /// Announcements, most of them of servers that nobody knows, beyond those that are kept.
+    pub announcements: u64,
 }
 
 /// A server answered after its epoch had ended. It lives, and needs more time.
@@ -217,7 +222,7 @@ pub struct Epoch {
     delays: BTreeMap<ServerKey, Duration>,
     awaited: BTreeSet<ServerKey>,
     listed: BTreeMap<ServerKey, Option<Name>>,
-    announcements: Vec<(Stamp, Announcement)>,
+    announced: Announced,
     rejects: Vec<Reject>,
     late: Vec<Late>,
     counts: Counts,
@@ -242,7 +247,7 @@ impl Epoch {
             delays: BTreeMap::new(),
             awaited,
             listed: BTreeMap::new(),
-            announcements: Vec::new(),
+            announced: Announced::default(),
             rejects: Vec::new(),
             late: Vec::new(),
             counts: Counts::default(),
@@ -321,8 +326,6 @@ impl Epoch {
                 expected.entry(key.clone()).or_default();
             }
         }
-        let mut announcements = self.announcements;
-        announcements.sort();
         Gathered {
             number: self.plan.number,
             opened: self.opened,
@@ -331,7 +334,7 @@ impl Epoch {
             replies: self.replies.into_values().collect(),
             asked_statsz: self.plan.ask_statsz,
             statsz: self.statsz.into_values().collect(),
-            announcements,
+            announcements: self.announced.in_order(),
             expected,
             rejects: self.rejects,
             late: self.late,
@@ -439,8 +442,10 @@ impl Epoch {
             Some(Err(reject)) => self.reject(reject),
             Some(Ok(announcement)) => {
                 self.awaited.remove(&ServerKey::of(&announcement.server));
-                if self.announcements.len() < EXAMPLES_MAX {
-                    self.announcements.push((at, announcement));
+                let server = ServerKey::of(&announcement.server);
+                let is_known = self.plan.expected.contains_key(&server) || self.listed.contains_key(&server);
+                if !self.announced.keep(at, announcement, is_known) {
+                    self.counts.announcements += 1;
                 }
             }
         }

@@ -219,8 +219,11 @@ pub struct PeerView {
     pub back_since: Option<Stamp>,
     /// How many epochs running nobody of its cluster had a route to it.
     pub disconnected_epochs: u32,
-    /// Who of its cluster holds a route to it, in the last epoch that asked.
+    /// Who of its cluster holds a route to it, in the last epoch that asked; the first of them, who holds one before who
+    /// does not.
     pub routes: BTreeMap<Name, Route>,
+    /// How many more told of their routes. They count as evidence all the same.
+    pub more_routes: usize,
     /// Somebody held a route to it during this silence, so its process was not ended at once.
     pub routes_held: bool,
     /// It said that it stops, and has not answered since.
@@ -228,8 +231,10 @@ pub struct PeerView {
     /// How many of the other reporters' lists call it offline, and how many such lists there are. Only where no
     /// list is authoritative.
     pub hearsay: (u64, u64),
-    /// What each reporter says of it.
+    /// What each reporter says of it; the first of them.
     pub opinions: BTreeMap<Name, Opinion>,
+    /// How many more reporters there are. They count as evidence all the same.
+    pub more_opinions: usize,
     /// It answers and follows the leader, but its complete list lacks it.
     pub unlisted: Option<Standing>,
     /// How many epochs running a complete list has lacked it while it did not answer as a member.

@@ -15,6 +15,7 @@ mod contract;
 mod hostile;
 #[cfg(feature = "shell")]
 mod live;
+mod many;
 mod model;
 mod recordings;
 mod scenarios;

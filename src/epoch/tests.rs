@@ -159,7 +159,7 @@ fn what_cannot_be_used_is_counted_and_ends_nothing() {
         .hear(5, Heard::Jsz { epoch: 7, payload })
         .hear(6, Heard::Dropped)
         .close();
-    let Counts { rejected, late, duplicate, unexpected, dropped } = gathered.counts;
+    let Counts { rejected, late, duplicate, unexpected, dropped, announcements: _ } = gathered.counts;
     assert_eq!((rejected, late, duplicate, unexpected, dropped), (1, 2, 1, 2, 1));
     assert_eq!((gathered.replies.len(), gathered.late.len(), gathered.rejects.len()), (1, 1, 1));
     assert!(!gathered.counts_absence(), "messages were dropped: nobody can be said to be absent");
@@ -210,4 +210,30 @@ fn the_order_of_what_arrives_does_not_matter() {
     for order in [[3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {
         assert_eq!(gather(&order), expected, "{order:?}");
     }
+}
+
+#[test]
+fn a_flood_of_announcements_pushes_out_nobody_who_is_known() {
+    let say = |epoch: &mut Epoch, name: &str, id: &str, millis| {
+        let payload = format!(r#"{{"name":"{name}","id":"{id}"}}"#);
+        let subject = format!("$SYS.SERVER.{id}.SHUTDOWN");
+        epoch.hear(at(20), Heard::Event { at: at(millis), subject: &subject, payload: payload.as_bytes() });
+    };
+    let mut epoch = Epoch::open(plan(&["s1", "s2"], &["s3"]), at(0));
+    for number in 0..5_000 {
+        say(&mut epoch, &format!("stranger-{number}"), "N", 1);
+        // The same again is one.
+        say(&mut epoch, "s1", "Ns1", 2);
+    }
+    say(&mut epoch, "s3", "Ns3", 3);
+    for run in 0..5_000 {
+        say(&mut epoch, "s2", &format!("N{run}"), 4);
+    }
+    let gathered = epoch.close(at(30), Ended::AllHeard);
+    let of = |name: &str| {
+        gathered.announcements.iter().filter(|(_, said)| said.server.name == Name::new(name)).count()
+    };
+    assert_eq!((of("s1"), of("s2"), of("s3")), (1, 8, 1));
+    assert_eq!(gathered.announcements.len(), 256 + 10);
+    assert_eq!(gathered.counts.announcements, (5_000 - 256) + (5_000 - 8), "every other one is counted");
 }

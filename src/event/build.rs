@@ -128,7 +128,9 @@ fn event_peer(id: PeerId, subject_name: &Name, peer: Option<&PeerView>) -> Event
 
 /// What the lists lack that are cut before they are made.
 fn left_out(group: &GroupView, peer: Option<&PeerView>, epoch: &EpochFacts) -> BTreeMap<String, u64> {
-    let (routes, opinions) = peer.map_or((0, 0), |peer| (peer.routes.len(), peer.opinions.len()));
+    let (routes, opinions) = peer.map_or((0, 0), |peer| {
+        (peer.routes.len() + peer.more_routes, peer.opinions.len() + peer.more_opinions)
+    });
     let missing = epoch.expected.saturating_sub(epoch.heard).max(epoch.missing.len());
     let lists = [
         ("clusters", group.clusters.len()),

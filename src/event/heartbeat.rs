@@ -1,15 +1,20 @@
 //! The heartbeat: told after every epoch on `<prefix>.heartbeat`, whatever happens. Who hears none for a while
 //! knows that nobody watches.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::build::{event_epoch, event_group};
 use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor};
-use crate::alert::{Alert, Book, State};
+use crate::alert::{Alert, Book, Identity, State};
 use crate::check::{self, Finding, Severity, Verdict};
 use crate::view::ClusterView;
+
+/// The check of a lost quorum.
+const QUORUM_LOST: &str = "META_006";
 
 /// What the last epoch says on the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +60,12 @@ pub struct Heartbeat {
     pub interval_ms: u64,
     /// How many incidents are open.
     pub incidents: u64,
-    /// The first of them.
+    /// The worst of them: what fires before what is suspected, a lost quorum before all else.
     pub active: Vec<ActiveIncident>,
+    /// What this heartbeat lacks, by name, as in `{"active":3}`; absent when it is whole. `active` and `groups` are its
+    /// lists; `announcements` are those of servers that nobody knows, beyond those that the epoch could keep.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
     /// Which system it is about: the same for all watchers of a system. Absent before it is known, and in heartbeats of
     /// versions that knew none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +175,8 @@ impl Heartbeat {
             groups: groups.map(|group| event_group(group, check::impact(group, findings))).collect(),
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             incidents: book.active().count() as u64,
-            active: book.active().take(LIST_MAX).map(ActiveIncident::of).collect(),
+            active: worst_first(book).into_iter().take(LIST_MAX).map(ActiveIncident::of).collect(),
+            left_out: left_out(view, book),
             system: None,
             speaker: monitor.name.clone(),
             watchers: 1,
@@ -176,6 +186,27 @@ impl Heartbeat {
             monitor: monitor.clone(),
         }
     }
+}
+
+/// The open alerts, those that nobody may overlook first: what fires, what is critical, a lost quorum, whole groups.
+pub fn worst_first(book: &Book) -> Vec<&Alert> {
+    let mut alerts: Vec<&Alert> = book.active().collect();
+    let rank = |alert: &Alert| {
+        let Identity { check, peer, .. } = &alert.identity;
+        (alert.state != State::Firing, Reverse(alert.severity()), *check != QUORUM_LOST, peer.is_some())
+    };
+    alerts.sort_by_key(|alert| rank(alert));
+    alerts
+}
+
+fn left_out(view: &ClusterView, book: &Book) -> BTreeMap<String, u64> {
+    let beyond = |entries: usize| entries.saturating_sub(LIST_MAX) as u64;
+    let lists = [
+        ("active", beyond(book.active().count())),
+        ("groups", beyond(view.groups.len())),
+        ("announcements", view.epoch.counts.announcements),
+    ];
+    lists.into_iter().filter(|(_, lacks)| *lacks > 0).map(|(list, lacks)| (list.to_owned(), lacks)).collect()
 }
 
 fn summary(view: &ClusterView, findings: &[Finding], status: Status) -> String {

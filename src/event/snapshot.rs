@@ -147,7 +147,7 @@ pub fn part(part: Part) -> &'static str {
 }
 
 fn snapshot_epoch(view: &ClusterView, epoch: EventEpoch) -> SnapshotEpoch {
-    let Counts { rejected, late, duplicate, unexpected, dropped } = view.epoch.counts;
+    let Counts { rejected, late, duplicate, unexpected, dropped, announcements: _ } = view.epoch.counts;
     SnapshotEpoch {
         id: epoch.id,
         ended: epoch.ended,

@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::event::heartbeat::{ActiveIncident, Status};
+use crate::event::heartbeat::{ActiveIncident, Status, worst_first};
 use crate::event::{Monitor, Snapshot};
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::shell::clock::Clock;
@@ -295,14 +295,14 @@ fn written(answer: &impl Serialize) -> Result<Vec<u8>, Refusal> {
 
 fn standing<'a>(step: &'a Step, pipeline: &Pipeline) -> Standing<'a> {
     let heartbeat = &step.heartbeat;
-    let active = || pipeline.book().active();
+    let alerts = worst_first(pipeline.book());
     Standing {
         v: 1,
         timestamp: &heartbeat.timestamp,
         status: heartbeat.status,
         summary: &heartbeat.summary,
-        incidents: active().count(),
-        alerts: active().take(ALERTS_MAX).map(ActiveIncident::of).collect(),
+        incidents: alerts.len(),
+        alerts: alerts.into_iter().take(ALERTS_MAX).map(ActiveIncident::of).collect(),
         monitor: &heartbeat.monitor,
     }
 }

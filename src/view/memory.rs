@@ -18,6 +18,11 @@ const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// Patience in multiples of the slowest answer known.
 const PATIENCE_FACTOR: u32 = 5;
+/// A server is awaited once it has answered so many epochs running, unless nobody has yet: for one that answers once and
+/// never again no epoch waits.
+const ANSWERED_MIN: u32 = 2;
+/// So many servers that no leader lists are awaited, those that have answered most often.
+const OUTSIDERS_AWAITED_MAX: usize = 64;
 /// A late answer teaches no longer delay than this: more patience would cost more than it gives.
 const LATENESS_MAX: Duration = Duration::from_secs(1);
 /// Groups beyond this are forgotten, the longest unheard first, then the newest.
@@ -46,6 +51,8 @@ pub(super) struct ServerMemory {
     pub(super) last_heard: Stamp,
     /// Epochs missed running.
     missed: u32,
+    /// How many epochs running it has answered, in whatever run of it.
+    answered: u32,
     /// How long it takes to answer: the last answer, or a slower one not long ago.
     delay: Duration,
     stopped: bool,
@@ -61,6 +68,7 @@ impl ServerMemory {
             cluster: server.cluster.clone(),
             last_heard,
             missed: 0,
+            answered: 1,
             delay,
             stopped: false,
             member,
@@ -148,8 +156,11 @@ impl Memory {
     /// The plan of the next epoch: who should answer, whom to wait for, for how long at most.
     pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
         let expected = self.expected(now);
-        let slowest = self.servers.values().map(|server| server.delay).max().unwrap_or_default();
         let learning = !expected.values().any(|expected| expected.awaited);
+        // What strangers take costs no time.
+        let counts = |key: &ServerKey| learning || expected.get(key).is_some_and(|expected| expected.awaited);
+        let delays = self.servers.iter().filter(|(key, _)| counts(key)).map(|(_, server)| server.delay);
+        let slowest = delays.max().unwrap_or_default();
         let patience =
             if learning { timeout } else { PATIENCE_MIN.max(slowest * PATIENCE_FACTOR).min(timeout) };
         Plan {
@@ -172,9 +183,10 @@ impl Memory {
 
     fn expected(&self, now: Stamp) -> BTreeMap<ServerKey, Expected> {
         let mut expected = BTreeMap::new();
+        let awaited = self.awaited();
         for (key, server) in &self.servers {
             if now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped {
-                let awaited = server.missed == 0;
+                let awaited = awaited.contains(key);
                 expected.insert(key.clone(), Expected { name: Some(server.name.clone()), awaited });
             }
         }
@@ -186,6 +198,22 @@ impl Memory {
             }
         }
         expected
+    }
+
+    /// Who is waited for: the members that a leader lists, and the most constant of the others.
+    fn awaited(&self) -> BTreeSet<&ServerKey> {
+        let answering = || self.servers.iter().filter(|(_, server)| server.missed == 0);
+        let constant = |server: &ServerMemory| server.answered >= ANSWERED_MIN;
+        let somebody_is = answering().any(|(_, server)| constant(server));
+        let known = answering().filter(|(_, server)| constant(server) || !somebody_is);
+        let is_listed = |key: &ServerKey| {
+            let group = self.group_of.get(key).and_then(|group| self.groups.get(group));
+            group.is_some_and(|group| group.has_list && group.members.contains(&key.peer))
+        };
+        let (listed, mut others): (Vec<_>, Vec<_>) = known.partition(|(key, _)| is_listed(key));
+        others.sort_by_key(|(_, server)| Reverse(server.answered));
+        others.truncate(OUTSIDERS_AWAITED_MAX);
+        listed.into_iter().chain(others).map(|(key, _)| key).collect()
     }
 
     /// The last known name of a server.
@@ -259,6 +287,7 @@ impl Memory {
             for (key, _) in gathered.missing() {
                 if let Some(server) = self.servers.get_mut(key) {
                     server.missed = server.missed.saturating_add(1);
+                    server.answered = 0;
                 }
             }
         }
@@ -288,8 +317,10 @@ impl Memory {
                     (known.last_heard, known.missed, known.delay, known.stopped) = (closed, 0, delay, false);
                     known.member = member;
                 } else {
-                    *known = ServerMemory::of(server, closed, delay, member);
+                    let answered = known.answered;
+                    *known = ServerMemory { answered, ..ServerMemory::of(server, closed, delay, member) };
                 }
+                known.answered = known.answered.saturating_add(1);
             }
             Entry::Vacant(entry) if !full => {
                 entry.insert(ServerMemory::of(server, closed, delay, member));
@@ -318,6 +349,7 @@ impl Memory {
                 None => self.heard(server, heard, delay, false),
                 Some(server) => {
                     server.missed = 0;
+                    server.answered = server.answered.saturating_add(1);
                     server.delay = server.delay.max(delay);
                 }
             }

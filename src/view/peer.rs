@@ -11,7 +11,7 @@ use crate::name::{Name, PeerId};
 use crate::rules::{ANNOUNCED_FLAG_MAX, Rules};
 use crate::wire::{Meta, Reply, Row, Statsz};
 
-/// How many reporters and routes are told of one peer.
+/// How many reporters and routes are told of one peer. All count.
 const TOLD_MAX: usize = 64;
 
 /// All that this epoch holds of one peer.
@@ -52,7 +52,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         memory.contact_lost = false;
     }
     witnesses.flag(memory);
-    let routes = witnesses.routes(id, memory);
+    let (routes, more_routes) = witnesses.routes(id, memory);
     witnesses.membership(id, answer, memory);
     let well = answer == Answer::Member && memory.flag_epochs == 0;
     memory.down_since = if well { None } else { memory.down_since.or(Some(opened)) };
@@ -74,6 +74,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         back_since: memory.back_since,
         disconnected_epochs: memory.disconnected_epochs,
         routes,
+        more_routes,
         routes_held: memory.routes_held,
         announced: memory.announced,
         hearsay: (if witnesses.authority.is_none() { said_offline as u64 } else { 0 }, witnesses.lists),
@@ -83,6 +84,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
             .take(TOLD_MAX)
             .map(|(name, said)| ((*name).clone(), *said))
             .collect(),
+        more_opinions: witnesses.opinions.len().saturating_sub(TOLD_MAX),
         unlisted: memory.unlisted,
         absent_epochs: memory.absent_epochs,
         last_heard: witnesses.server.map(|server| server.last_heard),
@@ -163,34 +165,32 @@ impl Witnesses<'_> {
 
     /// Who of the peer's own cluster holds a route to it. Routes join servers of one cluster only, so the word of
     /// other clusters says nothing; and where less than a quorum answers, the cut-off side may be ours.
-    fn routes(&self, id: PeerId, memory: &mut PeerMemory) -> BTreeMap<Name, Route> {
+    fn routes(&self, id: PeerId, memory: &mut PeerMemory) -> (BTreeMap<Name, Route>, usize) {
         if memory.silence.is_none() || !self.gathered.asked_statsz {
-            return BTreeMap::new();
+            return (BTreeMap::new(), 0);
         }
         let reporters = self.answers.statsz(self.domain, &self.cluster());
         let route = |reporter: &&Statsz| {
             let held = reporter.routes.binary_search(&id).is_ok();
             (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost })
         };
-        let routes: BTreeMap<Name, Route> = reporters
-            .iter()
-            .filter(|reporter| reporter.server.peer != id)
-            .take(TOLD_MAX)
-            .map(route)
-            .collect();
+        let others = reporters.iter().filter(|reporter| reporter.server.peer != id);
+        let mut routes: Vec<(Name, Route)> = others.map(route).collect();
         if routes.is_empty() {
-            return routes;
+            return (BTreeMap::new(), 0);
         }
         // Whoever answers this question lives, whatever became of its other reply.
         let lives = reporters.iter().any(|reporter| reporter.server.peer == id);
-        if lives || routes.values().any(|route| *route == Route::Held) {
+        if lives || routes.iter().any(|(_, route)| *route == Route::Held) {
             (memory.disconnected_epochs, memory.routes_held) = (0, true);
         } else if self.quorum_answers {
             memory.disconnected_epochs = memory.disconnected_epochs.saturating_add(1);
         } else {
             memory.disconnected_epochs = 0;
         }
-        routes
+        routes.sort_by_key(|(_, route)| *route == Route::Lost);
+        let more = routes.len().saturating_sub(TOLD_MAX);
+        (routes.into_iter().take(TOLD_MAX).collect(), more)
     }
 
     /// Whether the leader's complete list has the peer at all.
