@@ -102,6 +102,11 @@ impl Pipeline {
         self.system.id()
     }
 
+    /// What another watcher calls the system, where this one was given another name; told once.
+    pub fn take_other_system(&mut self) -> Option<SystemId> {
+        self.system.take_other()
+    }
+
     /// Whether another watcher tells what there is to tell. Then the servers are followed all the same, but the
     /// alerts stay as that one's ledger has them.
     pub fn set_silent(&mut self, silent: bool) {

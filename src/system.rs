@@ -67,12 +67,15 @@ impl fmt::Display for SystemId {
 pub struct KnownSystem {
     id: Option<SystemId>,
     given: bool,
+    /// What another watcher calls it, where this one was given a name; and what of that is still to be told.
+    other: Option<SystemId>,
+    untold: bool,
 }
 
 impl KnownSystem {
     /// A name that was given (`--system`) goes before everything that is learned.
     pub fn given(id: SystemId) -> Self {
-        Self { id: Some(id), given: true }
+        Self { id: Some(id), given: true, ..Self::default() }
     }
 
     /// The id, once it is known.
@@ -82,11 +85,18 @@ impl KnownSystem {
 
     /// Goes by the id of the watcher that speaks, or of the last run.
     pub fn learn(&mut self, id: &str) -> Result<(), NoSystemId> {
-        let id = SystemId::parse(id)?;
+        let id = Some(SystemId::parse(id)?);
         if !self.given {
-            self.id = Some(id);
+            self.id = id;
+        } else if self.id != id && self.other != id {
+            (self.other, self.untold) = (id, true);
         }
         Ok(())
+    }
+
+    /// Another word for the system than the one that was given, once it was heard; once.
+    pub fn take_other(&mut self) -> Option<SystemId> {
+        self.other.clone().filter(|_| std::mem::take(&mut self.untold))
     }
 
     /// Takes what an epoch showed, where nothing better is known. Only the watcher that speaks may: the others wait for

@@ -149,6 +149,14 @@ impl Sidecar {
                 pipeline.merge(ledger, now)
             }
         };
+        if let Some(other) = pipeline.take_other_system() {
+            tracing::warn!(
+                watcher = sender,
+                system = pipeline.system(),
+                hint = "give all watchers of a system the same --system, or none",
+                "another watcher calls this system {other}: subscribers take it for another one"
+            );
+        }
         if refused > 0 {
             tracing::warn!(watcher = sender, refused, "a part of another watcher's ledger is not believed");
         }

@@ -13,7 +13,10 @@ fn an_id_is_a_few_plain_characters() {
 #[test]
 fn what_was_given_stays_and_what_was_learned_follows_the_speaker() {
     let mut known = KnownSystem::given(SystemId::parse("prod").expect("an id"));
+    assert_eq!((known.learn("prod"), known.take_other()), (Ok(()), None));
     assert_eq!((known.learn("other"), known.id()), (Ok(()), Some("prod")));
+    assert_eq!(known.take_other().map(|other| other.to_string()).as_deref(), Some("other"), "it is told");
+    assert_eq!((known.learn("other"), known.take_other()), (Ok(()), None), "once");
     let mut known = KnownSystem::default();
     assert_eq!(known.id(), None);
     for id in ["one", "other"] {

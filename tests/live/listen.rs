@@ -63,7 +63,7 @@ async fn it_tells_alerts_and_heartbeats_and_when_the_last_watcher_has_gone_quiet
     let mut first = Sidecar::start(&cluster, binary, "first", &cluster.urls(), &[]).unwrap();
     watch.expect_heartbeat("the first", |beat| beat.monitor.name == "first").await;
     let mut second = Sidecar::start(&cluster, binary, "second", &cluster.urls(), &[]).unwrap();
-    watch.expect_heartbeat("both", |beat| beat.watchers == 2 && beat.status == Status::Ok).await;
+    let both = watch.expect_heartbeat("both", |beat| beat.watchers == 2 && beat.status == Status::Ok).await;
     listening.expect(&listening.out, "heartbeat first: ok: 3 of 3 servers answered").await;
     first.kill().unwrap();
     listening.expect(&listening.out, "heartbeat second: ").await;
@@ -71,6 +71,7 @@ async fn it_tells_alerts_and_heartbeats_and_when_the_last_watcher_has_gone_quiet
     cluster.stop(&follower).await.unwrap();
     let firing = watch.expect_peer(&follower, State::Firing).await;
     listening.expect(&listening.out, &firing.summary).await;
+    assert!(both.system.is_some() && firing.event.system == both.system, "whoever speaks, it is one system");
     assert!(!listening.warnings().contains("no heartbeat"), "one of them spoke: {}", listening.warnings());
     second.kill().unwrap();
     listening.expect(&listening.err, "no heartbeat for 10 s, the last one came at ").await;
