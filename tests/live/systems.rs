@@ -9,10 +9,10 @@ use metawatch::alert::State;
 use metawatch::event::heartbeat::Status;
 use tokio::process::Command;
 
-use super::three;
+use super::{Cluster, Layout, three};
 use crate::cluster::sidecar::Sidecar;
 use crate::cluster::watch::Watching;
-use crate::cluster::{Cluster, LONG};
+use crate::cluster::{LONG, User, tested_version};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_metawatch");
 
@@ -73,4 +73,47 @@ async fn one_systems_health_ends_no_incident_of_the_other() {
     assert_eq!(again.system.as_ref(), Some(&ours));
     wait("it is heard again", || said("err").contains(&format!("heard again (system {ours})"))).await;
     wait("it is over", || said("out").contains("resolved  META_001 default ")).await;
+}
+
+/// Neither may hear the other, so both speak: with the same id, made up from the same servers.
+#[tokio::test]
+async fn two_watchers_of_one_system_that_cannot_hear_each_other_are_told() {
+    let owned = |subjects: &[&str]| subjects.iter().map(|subject| (*subject).to_owned()).collect();
+    let user = |name| User {
+        account: "SYS",
+        name,
+        publish: owned(&["$SYS.REQ.SERVER.PING.JSZ", "metawatch.>"]),
+        subscribe: owned(&["_MW.>"]),
+    };
+    let layout =
+        Layout::cluster(3).version(tested_version().as_deref()).user(user("one")).user(user("other"));
+    let mut cluster = Cluster::start(layout).await.unwrap();
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let (_listening, said) = listen(&cluster);
+    let start = |name: &'static str| {
+        let more = ["--user", name, "--password", name, "--inbox-prefix", "_MW"];
+        Sidecar::start(&cluster, Path::new(BINARY), name, &cluster.urls(), &more).unwrap()
+    };
+    let (one, mut other) = (start("one"), start("other"));
+    let by = |name: &'static str| {
+        move |beat: &metawatch::event::Heartbeat| beat.monitor.name == name && beat.status == Status::Ok
+    };
+    let first = watch.expect_heartbeat("the one", by("one")).await;
+    let second = watch.expect_heartbeat("the other", by("other")).await;
+    assert!(first.system.is_some() && first.system == second.system, "{first:?} {second:?}");
+    wait("both are told", || {
+        said("err").contains("speak for the same system, and neither knows of the other")
+    })
+    .await;
+    assert_eq!(said("err").matches("neither knows").count(), 1, "{}", said("err"));
+    // Both tell of a fault, and either end of it is its own.
+    let follower = cluster.follower("").await.unwrap();
+    cluster.stop(&follower).await.unwrap();
+    for _ in 0..2 {
+        watch.expect_peer(&follower, State::Firing).await;
+    }
+    other.kill().unwrap();
+    cluster.boot(&follower).unwrap();
+    watch.expect_peer(&follower, State::Resolved).await;
+    drop(one);
 }
