@@ -113,7 +113,8 @@ pub struct AlertEvent {
     pub left_out: BTreeMap<String, u64>,
     /// The epoch that caused the event; of a diagnosis, the last one before it.
     pub epoch: EventEpoch,
-    /// Which system it is about: the same for all watchers of a system. Absent in events of versions that knew none.
+    /// Which system it is about: the same for all watchers of a system. Absent in events of versions that
+    /// knew none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Who watches.

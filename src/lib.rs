@@ -52,10 +52,11 @@
 //!
 //! # The fence
 //!
-//! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a stage
-//! that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and unbounded
-//! channels, each with its reason. Imports run one way: `main → shell → pipeline, company → ledger → system, event → alert →
-//! diagnosis → check → view → epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
+//! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a
+//! stage that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and
+//! unbounded channels, each with its reason. Imports run one way: `main → shell → pipeline, company → ledger
+//! → system, event → alert → diagnosis → check → view → epoch → wire`; any stage may use [`stamp`], [`name`]
+//! and [`rules`].
 //!
 //! # Where to add what
 //!

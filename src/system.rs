@@ -1,10 +1,12 @@
-//! Which system is watched: a stable id, so that whoever hears several systems never takes one's word for another's.
+//! Which system is watched: a stable id, so that whoever hears several systems never takes one's word for
+//! another's.
 //!
-//! NATS has no such id: the names of clusters, accounts and servers repeat from system to system (`nats-0` in every
-//! Kubernetes cluster), one operator's system account can belong to several systems, and the ids of servers change
-//! with every start. So the first watcher makes one up from the ids of the servers that it sees. From then on it is
-//! part of the [`Ledger`](crate::ledger::Ledger): it is in the state file and with the other watchers, whatever
-//! becomes of those servers. Whoever gives a name (`--system`) is believed before all that.
+//! NATS has no such id: the names of clusters, accounts and servers repeat from system to system (`nats-0` in
+//! every Kubernetes cluster), one operator's system account can belong to several systems, and the ids of
+//! servers change with every start. So the first watcher makes one up from the ids of the servers that it
+//! sees. From then on it is part of the [`Ledger`](crate::ledger::Ledger): it is in the state file and with
+//! the other watchers, whatever becomes of those servers. Whoever gives a name (`--system`) is believed
+//! before all that.
 
 use std::fmt;
 
@@ -37,8 +39,8 @@ impl SystemId {
 
     /// Makes up an id for the system of this view; `None` where nothing was seen of it.
     ///
-    /// It depends on the server with the least id alone, so that every watcher that sees all of the same servers makes
-    /// up the same one, and one that begins anew without a memory does so again.
+    /// It depends on the server with the least id alone, so that every watcher that sees all of the same
+    /// servers makes up the same one, and one that begins anew without a memory does so again.
     pub fn of_view(view: &ClusterView) -> Option<Self> {
         if !view.epoch.informative || view.groups.is_empty() {
             return None;
@@ -99,8 +101,8 @@ impl KnownSystem {
         self.other.clone().filter(|_| std::mem::take(&mut self.untold))
     }
 
-    /// Takes what an epoch showed, where nothing better is known. Only the watcher that speaks may: the others wait for
-    /// its word.
+    /// Takes what an epoch showed, where nothing better is known. Only the watcher that speaks may: the
+    /// others wait for its word.
     pub fn see(&mut self, view: &ClusterView) {
         if self.id.is_none() {
             self.id = SystemId::of_view(view);

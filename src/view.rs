@@ -219,8 +219,8 @@ pub struct PeerView {
     pub back_since: Option<Stamp>,
     /// How many epochs running nobody of its cluster had a route to it.
     pub disconnected_epochs: u32,
-    /// Who of its cluster holds a route to it, in the last epoch that asked; the first of them, who holds one before who
-    /// does not.
+    /// Who of its cluster holds a route to it, in the last epoch that asked; the first of them, who holds one
+    /// before who does not.
     pub routes: BTreeMap<Name, Route>,
     /// How many more told of their routes. They count as evidence all the same.
     pub more_routes: usize,

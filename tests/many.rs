@@ -1,5 +1,5 @@
-//! Many servers: strangers, which whoever may answer can invent and no epoch may wait for, and so many real ones that not
-//! everything said of them can be told. All of it counts.
+//! Many servers: strangers, which whoever may answer can invent and no epoch may wait for, and so many real
+//! ones that not everything said of them can be told. All of it counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Which system a watcher speaks of: the same id from all its watchers, after restarts and takeovers, and another one
-//! from the watchers of every other system, however alike the two are.
+//! Which system a watcher speaks of: the same id from all its watchers, after restarts and takeovers, and
+//! another one from the watchers of every other system, however alike the two are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

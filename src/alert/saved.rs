@@ -10,8 +10,9 @@ use crate::stamp::Stamp;
 
 /// So many other incidents are remembered as one with an alert's own.
 const MERGED_MAX: usize = 8;
-/// The highest seq of an incident that is believed: more than 10,000 events a second for 1,000 years are none.
-const SEQ_SAVED_MAX: u64 = 1 << 48;
+/// The highest seq of an incident that is believed: more than 10,000 events a second for 1,000 years are
+/// none.
+const SAVED_SEQ_MAX: u64 = 1 << 48;
 /// The longest incident id that is believed.
 const INCIDENT_MAX: usize = 64;
 
@@ -106,7 +107,7 @@ impl SavedAlert {
             return Err(Unsound::Untold);
         }
         // A number that is only just believed must leave room to count on.
-        if self.seq > SEQ_SAVED_MAX || self.since_ns < 0 || self.told_ns < 0 {
+        if self.seq > SAVED_SEQ_MAX || self.since_ns < 0 || self.told_ns < 0 {
             return Err(Unsound::Number);
         }
         let at = |wall_ns: i64| Stamp::at_wall(wall_ns.min(now.wall_ns()), now);

@@ -125,19 +125,24 @@ fn half_a_ledger_is_none_and_pages_that_cannot_be_are_nothing() {
 }
 
 proptest::proptest! {
-    /// Whatever numbers another watcher sends, this one decides, and its own terms and revisions go on counting.
+    /// Whatever numbers another watcher sends, this one decides, and its own terms and revisions go on
+    /// counting.
     #[test]
     fn no_number_of_another_watcher_wraps_ours(
         sent: i64, started: i64, claim: Option<i64>, terms: [u64; 2], revisions: [u64; 2], yields: bool,
     ) {
         let mut company = company("a", 0);
         pass(&mut company, 0, 1_000);
-        let edition = |which: usize| Edition { term: terms[which], revision: revisions[which], of: "b".into() };
+        let edition = |which: usize| {
+            Edition { term: terms[which], revision: revisions[which], of: "b".into() }
+        };
         let page = Page {
-            edition: edition(0), lineage: vec![edition(1)], number: 0, of: 1, yields, ledger: Ledger::default(),
+            edition: edition(0), lineage: vec![edition(1)], number: 0, of: 1, yields,
+            ledger: Ledger::default(),
         };
         let word = Word {
-            sent_ns: sent, started_ns: started, claim_ns: claim, keeps: Some(edition(0)), heard_out: Some(edition(1)),
+            sent_ns: sent, started_ns: started, claim_ns: claim, keeps: Some(edition(0)),
+            heard_out: Some(edition(1)),
             page: Some(page), ..speaks("b", 1)
         };
         let sound = is_sound(&word);

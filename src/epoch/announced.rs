@@ -1,4 +1,5 @@
-//! Who has announced its stop since the last epoch: what known servers say is never pushed out by what others say.
+//! Who has announced its stop since the last epoch: what known servers say is never pushed out by what others
+//! say.
 
 use std::collections::BTreeMap;
 

@@ -62,12 +62,13 @@ pub struct Heartbeat {
     pub incidents: u64,
     /// The worst of them: what fires before what is suspected, a lost quorum before all else.
     pub active: Vec<ActiveIncident>,
-    /// What this heartbeat lacks, by name, as in `{"active":3}`; absent when it is whole. `active` and `groups` are its
-    /// lists; `announcements` are those of servers that nobody knows, beyond those that the epoch could keep.
+    /// What this heartbeat lacks, by name, as in `{"active":3}`; absent when it is whole. `active` and
+    /// `groups` are its lists; `announcements` are those of servers that nobody knows, beyond those that the
+    /// epoch could keep.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
-    /// Which system it is about: the same for all watchers of a system. Absent before it is known, and in heartbeats of
-    /// versions that knew none.
+    /// Which system it is about: the same for all watchers of a system. Absent before it is known, and in
+    /// heartbeats of versions that knew none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// The name of the watcher that speaks.
@@ -188,7 +189,8 @@ impl Heartbeat {
     }
 }
 
-/// The open alerts, those that nobody may overlook first: what fires, what is critical, a lost quorum, whole groups.
+/// The open alerts, those that nobody may overlook first: what fires, what is critical, a lost quorum, whole
+/// groups.
 pub fn worst_first(book: &Book) -> Vec<&Alert> {
     let mut alerts: Vec<&Alert> = book.active().collect();
     let rank = |alert: &Alert| {

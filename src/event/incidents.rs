@@ -1,13 +1,13 @@
-//! What somebody who listens knows: from events, from heartbeats where an event did not arrive, and from heartbeats that
-//! do not come.
+//! What somebody who listens knows: from events, from heartbeats where an event did not arrive, and from
+//! heartbeats that do not come.
 //!
 //! A message of core NATS reaches whoever is connected at that moment, and the alert about a server that stops is sent
 //! just while that server's clients look for another one. Heartbeats list what is open, so nobody stays ignorant.
 //!
-//! Several systems may be heard on the same subjects, and several watchers of one system that do not know of each other.
-//! **Invariants:** what is not listed any more is over only on the word of the watcher that told of it last, or of one of
-//! the same system that speaks since that one fell silent; times of different watchers are never compared; how long
-//! nothing was heard is counted on the receiver's own clock.
+//! Several systems may be heard on the same subjects, and several watchers of one system that do not know of
+//! each other. **Invariants:** what is not listed any more is over only on the word of the watcher that told
+//! of it last, or of one of the same system that speaks since that one fell silent; times of different
+//! watchers are never compared; how long nothing was heard is counted on the receiver's own clock.
 
 mod speakers;
 
@@ -19,8 +19,8 @@ use super::{AlertEvent, EventEpoch, SEQ_MAX};
 use crate::alert::State;
 use speakers::System;
 
-/// So many incidents are remembered; the one that was told of longest ago is forgotten first, of those that are over if
-/// there are any.
+/// So many incidents are remembered; the one that was told of longest ago is forgotten first, of those that
+/// are over if there are any.
 const KNOWN_MAX: usize = 1_000;
 /// So many systems are followed.
 const SYSTEMS_MAX: usize = 64;
@@ -97,7 +97,8 @@ pub enum Beside {
         /// The one that was heard already.
         other: Option<String>,
     },
-    /// Another watcher of the same system, and neither knows of the other: what one says ends nothing of the other.
+    /// Another watcher of the same system, and neither knows of the other: what one says ends nothing of the
+    /// other.
     Watcher {
         /// The names of both.
         names: [String; 2],
@@ -137,8 +138,8 @@ impl Incidents {
         Heard::News { before }
     }
 
-    /// Takes a heartbeat, and gives what this one and the one before it of the same watcher tell, but no event did: the
-    /// event may be on its way.
+    /// Takes a heartbeat, and gives what this one and the one before it of the same watcher tell, but no
+    /// event did: the event may be on its way.
     ///
     /// What is not listed is over only when the status is `ok`: every peer of every group is well, then.
     pub fn heartbeat(&mut self, heartbeat: &Heartbeat, now: Duration) -> Learned {
@@ -196,8 +197,9 @@ impl Incidents {
         quiet
     }
 
-    /// A watcher that did not tell which system it watches has learned it, or one that is the last of its system has
-    /// another word for it: what it told goes with it. Whether a quiet that was told ends with that.
+    /// A watcher that did not tell which system it watches has learned it, or one that is the last of its
+    /// system has another word for it: what it told goes with it. Whether a quiet that was told ends with
+    /// that.
     fn move_here(&mut self, instance: &str, system: &Option<String>) -> bool {
         let speaks = |(id, from): &(&Option<String>, &System)| {
             *id != system && (id.is_none() || from.quiet) && from.is_spoken_for_by(instance)
@@ -210,8 +212,8 @@ impl Incidents {
         if left { false } else { self.systems.remove(&from).is_some_and(|from| from.quiet) }
     }
 
-    /// Watchers of a version that tells no system fell silent just when those of one system began, or the other way
-    /// round: they are the same, before and after another version was installed.
+    /// Watchers of a version that tells no system fell silent just when those of one system began, or the
+    /// other way round: they are the same, before and after another version was installed.
     fn follow_upgrades(&mut self, now: Duration) {
         let overdue: Vec<_> = self.systems.iter().filter(|(_, system)| now >= system.quiet_at()).collect();
         let mut same = None;
@@ -327,8 +329,8 @@ impl Incidents {
     }
 }
 
-/// Which of two messages of one watcher was written later: by the number of its epoch, which grows whatever happens to
-/// its clock, then by the time. It says nothing of another watcher's.
+/// Which of two messages of one watcher was written later: by the number of its epoch, which grows whatever
+/// happens to its clock, then by the time. It says nothing of another watcher's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Order(u64, String);
 

@@ -174,9 +174,10 @@ pub struct RunFlags {
     /// $STATE_DIRECTORY, else $XDG_STATE_HOME, else ~/.local/state]
     #[arg(long, env = "METAWATCH_STATE", hide_env_values = true, value_name = "FILE|none")]
     pub state: Option<PathBuf>,
-    /// Name of the system that is watched, for those who hear several; the same for all its watchers [default: an id
-    /// that the first watcher makes up and the others and its next runs take over]
-    #[arg(long, env = "METAWATCH_SYSTEM", hide_env_values = true, value_name = "NAME", value_parser = SystemId::parse)]
+    /// Name of the system that is watched, for those who hear several; the same for all its watchers
+    /// [default: an id that the first watcher makes up and the others and its next runs take over]
+    #[arg(long, env = "METAWATCH_SYSTEM", hide_env_values = true, value_name = "NAME")]
+    #[arg(value_parser = SystemId::parse)]
     pub system: Option<SystemId>,
     /// Append every epoch to this file, as a recording for `metawatch replay`
     #[arg(long, env = "METAWATCH_RECORD", hide_env_values = true, value_name = "FILE")]

@@ -18,8 +18,8 @@ const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// Patience in multiples of the slowest answer known.
 const PATIENCE_FACTOR: u32 = 5;
-/// A server is awaited once it has answered so many epochs running, unless nobody has yet: for one that answers once and
-/// never again no epoch waits.
+/// A server is awaited once it has answered so many epochs running, unless nobody has yet: for one that
+/// answers once and never again no epoch waits.
 const ANSWERED_MIN: u32 = 2;
 /// So many servers that no leader lists are awaited, those that have answered most often.
 const OUTSIDERS_AWAITED_MAX: usize = 64;

@@ -183,8 +183,8 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     consumer.expect("all well metawatch is heard again");
 }
 
-/// A watcher of another system ends nothing. The next one of the same system, whose clock is an hour behind, ends what the
-/// one before left behind, once that is silent.
+/// A watcher of another system ends nothing. The next one of the same system, whose clock is an hour behind,
+/// ends what the one before left behind, once that is silent.
 async fn check_whose_word_counts(
     consumer: &Running,
     sender: &async_nats::Client,

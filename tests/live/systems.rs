@@ -1,4 +1,5 @@
-//! Two systems in one account: real clusters with the same names, and the watcher of one publishes into the other.
+//! Two systems in one account: real clusters with the same names, and the watcher of one publishes into the
+//! other.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +17,8 @@ use crate::cluster::{LONG, User, tested_version};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_metawatch");
 
-/// `metawatch listen` in the account that both publish to; its output and what it tells people are in these files.
+/// `metawatch listen` in the account that both publish to; its output and what it tells people are in these
+/// files.
 fn listen(cluster: &Cluster) -> (tokio::process::Child, impl Fn(&str) -> String + use<>) {
     let folder = cluster.folder();
     let file = move |name: &str| folder.join(format!("both.{name}"));

@@ -7,16 +7,16 @@ use crate::alert::State;
 
 /// More watchers of one system than this are not followed.
 const SPEAKERS_MAX: usize = 32;
-/// Heartbeats are overdue after three times their spacing, within these bounds, but not before four times the spacing
-/// that they promise: another watcher may need three to take over.
+/// Heartbeats are overdue after three times their spacing, within these bounds, but not before four times the
+/// spacing that they promise: another watcher may need three to take over.
 const QUIET_MIN: Duration = Duration::from_secs(10);
 const QUIET_MAX: Duration = Duration::from_secs(60);
 /// How many spacings are looked at; the longest counts, because something suspicious makes watchers faster.
 const SPACINGS: usize = 8;
 /// No watcher promises less than one heartbeat in this time.
 const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
-/// A takeover has another watcher speak once where one had just spoken. What happens so often, without a silence in
-/// between, is none: both speak all the time.
+/// A takeover has another watcher speak once where one had just spoken. What happens so often, without a
+/// silence in between, is none: both speak all the time.
 const TURNS: u32 = 3;
 
 /// One system that is heard.
@@ -91,7 +91,8 @@ impl System {
         back
     }
 
-    /// This watcher speaks. Gives the name of another one that speaks, too, and neither knows of the other; once.
+    /// This watcher speaks. Gives the name of another one that speaks, too, and neither knows of the other;
+    /// once.
     pub(super) fn speak(&mut self, instance: &str, name: &str, now: Duration) -> Option<String> {
         let patience = self.patience();
         let before = self.speakers.get(instance).map(|speaker| speaker.last);
@@ -143,8 +144,8 @@ impl System {
         !self.speakers.is_empty()
     }
 
-    /// Whether `instance` may say that something is over that `other` told of last, at the time `told`: only when that
-    /// one has been silent since, and never spoke beside it.
+    /// Whether `instance` may say that something is over that `other` told of last, at the time `told`: only
+    /// when that one has been silent since, and never spoke beside it.
     pub(super) fn follows(&self, instance: &str, other: &str, told: Duration, now: Duration) -> bool {
         let heard = self.speakers.get(other).map_or(told, |other| other.last.max(told));
         let rivals = self.speakers.get(instance).is_some_and(|speaker| speaker.rivals.contains(other));
