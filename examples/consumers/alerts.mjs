@@ -54,7 +54,10 @@ function onAlert(event) {
   const { incident, seq, state, summary: words } = event;
   // Else it is delivered again (an event's id is its incident and its seq), or no event at all.
   if (seq > (incidents.get(incident)?.seq ?? 0) && Number.isSafeInteger(seq)) {
-    learn(incident, { seq, state, words, ...source(event) });
+    const told = source(event);
+    // It answers for what another watcher told while the two could not hear each other.
+    for (const one of event.merged ?? []) if (incidents.has(one)) Object.assign(incidents.get(one), told);
+    learn(incident, { seq, state, words, ...told });
   }
 }
 

@@ -49,12 +49,16 @@ class Consumer:
         try:
             event = json.loads(message.data)
             incident, seq = str(event["incident"]), int(event["seq"])
-            now = {"seq": seq, "state": str(event["state"]), "words": str(event["summary"]), **source(event)}
+            told, merged = source(event), [str(one) for one in event.get("merged") or []]
+            now = {"seq": seq, "state": str(event["state"]), "words": str(event["summary"]), **told}
         except BAD as error:
             print(f"{message.subject} carries no alert event: {error!r}", file=sys.stderr)
             return
         # Else it is delivered again (an event's id is its incident and its seq), or its number cannot be.
         if self.incidents.get(incident, NOTHING)["seq"] < seq < 2**53:
+            # It answers for what another watcher told while the two could not hear each other.
+            for known in (self.incidents[one] for one in merged if one in self.incidents):
+                known.update(told)
             self.learn(incident, now)
 
     async def on_heartbeat(self, message) -> None:

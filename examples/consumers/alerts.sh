@@ -26,7 +26,10 @@ def source:
 # An event is known by its incident and its seq: else it is delivered again.
 def event($e):
   if $e.seq > (.incidents[$e.incident].seq // 0) and $e.seq < 9007199254740992 then
-    learn($e.incident; {seq: $e.seq, state: $e.state, words: $e.summary} + ($e | source))
+    ($e | source) as $told
+    # It answers for what another watcher told while the two could not hear each other.
+    | reduce ($e.merged // [])[] as $one (.; if .incidents[$one] then .incidents[$one] += $told else . end)
+    | learn($e.incident; {seq: $e.seq, state: $e.state, words: $e.summary} + $told)
   else . end;
 # The watcher that speaks may have learned meanwhile which system it watches.
 def hear($told; $patience):

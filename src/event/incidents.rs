@@ -127,14 +127,19 @@ impl Incidents {
             return Heard::Again;
         }
         let before = known.map(|known| known.incident.state);
-        self.keep(Known {
-            incident: ActiveIncident::told_by(event),
-            heard: event.seq,
-            system: event.system.clone(),
-            by: event.monitor.instance.clone(),
-            order: Order::of(&event.epoch, &event.timestamp),
-            at: now,
-        });
+        let (system, by) = (&event.system, &event.monitor.instance);
+        let order = Order::of(&event.epoch, &event.timestamp);
+        // What another watcher told while the two could not hear each other, this one answers for from now on.
+        for merged in &event.merged {
+            if let Some(known) = self.known.get_mut(merged) {
+                known.system.clone_from(system);
+                known.by.clone_from(by);
+                (known.order, known.at) = (order.clone(), now);
+            }
+        }
+        let incident = ActiveIncident::told_by(event);
+        let (system, by) = (system.clone(), by.clone());
+        self.keep(Known { incident, heard: event.seq, system, by, order, at: now });
         Heard::News { before }
     }
 
@@ -208,8 +213,12 @@ impl Incidents {
         for known in self.known.values_mut().filter(|known| known.system == from && known.by == instance) {
             known.system.clone_from(system);
         }
-        let left = self.systems.get_mut(&from).is_some_and(|from| from.forget(instance));
-        if left { false } else { self.systems.remove(&from).is_some_and(|from| from.quiet) }
+        let Some(left) = self.systems.get_mut(&from) else { return false };
+        let quiet = left.quiet;
+        if !left.forget(instance) {
+            self.systems.remove(&from);
+        }
+        quiet
     }
 
     /// Watchers of a version that tells no system fell silent just when those of one system began, or the

@@ -286,8 +286,11 @@ impl Memory {
         if gathered.counts_absence() && !gathered.delays.is_empty() {
             for (key, _) in gathered.missing() {
                 if let Some(server) = self.servers.get_mut(key) {
+                    let once = server.missed == 0 && server.answered < ANSWERED_MIN;
                     server.missed = server.missed.saturating_add(1);
                     server.answered = 0;
+                    // A stranger that answered once and never again has been nobody.
+                    server.stopped |= once && !self.group_of.contains_key(key);
                 }
             }
         }

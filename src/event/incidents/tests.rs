@@ -322,3 +322,27 @@ fn what_is_remembered_has_a_limit_and_what_fires_is_forgotten_last() {
     }
     assert_eq!(incidents.systems.len(), SYSTEMS_MAX);
 }
+
+#[test]
+fn what_two_watchers_told_apart_ends_on_the_word_of_the_one_that_names_both() {
+    let mut incidents = Incidents::default();
+    // Both made up an id of their own, and found each other later.
+    incidents.event(&OTHER.event(1, State::Firing, 1), at(1));
+    let merged = vec!["i".to_owned()];
+    let own = AlertEvent { incident: "own".to_owned(), merged, ..A.event(2, State::Firing, 2) };
+    incidents.event(&own, at(2));
+    assert!(hear(&mut incidents, A, "ok", &[], 3).is_empty());
+    assert_eq!(hear(&mut incidents, A, "ok", &[], 4).len(), 2);
+}
+
+#[test]
+fn a_watcher_that_is_heard_again_under_another_id_ends_the_quiet() {
+    let mut incidents = Incidents::default();
+    for watcher in [A, B] {
+        hear(&mut incidents, watcher, "ok", &[], 1);
+    }
+    assert_eq!(incidents.quiet(at(30)).len(), 1);
+    let renamed = Watcher(Some("renamed"), "a", 0);
+    assert!(incidents.heartbeat(&renamed.heartbeat("ok", &[], 31), at(31)).back);
+    assert!(!incidents.heartbeat(&renamed.heartbeat("ok", &[], 32), at(32)).back);
+}
