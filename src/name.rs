@@ -39,6 +39,11 @@ impl PeerId {
         (plain && id != Self::NOBODY).then_some(id)
     }
 
+    /// Whether it is eight letters and digits, as nats-server makes them.
+    pub fn is_sound(&self) -> bool {
+        self.0.iter().all(u8::is_ascii_alphanumeric)
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         // Only ASCII letters and digits are ever stored.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::alert::{Book, Identity, LifeRules, State};
+use crate::alert::{About, Alert, Book, Identity, LifeRules, State};
 use crate::check::{self, Finding, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::name::Name;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::view::{self, ClusterView, Contact, Memory, PeerView};
+use crate::view::{self, ClusterView, Contact, Memory, PeerView, Remembered};
 
 /// How long something unsettled keeps the faster cadence after the last change of a verdict.
 const FAST_FOR: Duration = Duration::from_secs(30);
@@ -102,6 +102,7 @@ impl Pipeline {
     /// Goes on where this ledger stands. Gives the events that still wait, and how many entries were not believed.
     pub fn adopt(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
         let entries = ledger.read(&self.settings.prefix, now);
+        self.memory.remember(remembered(&entries.alerts), now);
         self.book.replace(entries.alerts);
         (entries.waiting, entries.refused)
     }
@@ -110,6 +111,7 @@ impl Pipeline {
     /// not believed.
     pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> usize {
         let entries = ledger.read(&self.settings.prefix, now);
+        self.memory.remember(remembered(&entries.alerts), now);
         self.book.merge(entries.alerts);
         entries.refused
     }
@@ -139,7 +141,8 @@ impl Pipeline {
         let transitions = if self.silent {
             Vec::new()
         } else {
-            self.book.step(&findings, now, life, |identity| subject_name(&view, identity))
+            let others_seen = view.epoch.informative && gathered.counts_absence();
+            self.book.step(&findings, now, life, others_seen, |identity| about(&view, identity))
         };
         let scene = Scene { view: &view, findings: &findings, monitor, prefix, now };
         let events =
@@ -242,14 +245,31 @@ impl Pipeline {
     }
 }
 
-/// The name that subjects carry for what an alert is about.
-fn subject_name(view: &ClusterView, identity: &Identity) -> Name {
+/// What the view tells of what an alert is about.
+fn about(view: &ClusterView, identity: &Identity) -> About {
     let group = view.groups.iter().find(|group| group.key == identity.group);
-    match identity.peer {
+    let name = match identity.peer {
         None => Name::new("_"),
         Some(id) => {
             let known = group.and_then(|group| group.peer(id)).and_then(|peer| peer.name.clone());
             known.unwrap_or_else(|| Name::new(id.as_str()))
         }
+    };
+    About {
+        name,
+        domain: group.map(|group| group.domain.clone()).unwrap_or_default(),
+        size: group.and_then(|group| group.size.zip(group.quorum)),
     }
+}
+
+/// What saved alerts that are not over tell of their groups.
+fn remembered(alerts: &[Alert]) -> Vec<Remembered> {
+    let open = alerts.iter().filter(|alert| alert.state != State::Resolved);
+    let told = open.map(|alert| Remembered {
+        group: alert.identity.group.clone(),
+        domain: alert.domain.clone(),
+        peer: alert.identity.peer.map(|id| (id, alert.subject_name.clone())),
+        size: alert.size,
+    });
+    told.collect()
 }

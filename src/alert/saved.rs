@@ -10,6 +10,8 @@ use crate::stamp::Stamp;
 
 /// So many other incidents are remembered as one with an alert's own.
 const MERGED_MAX: usize = 8;
+/// A larger group is not believed.
+const SIZE_MAX: u64 = 100_000;
 /// The longest incident id that is believed.
 const INCIDENT_MAX: usize = 64;
 
@@ -31,6 +33,12 @@ pub struct SavedAlert {
     basis: Option<Grounds>,
     #[serde(default)]
     flaps: u32,
+    /// Absent in what 0.1.0 wrote: the group's key tells it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    /// The size of the group by its last agreement, and how many must agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<(u64, u64)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     merged: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -77,6 +85,8 @@ impl SavedAlert {
             fired: alert.fired,
             basis: alert.grounds,
             flaps: alert.flaps,
+            domain: Some(alert.domain.as_str().to_owned()),
+            size: alert.size,
             merged: alert.merged.clone(),
             diagnosis: alert.diagnosis.clone(),
             asked: alert.asked.iter().copied().collect(),
@@ -112,14 +122,22 @@ impl SavedAlert {
             flaps: self.flaps,
             verdict: Verdict::Unknown,
             subject_name: Name::new(&self.name),
+            domain: Name::new(self.domain.as_deref().unwrap_or_else(|| domain_of(&self.group))),
+            size: self.size.filter(|(size, quorum)| (1..=*size).contains(quorum) && *size <= SIZE_MAX),
             merged: self.merged,
             diagnosis: self.diagnosis,
             asked: self.asked.into_iter().collect(),
             clear_epochs: 0,
+            shown: now,
             told: at(self.told_ns),
             told_of: self.told_of,
         })
     }
+}
+
+/// The domain of a group whose key was made from it.
+fn domain_of(group: &str) -> &str {
+    if group == "default" || group.starts_with("default-") { "" } else { group }
 }
 
 fn is_incident(id: &str) -> bool {

@@ -1,10 +1,14 @@
 //! What to do next, and with which command. The commands are those of the `nats` CLI, for a user of the system
 //! account; names that others chose are quoted for a shell.
+//!
+//! Removing a peer is advised only for what cannot come back or was meant to go, always with its condition and its
+//! cost, and only while enough members answer to agree on it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::CauseKind;
+use crate::diagnosis::{Diagnosis, DiagnosisKind};
 use crate::name::{few, printable};
 
 /// One thing to do.
@@ -18,6 +22,19 @@ pub struct Advice {
     pub command: Option<String>,
 }
 
+impl Advice {
+    /// The same, with the command as it is typed by somebody who logs in with these flags of the `nats` CLI.
+    #[must_use]
+    pub fn with_login(mut self, login: &str) -> Self {
+        if let Some(rest) = self.command.as_deref().and_then(|command| command.strip_prefix("nats "))
+            && !login.is_empty()
+        {
+            self.command = Some(format!("nats {login} {rest}"));
+        }
+        self
+    }
+}
+
 fn say(action: impl Into<String>) -> Advice {
     Advice { action: action.into(), command: None }
 }
@@ -26,84 +43,260 @@ fn run(action: impl Into<String>, command: impl Into<String>) -> Advice {
     Advice { action: action.into(), command: Some(command.into()) }
 }
 
-/// What to do about a peer that is, or may be, offline. `name` is its name for people.
-pub fn for_peer(cause: CauseKind, name: &str, id: &str) -> Vec<Advice> {
-    let shown = printable(name);
-    let quoted = shell_quoted(name);
-    let list = run("see which servers answer", "nats server list");
-    let health = run(
-        format!("ask {shown} what its JetStream lacks"),
-        format!("nats server request jetstream-health --name={quoted}"),
-    );
-    let raft = run("see how the group's members see each other", "nats server request raft --group _meta_");
+/// The peer that advice is about, and what decides which advice is right.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerCase<'a> {
+    /// Its name for people; `None` where nobody ever told it.
+    pub name: Option<&'a str>,
+    /// Its id.
+    pub id: &'a str,
+    /// Whether enough members are online to agree on a removal.
+    pub can_agree: bool,
+    /// A member of its group, through which a request reaches that group alone; `None` where there is no other group.
+    pub through: Option<&'a str>,
+    /// Its JetStream has been off since it was started.
+    pub off_since_start: bool,
+    /// What servers said when they were asked about it.
+    pub diagnosis: &'a [Diagnosis],
+}
+
+impl PeerCase<'_> {
+    fn shown(&self) -> String {
+        self.name.map_or_else(|| format!("peer {}", printable(self.id)), |name| printable(name).into_owned())
+    }
+
+    fn is_diagnosed(&self, kind: DiagnosisKind) -> bool {
+        self.diagnosis.iter().any(|diagnosis| diagnosis.kind == Some(kind))
+    }
+
+    /// Start it, by the name that it has; a server with any other name would be a new member.
+    fn start(&self) -> Advice {
+        match self.name {
+            Some(name) => say(format!("start {} again", printable(name))),
+            None => say(format!(
+                "start the server that is missing, under its old name: peer {} is made of that name",
+                printable(self.id)
+            )),
+        }
+    }
+
+    /// Removing the peer, on a condition.
+    fn remove(&self, condition: &str) -> Advice {
+        if !self.can_agree {
+            return say(format!(
+                "{condition}, remove its peer later: that needs a majority of the members, so bring the others back first"
+            ));
+        }
+        let cost = "a server that is removed and started again is shut out for 5 minutes";
+        let id = shell_quoted(self.id);
+        match self.through {
+            None => run(
+                format!("{condition}, remove its peer, one after the other; {cost}"),
+                format!("nats server cluster peer-remove {id}"),
+            ),
+            // The CLI refuses to remove a peer while leaders of two groups answer it.
+            Some(member) => {
+                let body = serde_json::json!({"peer": "", "peer_id": self.id}).to_string();
+                run(
+                    format!(
+                        "{condition}, remove its peer, one after the other, by a request at a server of its own meta group, \
+                         such as {}; {cost}",
+                        printable(member)
+                    ),
+                    format!("nats request '$JS.API.SERVER.REMOVE' {}", single_quoted(&body)),
+                )
+            }
+        }
+    }
+}
+
+fn list() -> Advice {
+    run("see which servers answer", "nats server list")
+}
+
+fn raft() -> Advice {
+    run("see how the group's members see each other", "nats server request raft --group _meta_")
+}
+
+/// What to do about a peer that is, or may be, offline.
+pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
+    let shown = case.shown();
+    let health = case.name.map(|name| {
+        run(
+            format!("ask {shown} what its JetStream lacks"),
+            format!("nats server request jetstream-health --name={}", shell_quoted(name)),
+        )
+    });
     match cause {
         CauseKind::Stopping => vec![
             say(format!(
                 "if the stop of {shown} was planned, wait for its restart and stop no other server before"
             )),
             say(format!("if it was not planned, start {shown} again; its log says who stopped it")),
-            list,
+            list(),
         ],
         CauseKind::Crashed => vec![
-            say(format!("start {shown} again")),
+            case.start(),
             say(format!(
                 "look for the reason in the log of {shown} and of its host: a panic, out of memory, a full disk"
             )),
-            list,
+            list(),
         ],
         CauseKind::CrashedOrUnreachable => vec![
-            list,
+            list(),
             say(format!(
                 "see on its host whether the process of {shown} runs; if not, its log says why: start it again"
             )),
             say(format!("if it runs, look at the network between {shown} and the other servers")),
         ],
-        CauseKind::JetstreamDisabled => vec![
-            health,
-            say(format!(
-                "look in the log of {shown} for the reason: a full or failing disk switches JetStream off"
-            )),
-            say(format!(
-                "free the disk or mend the configuration, then restart {shown}: JetStream does not come back by itself"
-            )),
+        CauseKind::DownBeforeTerm => vec![
+            case.start(),
+            say("its log says when and why it went down; the other servers do not know any more"),
+            list(),
         ],
+        CauseKind::JetstreamDisabled => for_disabled(case, health),
         CauseKind::FrozenOrPartitioned => vec![
             say(format!("see on its host whether {shown} runs, is stopped, or hangs on its disk")),
             say(format!("if it runs well, look at the network between {shown} and the other servers")),
-            raft,
+            raft(),
         ],
         CauseKind::Ghost => vec![
-            say(format!("if a server named {shown} should exist, start it under that name")),
-            run(
-                "if it was renamed or replaced and will never come back, remove its peer; never do that to a server \
-                 that is only down: it can rejoin 5 minutes after the removal at the earliest",
-                format!("nats server cluster peer-remove {}", shell_quoted(id)),
-            ),
+            say(format!("if {shown} is only down, start it again under that name")),
+            case.remove("if you scaled down, renamed or replaced it and it will never come back"),
+        ],
+        CauseKind::DamagedId => vec![
+            case.remove("if no server of yours is missing (none can have this id)"),
+            say("look for the server whose disk damaged its list of peers, before it restarts"),
+        ],
+        CauseKind::FlagContradicted => vec![
+            say(format!("look who else sends as {shown}, and who announced its stop: it runs")),
+            run("see whether two servers have this name", "nats server list"),
+        ],
+        CauseKind::HiddenFromUs => vec![
+            say(format!("look at the gateway or leaf connection between {shown} and the server we are connected to")),
+            say("see whether this monitor's account and rights reach that cluster"),
+            list(),
+        ],
+        CauseKind::MonitoringStuck => vec![
+            say(format!(
+                "it takes part in the group: look at the load and the log of {shown}, whose monitoring does not answer"
+            )),
+            say("restart it at a quiet time if that stays so, while all others are well"),
         ],
         CauseKind::Unlisted => vec![
             say(format!(
                 "if {shown} was removed from the group within the last 5 minutes, wait: it rejoins by itself after that"
             )),
             say(format!("otherwise restart {shown}, so that it asks to join again")),
-            raft,
+            raft(),
         ],
-        CauseKind::Unknown => vec![list, health, raft],
+        CauseKind::Unknown
+        | CauseKind::TooFewMembers
+        | CauseKind::NoLeaderElected
+        | CauseKind::ElectionUnderWay
+        | CauseKind::Renamed
+        | CauseKind::RemovalNotAgreed
+        | CauseKind::GroupUnheard => [Some(list()), health, Some(raft())].into_iter().flatten().collect(),
     }
 }
 
-/// What to do when the group has lost its quorum.
-pub fn for_quorum(missing: impl IntoIterator<Item = String>) -> Vec<Advice> {
+/// What to do about a server whose JetStream is off, by what it says of the reason.
+fn for_disabled(case: &PeerCase<'_>, health: Option<Advice>) -> Vec<Advice> {
+    let shown = case.shown();
+    let on_purpose = || case.remove("if JetStream is off there on purpose");
+    let configure =
+        || say(format!("if it is not on purpose, enable JetStream in the configuration of {shown} and restart it"));
+    if case.is_diagnosed(DiagnosisKind::NotConfigured) {
+        return vec![on_purpose(), configure()];
+    }
+    let mend = [
+        say(format!(
+            "look in the log of {shown} for the reason: a full or failing disk switches JetStream off"
+        )),
+        say(format!(
+            "free the disk or mend the configuration, then restart {shown}: JetStream does not come back by itself"
+        )),
+    ];
+    if case.is_diagnosed(DiagnosisKind::NotEnabled) {
+        return mend.into();
+    }
+    if case.off_since_start {
+        return health.into_iter().chain([on_purpose(), configure()]).collect();
+    }
+    health.into_iter().chain(mend).collect()
+}
+
+/// The group that advice is about.
+#[derive(Clone, Debug, Default)]
+pub struct GroupCase<'a> {
+    /// Who is missing, by name, as far as anybody tells.
+    pub missing: Vec<String>,
+    /// What members said when they were asked.
+    pub diagnosis: &'a [Diagnosis],
+}
+
+/// What to do when a group cannot work.
+pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
+    let is_diagnosed =
+        |kind: DiagnosisKind| case.diagnosis.iter().any(|diagnosis| diagnosis.kind == Some(kind));
+    let told = case.diagnosis.iter().flat_map(|diagnosis| diagnosis.missing.iter().cloned());
+    let mut missing = case.missing.clone();
+    for name in told {
+        if !missing.contains(&name) {
+            missing.push(name);
+        }
+    }
     let missing = few(missing);
-    let back = if missing.is_empty() {
-        "bring the missing servers back: JetStream goes on by itself once enough members run".to_owned()
-    } else {
-        format!("bring back {missing}: JetStream goes on by itself once enough members run")
-    };
-    vec![
-        say(back),
-        run("see which servers answer", "nats server list"),
-        say("do not remove peers now: without a leader it cannot work, and it makes a later recovery harder"),
-    ]
+    let keep = say("remove no peers now: without a majority a removal does not take effect, and it makes recovery harder");
+    let connect = say("connect them to their hub again: they are observers of its meta group, and wait for it");
+    let first_start =
+        say("if the group is new, start every server that belongs to it: all of them must come up once");
+    match cause {
+        CauseKind::Renamed => vec![
+            say("if the servers were renamed, give all of them their old names back; JetStream goes on by itself then"),
+            say("rename one server after the other, each time waiting until all are current"),
+            keep,
+        ],
+        CauseKind::RemovalNotAgreed => vec![
+            say(if missing.is_empty() {
+                "start the servers again that were removed: the removals did not take effect".to_owned()
+            } else {
+                format!("start {missing} again under the same names: the removals did not take effect")
+            }),
+            keep,
+        ],
+        CauseKind::NoLeaderElected if is_diagnosed(DiagnosisKind::Observer) => vec![connect],
+        CauseKind::NoLeaderElected if is_diagnosed(DiagnosisKind::NeverHadLeader) => {
+            let waits = (!missing.is_empty()).then(|| say(format!("start {missing}: the group waits for it")));
+            waits.into_iter().chain([first_start]).collect()
+        }
+        CauseKind::NoLeaderElected => vec![
+            run(
+                "ask the members why: `observer` means that they wait for their hub, `ever_had_leader` false that the \
+                 group was never complete",
+                "nats server request raft --group _meta_",
+            ),
+            say("if they are leaf nodes that extend a hub, look at their connection to the hub"),
+            first_start,
+        ],
+        CauseKind::ElectionUnderWay => {
+            vec![say("wait: an election takes up to 10 s, and longer on a loaded system"), raft()]
+        }
+        CauseKind::GroupUnheard => vec![
+            say("see whether its servers run"),
+            say("if they do, look at the gateway or leaf connection to them, and whether this monitor's account reaches them"),
+            list(),
+        ],
+        _ => vec![
+            say(if missing.is_empty() {
+                "bring the missing servers back: JetStream goes on by itself once enough members run".to_owned()
+            } else {
+                format!("bring back {missing}: JetStream goes on by itself once enough members run")
+            }),
+            list(),
+            keep,
+        ],
+    }
 }
 
 /// What to do when members name different leaders.
@@ -121,52 +314,13 @@ fn shell_quoted(text: &str) -> String {
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
         return text.to_owned();
     }
+    single_quoted(text)
+}
+
+fn single_quoted(text: &str) -> String {
     // Hidden characters become visible ones first, so that nothing is pasted unseen.
     format!("'{}'", printable(text).replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_cannot_be_extended_by_a_name() {
-        for (name, quoted) in [
-            ("s3", "s3"),
-            ("nats-0.nats", "nats-0.nats"),
-            ("a b", "'a b'"),
-            ("x'; reboot #", r"'x'\''; reboot #'"),
-            ("--force", "'--force'"),
-            ("n\nreboot", r"'n\u{a}reboot'"),
-            ("", "''"),
-        ] {
-            assert_eq!(shell_quoted(name), quoted);
-        }
-    }
-
-    #[test]
-    fn only_a_ghost_is_ever_advised_to_be_removed() {
-        use CauseKind as Kind;
-        for cause in [
-            Kind::Stopping,
-            Kind::Crashed,
-            Kind::CrashedOrUnreachable,
-            Kind::JetstreamDisabled,
-            Kind::FrozenOrPartitioned,
-            Kind::Ghost,
-            Kind::Unlisted,
-            Kind::Unknown,
-        ] {
-            let advice = for_peer(cause, "s3", "3ahZoO2Q");
-            assert!(advice.len() >= 2, "{cause:?}");
-            let removes: Vec<_> = advice
-                .iter()
-                .filter_map(|advice| advice.command.as_deref())
-                .filter(|command| command.contains("peer-remove"))
-                .collect();
-            let expected: &[&str] =
-                if cause == Kind::Ghost { &["nats server cluster peer-remove 3ahZoO2Q"] } else { &[] };
-            assert_eq!(removes, expected, "{cause:?}");
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::build::{event_epoch, event_group};
-use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor};
+use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor, NOTES_MAX};
 use crate::alert::{Alert, Book, State};
 use crate::check::{self, Finding, Severity, Verdict};
 use crate::view::ClusterView;
@@ -57,6 +57,9 @@ pub struct Heartbeat {
     pub incidents: u64,
     /// The first of them.
     pub active: Vec<ActiveIncident>,
+    /// What the replies of the epoch contradict each other in, and what else is worth knowing; the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The name of the watcher that speaks.
     pub speaker: String,
     /// How many watchers there are, this one included; the others stand by.
@@ -163,6 +166,7 @@ impl Heartbeat {
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             incidents: book.active().count() as u64,
             active: book.active().take(LIST_MAX).map(ActiveIncident::of).collect(),
+            notes: view.remarks().take(NOTES_MAX).cloned().collect(),
             speaker: monitor.name.clone(),
             watchers: 1,
             refused: 0,

@@ -260,7 +260,7 @@ fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]
     let Step { view, findings, .. } = step;
     let group = view.groups.iter().find(|group| group.key == finding.group)?;
     let peer = finding.peer.and_then(|id| group.peer(id));
-    let explained = event::explain(finding, group, findings);
+    let explained = event::explain(finding, group, view, findings, &[]);
     let subject = peer.map_or_else(|| format!("meta group {}", group.key), PeerView::label);
     let (summary, advice) = match explained {
         Some(explained) => (explained.headline, explained.advice),

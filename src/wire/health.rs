@@ -35,6 +35,8 @@ pub struct Raft {
     pub leader: Option<PeerId>,
     /// Whether it knew any leader since it started.
     pub ever_had_leader: bool,
+    /// It only watches the group of a hub that its leaf node extends, and can elect nobody.
+    pub observer: bool,
     /// That its write-ahead log has failed, and how where it tells (most versions do not).
     pub wal_error: Option<String>,
     /// The other peers. A follower tells of its leader only when it last saw it (measured, 2.12 to 2.15).
@@ -114,6 +116,8 @@ struct RaftData {
     // Absent in the first versions that answer at all: then nothing is claimed.
     #[serde(default = "yes")]
     ever_had_leader: bool,
+    #[serde(default)]
+    observer: bool,
     wal_error: Option<Value>,
     #[serde(default)]
     peers: Option<BTreeMap<String, PeerData>>,
@@ -147,6 +151,7 @@ impl RaftData {
             },
             leader: PeerId::parse(&self.leader),
             ever_had_leader: self.ever_had_leader,
+            observer: self.observer,
             // Go writes most errors as an empty object.
             wal_error: self.wal_error.map(|error| bounded(error.as_str().unwrap_or_default())),
             peers: self.peers.unwrap_or_default().into_iter().filter_map(peer).collect(),
