@@ -262,6 +262,12 @@ impl Book {
         alert.told_of.last().and_then(|(_, cause)| *cause).filter(|cause| *cause != CauseKind::Unknown)
     }
 
+    /// What servers said when they were asked about a finding, while its alert goes on.
+    pub fn diagnosis_of(&self, finding: &Finding) -> &[Diagnosis] {
+        let alert = self.alerts.get(&Identity::of(finding)).filter(|alert| alert.state != State::Resolved);
+        alert.map_or(&[], |alert| &alert.diagnosis)
+    }
+
     /// The alert that a finding is about, when no further question was asked yet about such a cause of it.
     pub fn open_question(&self, finding: &Finding) -> Option<&Alert> {
         let cause = finding.cause.as_ref()?.kind;

@@ -204,7 +204,14 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
             Some(error) => DiagnosisKind::of_health(error),
             None => disabled.then_some(DiagnosisKind::NotConfigured),
         };
-        said.push(Said { rank: 0, server: server.name.clone(), asked: "HEALTHZ", says, kind, missing: Vec::new() });
+        said.push(Said {
+            rank: 0,
+            server: server.name.clone(),
+            asked: "HEALTHZ",
+            says,
+            kind,
+            missing: Vec::new(),
+        });
     }
     // Other groups answer too.
     for raft in replies.raft.iter().filter(|raft| group.peer(raft.server.peer).is_some()) {
@@ -257,9 +264,8 @@ fn join_same(said: Vec<Said>) -> Vec<Diagnosis> {
 
 /// The peers that a member expects and that do not answer, by name. Whom it cannot name it tells by id.
 fn missing(raft: &Raft, group: &GroupView) -> Vec<String> {
-    let answers = |id: PeerId| {
-        id == raft.server.peer || group.peer(id).is_some_and(|peer| peer.answer != Answer::None)
-    };
+    let answers =
+        |id: PeerId| id == raft.server.peer || group.peer(id).is_some_and(|peer| peer.answer != Answer::None);
     let missing = raft.peers.keys().filter(|id| !answers(**id));
     missing.take(MISSING_MAX).map(|id| called(*id, raft, group)).collect()
 }
@@ -286,9 +292,11 @@ fn sentence(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
     }
     parts.extend(contacts(raft, about, group));
     if about.is_none() && raft.leader.is_none() {
-        parts.extend(Some(few(missing(raft, group))).filter(|names| !names.is_empty()).map(|names| {
-            format!("misses {names}")
-        }));
+        parts.extend(
+            Some(few(missing(raft, group)))
+                .filter(|names| !names.is_empty())
+                .map(|names| format!("misses {names}")),
+        );
     }
     (!parts.is_empty()).then(|| parts.join(", "))
 }

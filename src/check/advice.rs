@@ -173,7 +173,9 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
             run("see whether two servers have this name", "nats server list"),
         ],
         CauseKind::HiddenFromUs => vec![
-            say(format!("look at the gateway or leaf connection between {shown} and the server we are connected to")),
+            say(format!(
+                "look at the gateway or leaf connection between {shown} and the server we are connected to"
+            )),
             say("see whether this monitor's account and rights reach that cluster"),
             list(),
         ],
@@ -204,8 +206,11 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
 fn for_disabled(case: &PeerCase<'_>, health: Option<Advice>) -> Vec<Advice> {
     let shown = case.shown();
     let on_purpose = || case.remove("if JetStream is off there on purpose");
-    let configure =
-        || say(format!("if it is not on purpose, enable JetStream in the configuration of {shown} and restart it"));
+    let configure = || {
+        say(format!(
+            "if it is not on purpose, enable JetStream in the configuration of {shown} and restart it"
+        ))
+    };
     if case.is_diagnosed(DiagnosisKind::NotConfigured) {
         return vec![on_purpose(), configure()];
     }
@@ -247,13 +252,18 @@ pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
         }
     }
     let missing = few(missing);
-    let keep = say("remove no peers now: without a majority a removal does not take effect, and it makes recovery harder");
-    let connect = say("connect them to their hub again: they are observers of its meta group, and wait for it");
+    let keep = say(
+        "remove no peers now: without a majority a removal does not take effect, and it makes recovery harder",
+    );
+    let connect =
+        say("connect them to their hub again: they are observers of its meta group, and wait for it");
     let first_start =
         say("if the group is new, start every server that belongs to it: all of them must come up once");
     match cause {
         CauseKind::Renamed => vec![
-            say("if the servers were renamed, give all of them their old names back; JetStream goes on by itself then"),
+            say(
+                "if the servers were renamed, give all of them their old names back; JetStream goes on by itself then",
+            ),
             say("rename one server after the other, each time waiting until all are current"),
             keep,
         ],
@@ -267,7 +277,8 @@ pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
         ],
         CauseKind::NoLeaderElected if is_diagnosed(DiagnosisKind::Observer) => vec![connect],
         CauseKind::NoLeaderElected if is_diagnosed(DiagnosisKind::NeverHadLeader) => {
-            let waits = (!missing.is_empty()).then(|| say(format!("start {missing}: the group waits for it")));
+            let waits =
+                (!missing.is_empty()).then(|| say(format!("start {missing}: the group waits for it")));
             waits.into_iter().chain([first_start]).collect()
         }
         CauseKind::NoLeaderElected => vec![
@@ -284,12 +295,15 @@ pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
         }
         CauseKind::GroupUnheard => vec![
             say("see whether its servers run"),
-            say("if they do, look at the gateway or leaf connection to them, and whether this monitor's account reaches them"),
+            say(
+                "if they do, look at the gateway or leaf connection to them, and whether this monitor's account reaches them",
+            ),
             list(),
         ],
         _ => vec![
             say(if missing.is_empty() {
-                "bring the missing servers back: JetStream goes on by itself once enough members run".to_owned()
+                "bring the missing servers back: JetStream goes on by itself once enough members run"
+                    .to_owned()
             } else {
                 format!("bring back {missing}: JetStream goes on by itself once enough members run")
             }),
@@ -309,8 +323,8 @@ pub fn for_disagreement() -> Vec<Advice> {
 }
 
 /// `text` as one word of a shell command.
-fn shell_quoted(text: &str) -> String {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "-_.:@".contains(character);
+pub(crate) fn shell_quoted(text: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-_.:@/,".contains(character);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
         return text.to_owned();
     }

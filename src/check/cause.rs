@@ -99,14 +99,30 @@ pub(super) fn of_peer(
     context: &Context<'_>,
 ) -> Cause {
     let guesses = [
-        damaged, unlisted, contradicted, disabled, ghost, announced, before_term, vouched, routes, silent, returning,
+        damaged,
+        unlisted,
+        contradicted,
+        disabled,
+        ghost,
+        announced,
+        before_term,
+        vouched,
+        routes,
+        silent,
+        returning,
         contact,
     ];
     let facts = Facts { group, peer, witnesses, context };
-    guesses.iter().find_map(|guess| guess(&facts)).unwrap_or_else(|| Cause {
+    let mut cause = guesses.iter().find_map(|guess| guess(&facts)).unwrap_or_else(|| Cause {
         kind: CauseKind::Unknown,
         because: vec!["nothing tells what happened".to_owned()],
-    })
+    });
+    if group.held.as_ref().is_some_and(|held| held.lacks.contains(&peer.id)) {
+        cause
+            .because
+            .push("the leader's list lacks it now, and too few could agree on its removal".to_owned());
+    }
+    cause
 }
 
 struct Facts<'a> {
@@ -119,6 +135,12 @@ struct Facts<'a> {
 impl Facts<'_> {
     fn silent_for(&self) -> Option<Duration> {
         self.peer.silence.map(Standing::lasted)
+    }
+
+    /// `3 of 3 lists of other members call it offline`, where no list is authoritative.
+    fn hearsay_in_words(&self) -> Option<String> {
+        let (offline, lists) = self.peer.hearsay;
+        (offline > 0).then(|| format!("{offline} of {lists} lists of other members call it offline"))
     }
 
     /// `it has not answered for 2.3 s`, or without a time where it was never heard.
@@ -139,7 +161,9 @@ fn one(kind: CauseKind, because: impl Into<String>) -> Option<Cause> {
 
 fn damaged(facts: &Facts<'_>) -> Option<Cause> {
     (!facts.peer.id.is_sound())
-        .then(|| one(CauseKind::DamagedId, "no server has such an id: it is not made of eight letters and digits"))
+        .then(|| {
+            one(CauseKind::DamagedId, "no server has such an id: it is not made of eight letters and digits")
+        })
         .flatten()
 }
 
@@ -288,6 +312,7 @@ fn silent(facts: &Facts<'_>) -> Option<Cause> {
     if let (Contact::Away(_), Some(heard)) = (peer.contact, peer.leader_heard) {
         because.push(format!("the leader last heard it {} ago", human_duration(heard)));
     }
+    because.extend(facts.hearsay_in_words());
     Some(Cause { kind: CauseKind::CrashedOrUnreachable, because })
 }
 

@@ -9,7 +9,7 @@ use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdic
 use crate::name::{Name, few};
 use crate::rules::{LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN, UNHEARD_MIN};
 use crate::stamp::human_duration;
-use crate::view::{GroupView, Standing, label};
+use crate::view::{GroupView, PeerView, Standing, label};
 
 pub(super) const CHECK: Check = Check {
     code: "META_006",
@@ -95,12 +95,11 @@ fn too_few_online(group: &GroupView) -> Option<Cause> {
     let (online, quorum) = (group.online?, group.quorum?);
     let mut because = vec![format!("the leader's list has {online} online, {quorum} must agree")];
     let Some(held) = &group.held else { return Some(Cause { kind: CauseKind::TooFewMembers, because }) };
-    let lacks = held.lacks.iter().map(|id| match group.peer(*id) {
-        Some(peer) => peer.label(),
-        None => label(None, *id),
-    });
+    let label = |id| group.peer(id).map_or_else(|| label(None, id), PeerView::label);
+    let mut lacks: Vec<String> = held.lacks.iter().map(|id| label(*id)).collect();
+    lacks.sort();
     because.push(format!(
-        "its list lacks {}: that many could not agree on their removal, so it did not take effect",
+        "its list lacks {}: too few could agree on the removal, so it did not take effect",
         few(lacks)
     ));
     Some(Cause { kind: CauseKind::RemovalNotAgreed, because })

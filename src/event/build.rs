@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::fit::fit;
 use super::{
-    AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, NOTES_MAX, Outgoing, words,
+    AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, NOTES_MAX,
+    Outgoing, words,
 };
 use crate::alert::{State, Transition};
 use crate::check::advice::Advice;
@@ -284,5 +285,7 @@ fn advice_for(
     });
     let down = down.filter_map(|other| other.peer.and_then(|id| group.peer(id)));
     let down = down.filter(|peer| peer.answer != Answer::Member && peer.id.is_sound());
-    advice::for_group(cause, &advice::GroupCase { missing: down.map(PeerView::label).collect(), diagnosis })
+    let mut missing: Vec<String> = down.map(PeerView::label).collect();
+    missing.sort();
+    advice::for_group(cause, &advice::GroupCase { missing, diagnosis })
 }

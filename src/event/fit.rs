@@ -83,7 +83,7 @@ mod tests {
         (evidence.routes, evidence.reporters) = (say("held"), say("offline"));
         let diagnosis = |server: &String| {
             let (server, asked) = (server.clone(), "RAFTZ".to_owned());
-            Diagnosis { server, asked, says: "é".repeat(200) }
+            Diagnosis { server, asked, says: "é".repeat(200), kind: None, missing: Vec::new() }
         };
         event.diagnosis = names.iter().take(4).map(diagnosis).collect();
         event.peer.as_mut().expect("a peer").name = Some(names[0].clone());

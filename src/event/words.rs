@@ -108,7 +108,9 @@ pub(super) fn suspected(name: &str, finding: Option<&Finding>) -> String {
     match cause {
         Some(CauseKind::HiddenFromUs) => format!("{name} does not answer us, but the leader hears it"),
         Some(CauseKind::MonitoringStuck) => {
-            format!("{name} takes part in the group, but its monitoring is stuck: it answers STATSZ and not JSZ")
+            format!(
+                "{name} takes part in the group, but its monitoring is stuck: it answers STATSZ and not JSZ"
+            )
         }
         _ => format!("{name} may be offline ({})", finding.map_or("no more is known", why_suspected)),
     }
@@ -164,7 +166,10 @@ pub fn peers_online(group: &GroupView, impact: Impact) -> String {
         return format!("{online} of {size} meta peers online, by the last answers");
     }
     if group.answering == 0 && !group.outsiders.is_empty() {
-        return format!("0 of {size} meta peers answer, {} servers in nobody's list do", group.outsiders.len());
+        return format!(
+            "0 of {size} meta peers answer, {} servers in nobody's list do",
+            group.outsiders.len()
+        );
     }
     if group.answering == 0 {
         return format!("none of {size} meta peers answered this time");

@@ -287,7 +287,7 @@ impl Daemon {
         }
         // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
         let due = gathered.opened.plus(step.next_in);
-        self.requests.epoch_ended(&step, self.number + 1);
+        self.requests.epoch_ended(&step, self.number + 1, self.pipeline.book());
         self.last = Some(step);
         if let Some(client) = self.publisher.lend() {
             self.offer(client).await;

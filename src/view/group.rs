@@ -156,9 +156,9 @@ impl Merge<'_> {
 
     /// Notices that nothing was seen of the group for a while, or that nobody of it is heard while others are.
     fn begin(&self, group: &mut GroupMemory, heard: bool) {
-        let gap = group.last_heard.is_some_and(|last| {
-            heard && self.gathered.opened.since(last) > self.rules.interval * 3
-        });
+        let gap = group
+            .last_heard
+            .is_some_and(|last| heard && self.gathered.opened.since(last) > self.rules.interval * 3);
         if gap {
             group.restart_clocks();
         }
@@ -243,7 +243,8 @@ impl Merge<'_> {
         opinions: &Opinions<'_>,
     ) -> Vec<PeerView> {
         let others_answer = self.members_that_answer(group, &ids);
-        let led_for = group.tenure.and_then(|tenure| tenure.since).map(|since| self.gathered.closed.since(since));
+        let led_for =
+            group.tenure.and_then(|tenure| tenure.since).map(|since| self.gathered.closed.since(since));
         let mut peers = Vec::with_capacity(ids.len());
         for id in ids {
             let (row, reply) = heard(id);
@@ -256,7 +257,8 @@ impl Merge<'_> {
                 authority: view.authority.as_ref(),
                 led_for,
                 held: view.held.as_ref().is_some_and(|held| held.lacks.contains(&id)),
-                watched_since_heard: server.is_some_and(|server| self.memory.watched_since(server.last_heard)),
+                watched_since_heard: server
+                    .is_some_and(|server| self.memory.watched_since(server.last_heard)),
                 outsider: reply.is_some_and(|(reply, _)| view.outsiders.contains(&reply.server.name)),
                 row,
                 reply,
@@ -289,9 +291,8 @@ impl Merge<'_> {
 
     /// The members that gave any sign of life: two are enough to know for each peer whether another answered.
     fn members_that_answer(&self, group: &GroupMemory, ids: &BTreeSet<PeerId>) -> Vec<PeerId> {
-        let answers = |id: &&PeerId| {
-            group.members.contains(*id) && self.answer_of(group, **id) != Answer::None
-        };
+        let answers =
+            |id: &&PeerId| group.members.contains(*id) && self.answer_of(group, **id) != Answer::None;
         ids.iter().filter(answers).take(2).copied().collect()
     }
 }

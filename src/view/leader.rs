@@ -25,7 +25,7 @@ pub(super) fn complete(meta: &Meta) -> bool {
 
 /// Whether a claim comes with a list, be it unreadable. A leader without one has no peers: servers that were all
 /// renamed elect such leaders for ever (measured, 2.12.8).
-fn has_list(meta: &Meta) -> bool {
+pub(super) fn has_list(meta: &Meta) -> bool {
     !meta.rows.is_empty() || meta.size <= 1
 }
 
@@ -48,8 +48,8 @@ pub(super) fn false_claims(members: &Members<'_>, inconsistent: &mut Inconsisten
     }
 }
 
-/// Whose list counts. A sole claimant does, however stale its list. Among several, one whose list is all stale
-/// loses; then the one that more members name wins; then the one that is in contact with a majority. Where that
+/// Whose list counts. A claimant without a list has none. A sole claimant's does, however stale. Among several, one
+/// whose list is all stale loses; then the one that more members name wins; then the one that is in contact with a majority. Where that
 /// leaves two, nobody's list counts.
 pub(super) fn authority<'a>(
     claimants: &[(&'a Reply, &'a Meta)],
@@ -61,8 +61,9 @@ pub(super) fn authority<'a>(
             members.values().filter(|(_, other)| other.leader_id == Some(reply.server.peer)).count();
         (fresh > 0, named_by, fresh + 1 > meta.size / 2)
     };
-    let best = claimants.iter().max_by_key(|claimant| rank(claimant))?;
-    let equals = claimants.iter().filter(|claimant| rank(claimant) == rank(best)).count();
+    let claimants = || claimants.iter().filter(|(_, meta)| has_list(meta));
+    let best = claimants().max_by_key(|claimant| rank(claimant))?;
+    let equals = claimants().filter(|claimant| rank(claimant) == rank(best)).count();
     (equals == 1).then_some(*best)
 }
 
@@ -98,7 +99,8 @@ pub(super) fn list_of<'a>(
         ));
     }
     if let Some(needed) = meta.quorum_needed.filter(|needed| !(1..=meta.size.max(1)).contains(needed)) {
-        inconsistent.note(format!("the leader {leader} says that {needed} of {} peers must agree", meta.size));
+        inconsistent
+            .note(format!("the leader {leader} says that {needed} of {} peers must agree", meta.size));
     }
     list
 }
@@ -186,13 +188,10 @@ impl GroupMemory {
     /// many members as must agree name it.
     fn is_led(&self, view: &GroupView, members: &Members<'_>) -> bool {
         let Some(authority) = &view.authority else { return false };
-        if !members.get(&authority.peer).is_some_and(|(_, meta)| has_list(meta)) {
-            return false;
-        }
         let Some(quorum) = view.quorum else { return true };
-        let followers = members.iter().filter(|(id, (_, meta))| {
-            self.members.contains(*id) && meta.leader_id == Some(authority.peer)
-        });
+        let followers = members
+            .iter()
+            .filter(|(id, (_, meta))| self.members.contains(*id) && meta.leader_id == Some(authority.peer));
         view.online.is_some_and(|online| online >= quorum) || followers.count() as u64 >= quorum
     }
 

@@ -45,7 +45,9 @@ impl Roll<'_> {
     pub(super) fn learn(&self, group: &mut GroupMemory) {
         self.learn_names_and_clusters(group);
         match (self.authority, self.leader) {
-            (Some(authority), Some((_, meta))) if authority.complete => self.take_list(group, authority, meta),
+            (Some(authority), Some((_, meta))) if authority.complete => {
+                self.take_list(group, authority, meta)
+            }
             (Some(_), Some((_, meta))) => self.take_size(group, meta),
             (_, _) => {}
         }
@@ -155,12 +157,20 @@ impl Roll<'_> {
             group.members.extend(self.members.keys().copied());
         }
         if group.size.is_none() || self.authority.is_none() {
-            let told = self.members.values().filter_map(|(_, meta)| u64::try_from(meta.size).ok()).max();
-            let told = told.filter(|size| *size >= group.members.len() as u64);
+            let told = self.told_size().filter(|size| *size >= group.members.len() as u64);
             group.size = told.or(group.size);
             let needed = self.members.values().filter_map(|(_, meta)| meta.quorum_needed).max();
             group.quorum = group.size.map(|size| quorum_of(needed, size));
         }
+    }
+
+    /// The size that most members tell; of two that as many tell, the greater.
+    fn told_size(&self) -> Option<u64> {
+        let mut told: BTreeMap<u64, usize> = BTreeMap::new();
+        for size in self.members.values().filter_map(|(_, meta)| u64::try_from(meta.size).ok()) {
+            *told.entry(size).or_default() += 1;
+        }
+        told.into_iter().max_by_key(|(size, count)| (*count, *size)).map(|(size, _)| size)
     }
 
     /// Leaders without a list come and go although enough servers answer: none of them is a peer of the group whose

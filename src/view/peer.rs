@@ -153,7 +153,8 @@ impl Witnesses<'_> {
             memory.behind = None;
             return None;
         };
-        let (standing, first) = memory.behind.map_or((None, row.lag), |(standing, lag)| (Some(standing), lag));
+        let (standing, first) =
+            memory.behind.map_or((None, row.lag), |(standing, lag)| (Some(standing), lag));
         let standing = Standing::again(standing, self.gathered);
         memory.behind = Some((standing, first));
         Some((standing, first, row.lag))

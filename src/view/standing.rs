@@ -29,4 +29,3 @@ impl Standing {
         self.until.since(self.since)
     }
 }
-

@@ -346,4 +346,3 @@ pub enum Opinion {
     /// The leader's list: not offline, and not current.
     NotCurrent,
 }
-

@@ -64,8 +64,7 @@ fn only_what_cannot_come_back_or_was_meant_to_go_is_advised_to_be_removed() {
         assert_eq!(removals(&advice), removed, "{cause:?}");
     }
     let diagnosis = diagnosed(DiagnosisKind::NotConfigured);
-    let on_purpose =
-        for_peer(Kind::JetstreamDisabled, &PeerCase { diagnosis: &diagnosis, ..case() });
+    let on_purpose = for_peer(Kind::JetstreamDisabled, &PeerCase { diagnosis: &diagnosis, ..case() });
     assert_eq!(removals(&on_purpose), ["nats server cluster peer-remove 3ahZoO2Q"]);
     let diagnosis = diagnosed(DiagnosisKind::NotEnabled);
     let disk = for_peer(Kind::JetstreamDisabled, &PeerCase { diagnosis: &diagnosis, ..case() });

@@ -10,6 +10,7 @@ use async_nats::ServerAddr;
 
 mod context;
 mod flags;
+mod login;
 mod purpose;
 mod secret;
 mod server;

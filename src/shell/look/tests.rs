@@ -23,7 +23,7 @@ async fn check(set_up: impl FnOnce(&Fake)) -> Outcome {
     let mut told = Vec::new();
     let mut progress = |text: &str| told.push(text.to_owned());
     let mut how = Look::UntilSettled { progress: &mut progress };
-    let looked = look_through(&mut collector, clock, &config, Pipeline::new(settings), &mut how).await;
+    let looked = look_through(&mut collector, clock, &config, &mut Pipeline::new(settings), &mut how).await;
     Outcome { looked, told, took: clock.now().since(Stamp::new(0, 0)) }
 }
 

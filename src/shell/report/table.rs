@@ -230,6 +230,9 @@ fn trouble(view: &ClusterView, style: Style) -> String {
     if more > 0 {
         text.push_str(&format!("unreadable: {more} more\n"));
     }
+    for note in &view.notes {
+        text.push_str(&format!("note: {}\n", printable(note)));
+    }
     for contradiction in &view.inconsistent {
         text.push_str(&format!("inconsistent: {}\n", printable(contradiction)));
     }
