@@ -7,6 +7,8 @@
 
 mod captures;
 #[cfg(feature = "cli")]
+mod cases;
+#[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "shell")]
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
