@@ -180,6 +180,15 @@ pub struct Transition {
     pub finding: Option<usize>,
 }
 
+/// How far what an epoch does not show is not there.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The epoch showed something and ran its course.
+    pub whole: bool,
+    /// The keys of groups that go on under another key.
+    pub superseded: &'a BTreeSet<Name>,
+}
+
 /// What a view tells of something that an alert is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
@@ -209,14 +218,13 @@ impl Book {
         self.overflow
     }
 
-    /// Takes the findings of one epoch. `about` tells of what a finding is about. `others_seen` says that the epoch
-    /// showed something and ran its course, so that what it does not show is not there.
+    /// Takes the findings of one epoch. `about` tells of what a finding is about.
     pub fn step(
         &mut self,
         findings: &[Finding],
         now: Stamp,
         rules: &LifeRules,
-        others_seen: bool,
+        shown: Shown<'_>,
         about: impl Fn(&Identity) -> About,
     ) -> Vec<Transition> {
         self.alerts
@@ -244,13 +252,13 @@ impl Book {
                 transitions.push(alert.transition(reason, Some(index), now));
             }
         }
-        for alert in self.alerts.values_mut() {
-            if !others_seen {
-                // Time in which nothing was seen is nobody's absence.
-                alert.shown = alert.shown.max(now);
-            } else if now.since(alert.shown) >= UNSHOWN_MAX && alert.state != State::Resolved {
+        for alert in self.alerts.values_mut().filter(|alert| alert.state != State::Resolved) {
+            if shown.superseded.contains(&alert.identity.group) || now.since(alert.shown) >= UNSHOWN_MAX {
                 alert.end();
                 transitions.push(alert.transition(Reason::Forgotten, None, now));
+            } else if !shown.whole {
+                // Time in which nothing was seen is nobody's absence.
+                alert.shown = alert.shown.max(now);
             }
         }
         transitions

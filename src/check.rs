@@ -8,6 +8,7 @@ pub mod cause;
 mod meta_001;
 mod meta_002;
 mod meta_006;
+mod meta_101;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -40,7 +41,7 @@ pub struct Check {
 }
 
 /// Every check there is, in the order in which they are evaluated.
-pub const CHECKS: &[Check] = &[meta_001::CHECK, meta_002::CHECK, meta_006::CHECK];
+pub const CHECKS: &[Check] = &[meta_001::CHECK, meta_002::CHECK, meta_006::CHECK, meta_101::CHECK];
 
 /// The check with this code.
 pub fn by_code(code: &str) -> Option<&'static Check> {
@@ -183,7 +184,7 @@ pub struct Context<'a> {
 /// Runs every check on every group.
 pub fn evaluate(view: &ClusterView, rules: &Rules) -> Vec<Finding> {
     let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed };
-    let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 2).sum());
+    let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 3).sum());
     for group in &view.groups {
         for check in CHECKS {
             (check.run)(check, group, &context, &mut findings);

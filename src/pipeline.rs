@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::alert::{About, Alert, Book, Identity, LifeRules, State};
-use crate::check::{self, Finding, Verdict};
+use crate::alert::{About, Alert, Book, Identity, LifeRules, Shown, State};
+use crate::check::{self, CauseKind, Finding, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, Heartbeat, Monitor, Outgoing, Scene};
@@ -141,8 +141,9 @@ impl Pipeline {
         let transitions = if self.silent {
             Vec::new()
         } else {
-            let others_seen = view.epoch.informative && gathered.counts_absence();
-            self.book.step(&findings, now, life, others_seen, |identity| about(&view, identity))
+            let whole = view.epoch.informative && gathered.counts_absence();
+            let shown = Shown { whole, superseded: &view.superseded };
+            self.book.step(&findings, now, life, shown, |identity| about(&view, identity))
         };
         let scene = Scene { view: &view, findings: &findings, monitor, prefix, now };
         let events =
@@ -209,7 +210,16 @@ impl Pipeline {
             let group = view.groups.iter().find(|group| group.key == finding.group);
             let peer = finding.peer.and_then(|id| group?.peer(id));
             let knows_less = |peer: &PeerView| peer.last_heard.is_none() || peer.is_coming_back(now);
-            if cause.kind != told && peer.is_some_and(knows_less) {
+            let says_little = matches!(
+                cause.kind,
+                CauseKind::Unknown
+                    | CauseKind::CrashedOrUnreachable
+                    | CauseKind::DownBeforeTerm
+                    | CauseKind::FrozenOrPartitioned
+                    | CauseKind::Crashed
+                    | CauseKind::Stopping
+            );
+            if cause.kind != told && says_little && peer.is_some_and(knows_less) {
                 cause.kind = told;
                 cause.because.insert(0, "that is what was told of it first".to_owned());
             }

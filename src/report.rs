@@ -359,6 +359,7 @@ fn settled(
         }
         (_, Some(_)) => format!("{subject} is well"),
         (_, None) if finding.check == "META_002" => format!("the members of {subject} agree on the leader"),
+        (_, None) if finding.check == "META_101" => format!("{subject} is heard"),
         (_, None) => format!("{subject} has its quorum"),
     }
 }

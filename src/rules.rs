@@ -67,3 +67,5 @@ pub const UNSHOWN_MAX: Duration = Duration::from_secs(600);
 /// A member that answers may be behind its leader for this long before that is worth a word. Seconds of it are normal
 /// (measured: 30 to 45 % of polls of a busy meta layer show healthy peers that are not current).
 pub const BEHIND_MIN: Duration = Duration::from_secs(120);
+/// A leader may have no list for this long after its election (measured: 1.0 s, once, on 2.14.6).
+pub const CLAIM_SETTLES_MAX: Duration = Duration::from_secs(3);

@@ -35,13 +35,13 @@ pub fn merge(gathered: &Gathered, memory: &mut Memory, rules: &Rules) -> Cluster
     let mut inconsistent = Inconsistencies::default();
     memory.begin(gathered, rules);
     let links = link::link(gathered, memory, &mut inconsistent);
-    let groups = group::merge_all(gathered, links, memory, rules, &mut inconsistent);
+    let (groups, superseded) = group::merge_all(gathered, links, memory, rules, &mut inconsistent);
     memory.end(gathered);
     groups.iter().for_each(|group| inconsistent.sizes_of(group));
     let Inconsistencies { all, warnings } = inconsistent;
     let (epoch, servers) = (facts(gathered, memory), servers(gathered));
     let notes = groups.iter().flat_map(|group| &group.peers).filter_map(behind).take(NAMED_MAX).collect();
-    ClusterView { epoch, groups, servers, inconsistent: all, warnings, notes }
+    ClusterView { epoch, groups, superseded, servers, inconsistent: all, warnings, notes }
 }
 
 /// A word on a member that has not been current for minutes: it is not offline, and cannot take over either.

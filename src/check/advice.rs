@@ -161,7 +161,7 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
             raft(),
         ],
         CauseKind::Ghost => vec![
-            say(format!("if {shown} is only down, start it again under that name")),
+            say(format!("if {shown} should still be there, start its server under that name")),
             case.remove("if you scaled down, renamed or replaced it and it will never come back"),
         ],
         CauseKind::DamagedId => vec![
@@ -176,7 +176,7 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
             say(format!(
                 "look at the gateway or leaf connection between {shown} and the server we are connected to"
             )),
-            say("see whether this monitor's account and rights reach that cluster"),
+            say("look at this monitor's own access: whether its account and its rights reach that cluster"),
             list(),
         ],
         CauseKind::MonitoringStuck => vec![
@@ -257,14 +257,15 @@ pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
     );
     let connect =
         say("connect them to their hub again: they are observers of its meta group, and wait for it");
-    let first_start =
-        say("if the group is new, start every server that belongs to it: all of them must come up once");
+    let first_start = say(
+        "if this is the first start of the group, start every server that belongs to it: all must come up once",
+    );
     match cause {
         CauseKind::Renamed => vec![
             say(
                 "if the servers were renamed, give all of them their old names back; JetStream goes on by itself then",
             ),
-            say("rename one server after the other, each time waiting until all are current"),
+            say("then rename them one after the other, each time waiting until all are current"),
             keep,
         ],
         CauseKind::RemovalNotAgreed => vec![

@@ -7,7 +7,7 @@
 
 use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness};
 use crate::name::{Name, few};
-use crate::rules::{LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN, UNHEARD_MIN};
+use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
 use crate::stamp::human_duration;
 use crate::view::{GroupView, PeerView, Standing, label};
 
@@ -20,19 +20,19 @@ pub(super) const CHECK: Check = Check {
     run,
 };
 
-fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
-    // A leader that only we cannot hear or read leads all the same.
-    let leaderless =
-        group.leaderless.filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed);
+fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
+    // A leader that only we cannot hear or read leads all the same, and one that was just elected may still have no list.
+    let settles = group.claimed.is_some_and(|claim| claim.lasted() < CLAIM_SETTLES_MAX);
+    let leaderless = group
+        .leaderless
+        .filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed && !settles);
     // A leader that was just elected shows peers that it has not heard of yet: a moment of it is not enough.
     let short = group.short.filter(|standing| lasts(*standing) && standing.lasted() >= SHORT_MIN);
-    let unheard = group.unheard.filter(|standing| lasts(*standing) && standing.lasted() >= UNHEARD_MIN);
     let enough = group.online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
-    let verdict = match (leaderless.or(short), unheard) {
-        (Some(_), _) => Verdict::Fault,
-        (None, Some(_)) => Verdict::Suspect,
-        (None, None) if enough => Verdict::Clear,
-        (None, None) => Verdict::Unknown,
+    let verdict = match leaderless.or(short) {
+        Some(_) => Verdict::Fault,
+        None if enough => Verdict::Clear,
+        None => Verdict::Unknown,
     };
     let mut finding = Finding::new(check, group, None, verdict);
     if let Some(standing) = leaderless {
@@ -42,11 +42,6 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
     if short.is_some() {
         finding.witnesses.push(Witness::Short);
         finding.cause = finding.cause.or_else(|| too_few_online(group));
-    }
-    if let (Verdict::Suspect, Some(standing)) = (verdict, unheard) {
-        finding.witnesses.push(Witness::Unheard);
-        finding.cause = Some(nobody_heard(standing, context));
-        finding.since = Some(standing.since);
     }
     if verdict == Verdict::Fault {
         finding.grounds = Some(if short.is_some() { Grounds::Reported } else { Grounds::Observed });
@@ -103,12 +98,4 @@ fn too_few_online(group: &GroupView) -> Option<Cause> {
         few(lacks)
     ));
     Some(Cause { kind: CauseKind::RemovalNotAgreed, because })
-}
-
-fn nobody_heard(standing: Standing, context: &Context<'_>) -> Cause {
-    let lasted = human_duration(context.now.since(standing.since));
-    Cause {
-        kind: CauseKind::GroupUnheard,
-        because: vec![format!("nobody of the group has answered for {lasted}, while other servers did")],
-    }
 }

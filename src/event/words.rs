@@ -5,7 +5,7 @@ use crate::check::{Cause, CauseKind, Finding, Grounds, Impact, Witness};
 use crate::diagnosis::Diagnosis;
 use crate::name::few;
 use crate::stamp::{Stamp, human_duration};
-use crate::view::GroupView;
+use crate::view::{GroupView, PeerView};
 
 /// So many answers of servers are told in one line.
 const SAID_MAX: usize = 2;
@@ -179,6 +179,10 @@ pub fn peers_online(group: &GroupView, impact: Impact) -> String {
         let leader = without_a_list(group);
         return format!("{leader}, {} of {size} meta peers answering{quorum}", group.answering);
     };
+    if group.peers.iter().any(PeerView::contradicts_its_flag) {
+        let quorum = group.quorum.unwrap_or_default();
+        return format!("{online} of {size} meta peers online, {quorum} must agree");
+    }
     if failures_left < 0 && !group.quorum_gone() {
         let quorum = group.quorum.unwrap_or_default();
         return format!(

@@ -18,14 +18,15 @@ use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::wire::{Meta, Reply, Row};
 
-/// Makes the view of every group: of those that answered, and of those that are remembered.
+/// Makes the view of every group: of those that answered, and of those that are remembered. Gives the keys, too, of the
+/// groups that go on under another key.
 pub(super) fn merge_all(
     gathered: &Gathered,
     mut links: BTreeMap<Name, Linked<'_>>,
     memory: &mut Memory,
     rules: &Rules,
     inconsistent: &mut Inconsistencies,
-) -> Vec<GroupView> {
+) -> (Vec<GroupView>, BTreeSet<Name>) {
     for (key, group) in memory.groups() {
         let linked = links.entry(key.clone()).or_default();
         // A group keeps its domain for life; its key was made from it.
@@ -33,12 +34,14 @@ pub(super) fn merge_all(
     }
     let answers = Answers::new(gathered);
     let mut views = Vec::with_capacity(links.len());
+    let mut superseded = BTreeSet::new();
     // Those that somebody answers for come first: they may have taken over peers of the others.
     let (heard, unheard): (Vec<_>, Vec<_>) =
         links.into_iter().partition(|(_, linked)| !linked.members.is_empty());
     for (key, linked) in heard.into_iter().chain(unheard) {
         let mut group = memory.take(&key);
         if linked.members.is_empty() && is_superseded(&group, &views) {
+            superseded.insert(key);
             continue;
         }
         group.domain = linked.domain.clone();
@@ -53,18 +56,17 @@ pub(super) fn merge_all(
         views.push(view);
     }
     views.sort_by(|a, b| a.key.cmp(&b.key));
-    views
+    (views, superseded)
 }
 
 /// Whether a group that nobody answers for goes on as another one: all its members are members there, in one of its
-/// clusters. That is what a new domain for the same servers looks like.
+/// clusters, and some of them answer. That is what a new domain for the same servers looks like.
 fn is_superseded(group: &GroupMemory, views: &[GroupView]) -> bool {
-    let is_member = |view: &GroupView, peer: &PeerId| {
-        view.peer(*peer).is_some_and(|peer| peer.member && peer.answer == Answer::Member)
-    };
+    let is_member = |view: &GroupView, peer: &PeerId| view.peer(*peer).is_some_and(|peer| peer.member);
     !group.members.is_empty()
         && views.iter().any(|view| {
             view.domain != group.domain
+                && view.answering > 0
                 && !view.clusters.is_disjoint(&group.clusters)
                 && group.members.iter().all(|peer| is_member(view, peer))
         })
@@ -194,11 +196,13 @@ impl Merge<'_> {
             online: None,
             last_online: last.map(|(online, _)| online.clone()),
             leaderless: None,
+            claimed: None,
             enough: None,
             listless: BTreeSet::new(),
             followed: followed(members, group.quorum),
             unreadable_leader: self.unreadable_leader(group, members),
             held: group.held.clone(),
+            heard: false,
             unheard: group.unheard,
             sizes: None,
             short: None,
@@ -222,7 +226,9 @@ impl Merge<'_> {
         if heard {
             group.run_clocks(view, members, self.gathered);
         }
+        view.heard = heard;
         view.leaderless = group.leaderless;
+        view.claimed = group.claimed;
         view.enough = group.enough;
         view.listless.clone_from(&group.listless);
         view.disagreement = group.disagreement;
@@ -242,7 +248,7 @@ impl Merge<'_> {
         heard: impl Fn(PeerId) -> (Option<&'b Row>, Option<(&'b Reply, &'b Meta)>),
         opinions: &Opinions<'_>,
     ) -> Vec<PeerView> {
-        let others_answer = self.members_that_answer(group, &ids);
+        let others_answer = self.members_that_answer(group, view, &ids);
         let led_for =
             group.tenure.and_then(|tenure| tenure.since).map(|since| self.gathered.closed.since(since));
         let mut peers = Vec::with_capacity(ids.len());
@@ -250,7 +256,12 @@ impl Merge<'_> {
             let (row, reply) = heard(id);
             let server = self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() });
             let memory = group.peers.entry(id).or_default();
+            if server.is_none() && memory.cluster_by_routes.is_none() {
+                memory.cluster_by_routes = self.answers.cluster_with_a_route_to(id, &group.domain).cloned();
+            }
+            let cluster_by_routes = memory.cluster_by_routes.clone();
             let witnesses = Witnesses {
+                cluster_by_routes: cluster_by_routes.as_ref(),
                 gathered: self.gathered,
                 answers: self.answers,
                 rules: self.rules,
@@ -289,10 +300,16 @@ impl Merge<'_> {
         named.into_iter().find_map(unreadable)
     }
 
-    /// The members that gave any sign of life: two are enough to know for each peer whether another answered.
-    fn members_that_answer(&self, group: &GroupMemory, ids: &BTreeSet<PeerId>) -> Vec<PeerId> {
-        let answers =
-            |id: &&PeerId| group.members.contains(*id) && self.answer_of(group, **id) != Answer::None;
+    /// Who of the group gave any sign of life, be it under a name that nobody lists: two are enough to know for each
+    /// peer whether another answered.
+    fn members_that_answer(
+        &self,
+        group: &GroupMemory,
+        view: &GroupView,
+        ids: &BTreeSet<PeerId>,
+    ) -> Vec<PeerId> {
+        let counts = |id: &PeerId| group.members.contains(id) || !view.outsiders.is_empty();
+        let answers = |id: &&PeerId| counts(id) && self.answer_of(group, **id) != Answer::None;
         ids.iter().filter(answers).take(2).copied().collect()
     }
 }

@@ -155,19 +155,20 @@ impl GroupMemory {
 
     /// Runs the clocks of the group as a whole, once its peers are known.
     pub(super) fn run_clocks(&mut self, view: &GroupView, members: &Members<'_>, gathered: &Gathered) {
-        let with_list = |(reply, meta): &(&Reply, &Meta)| claims(reply, meta) && has_list(meta);
-        let claimed = members.values().any(|member| with_list(member));
+        let claims_of = |listed: bool| {
+            let of = |(reply, meta): &(&Reply, &Meta)| claims(reply, meta) && (has_list(meta) || !listed);
+            members.values().any(of)
+        };
         if self.is_led(view, members) {
             (self.leaderless, self.claimed) = (None, None);
-        } else if claimed {
-            // The clock runs through a claim that nobody follows, until it has lasted longer than an election.
-            let standing = Standing::again(self.claimed, gathered);
-            self.claimed = Some(standing);
-            let running = self.leaderless.filter(|_| standing.lasted() < LEADERLESS_MIN);
-            self.leaderless = running.map(|leaderless| Standing::again(Some(leaderless), gathered));
         } else {
-            self.claimed = None;
-            self.leaderless = Some(Standing::again(self.leaderless, gathered));
+            self.claimed = claims_of(false).then(|| Standing::again(self.claimed, gathered));
+            let settled = self.claimed.is_some_and(|claim| claim.lasted() >= LEADERLESS_MIN);
+            let running = self.leaderless.is_some();
+            // The clock starts with an epoch that shows no leader with a list, and runs through claims that nobody
+            // follows, until one has lasted longer than an election.
+            let goes_on = !claims_of(true) || (running && !settled);
+            self.leaderless = goes_on.then(|| Standing::again(self.leaderless, gathered));
         }
         self.enough = (!view.quorum_gone()).then(|| Standing::again(self.enough, gathered));
         self.take_listless(members);

@@ -150,6 +150,9 @@ pub(super) struct PeerMemory {
     pub(super) unlisted: Option<Standing>,
     pub(super) absent_epochs: u32,
     pub(super) down_since: Option<Stamp>,
+    pub(super) off_since_start: bool,
+    /// The cluster of the servers that held a route to it.
+    pub(super) cluster_by_routes: Option<Name>,
     /// Since when it has answered without being current, with the lag of the first such epoch.
     pub(super) behind: Option<(Standing, u64)>,
     /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::answers::Answers;
 use super::memory::{PeerMemory, ServerMemory, contact_in_term};
-use super::{Answer, Authority, Opinion, PeerView, Route, Standing};
+use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Standing};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::{ANNOUNCED_FLAG_MAX, Rules};
@@ -28,6 +28,8 @@ pub(super) struct Witnesses<'a> {
     pub(super) watched_since_heard: bool,
     /// It answers, and no list has it.
     pub(super) outsider: bool,
+    /// The cluster of the servers that hold, or lately held, a route to it.
+    pub(super) cluster_by_routes: Option<&'a Name>,
     /// Its row in the authoritative list.
     pub(super) row: Option<&'a Row>,
     /// Its own reply, as a member.
@@ -51,6 +53,7 @@ pub(super) struct Witnesses<'a> {
 /// Joins what the witnesses say with what is remembered of the peer.
 pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemory) -> PeerView {
     let answer = witnesses.answer(id);
+    witnesses.switched_off(answer, memory);
     let answers_statsz = witnesses.answers_statsz(id);
     witnesses.announcement(id, answer != Answer::None || answers_statsz, memory);
     witnesses.silence(answer, memory);
@@ -65,9 +68,10 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
     witnesses.down(answer, memory);
     let behind = witnesses.behind(answer, memory);
     let heard = |row: &Row| leader_still_hears(row, memory.silence, witnesses.gathered);
-    // A leader of its own cluster that holds no route to it cannot have heard it, whatever its list says.
-    let cut_off = witnesses.authority.is_some_and(|leader| routes.get(&leader.name) == Some(&Route::Lost));
-    let leader_still_hears = answer == Answer::None && !cut_off && witnesses.row.is_some_and(heard);
+    // Where nobody of its own cluster holds a route to it, the leader cannot have heard it, whatever its list says.
+    let cut_off = !routes.is_empty() && routes.values().all(|route| *route == Route::Lost);
+    let hears = contact == Contact::Fresh && !cut_off && witnesses.row.is_some_and(heard);
+    let leader_still_hears = answer == Answer::None && hears;
     let said_offline = witnesses.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
     PeerView {
         id,
@@ -95,7 +99,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         routes,
         routes_held: memory.routes_held,
         watched_since_heard: witnesses.watched_since_heard,
-        off_since_start: answer == Answer::Disabled && witnesses.is_another_run(),
+        off_since_start: memory.off_since_start,
         announced: memory.announced,
         hearsay: (if witnesses.authority.is_none() { said_offline as u64 } else { 0 }, witnesses.lists),
         opinions: witnesses
@@ -124,18 +128,23 @@ impl Witnesses<'_> {
         }
     }
 
-    /// The last cluster it answered from. Whoever never answered has no cluster: it may be in one that none of those
-    /// who answer is in.
+    /// The last cluster it answered from, else the one whose servers hold routes to it. Whoever never answered has no
+    /// other: it may be in a cluster that none of those who answer is in.
     fn cluster(&self) -> Name {
         // Whoever never answered as a member may be a server outside the group that has this one's name.
         let of_the_group = |server: &&ServerMemory| server.member || self.clusters.contains(&server.cluster);
         let known = self.server.filter(|server| of_the_group(server) || self.clusters.is_empty());
-        known.map(|server| server.cluster.clone()).unwrap_or_default()
+        known.map(|server| &server.cluster).or(self.cluster_by_routes).cloned().unwrap_or_default()
     }
 
-    /// Whether the server has been started anew since it was last a member.
-    fn is_another_run(&self) -> bool {
-        self.server.is_some_and(|server| !server.member_run.is_empty() && server.member_run != server.id)
+    /// Whether its JetStream has been off since its server was started anew: after a stop or a silence, or in another
+    /// run than the one that was a member.
+    fn switched_off(&self, answer: Answer, memory: &mut PeerMemory) {
+        let another_run =
+            self.server.is_some_and(|server| !server.member_run.is_empty() && server.member_run != server.id);
+        let was_away = memory.announced.is_some() || memory.silence.is_some();
+        memory.off_since_start =
+            answer == Answer::Disabled && (another_run || was_away || memory.off_since_start);
     }
 
     /// Whether the peer itself answered the question for its routes, from the cluster that it is known to be in.

@@ -16,6 +16,8 @@ pub struct ClusterView {
     pub epoch: EpochFacts,
     /// The meta groups, by key.
     pub groups: Vec<GroupView>,
+    /// The keys of groups that go on under another key: what was known under these is over.
+    pub superseded: BTreeSet<Name>,
     /// Every server that answered, by name.
     pub servers: Vec<ServerView>,
     /// What the replies contradict each other in, in words; nothing is concluded from those parts.
@@ -131,6 +133,8 @@ pub struct GroupView {
     /// Since when members have answered without any leader among them. A claim that is shorter than an election, or
     /// that never has a list, does not end it.
     pub leaderless: Option<Standing>,
+    /// Since when a member has claimed to lead whom too few follow, or who has no list.
+    pub claimed: Option<Standing>,
     /// Since when as many members have answered as must agree.
     pub enough: Option<Standing>,
     /// Who has claimed to lead since then without ever having a list of its peers.
@@ -139,6 +143,8 @@ pub struct GroupView {
     pub followed: bool,
     /// A smaller list than the last agreed one, which too few could agree on.
     pub held: Option<Held>,
+    /// Somebody of the group gave a sign of life in this epoch.
+    pub heard: bool,
     /// Since when nobody of the group has given any sign of life, while others answered.
     pub unheard: Option<Standing>,
     /// Since when members have told different sizes, and which sizes those are.
