@@ -72,13 +72,13 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> String {
     let rescue = if group.rescue { ", quorum lowered by an operator (rescue)" } else { "" };
     let size = told(group.size.map(|size| size.to_string()));
     format!(
-        "{} peers, {} online, {} of {} answering, {} must agree, failures left: {}{complete}{rescue}",
-        size,
+        "{} peers, {} online, {} must agree, failures left: {}, {} of {} answering{complete}{rescue}",
+        &size,
         told(impact.online.map(|online| online.to_string())),
-        group.answering,
-        size,
         told(group.quorum.map(|quorum| quorum.to_string())),
         told(impact.failures_left.map(|left| left.to_string())),
+        group.answering,
+        size,
     )
 }
 
