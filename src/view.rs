@@ -312,11 +312,12 @@ pub enum Opinion {
 
 /// Joins what an epoch gathered with what is remembered.
 pub fn merge(gathered: &Gathered, memory: &mut Memory, rules: &Rules) -> ClusterView {
-    let mut inconsistent = Vec::new();
+    let mut inconsistent: Vec<String> = gathered.conflicts.iter().map(ToString::to_string).collect();
     memory.begin(gathered, rules);
     let links = link::link(gathered, memory, &mut inconsistent);
     let groups = group::merge_all(gathered, links, memory, rules, &mut inconsistent);
     memory.end(gathered);
+    tell_flaws(gathered, &mut inconsistent);
     inconsistent.truncate(INCONSISTENT_MAX);
     ClusterView { epoch: facts(gathered, memory), groups, servers: servers(gathered), inconsistent }
 }
@@ -325,6 +326,19 @@ pub fn merge(gathered: &Gathered, memory: &mut Memory, rules: &Rules) -> Cluster
 const INCONSISTENT_MAX: usize = 32;
 /// How many missing servers and bad replies are named.
 const NAMED_MAX: usize = 32;
+
+/// Tells what was wrong with answers of which the rest was taken, and what came in too great a number.
+fn tell_flaws(gathered: &Gathered, inconsistent: &mut Vec<String>) {
+    let dropped = gathered.counts.announcements_dropped;
+    if dropped > 0 {
+        inconsistent.push(format!("{dropped} announcements of stopping servers were left out"));
+    }
+    let replies = gathered.replies.iter().map(|reply| (&reply.server.name, &reply.flaws));
+    let statsz = gathered.statsz.iter().map(|statsz| (&statsz.server.name, &statsz.flaws));
+    for (name, flaws) in replies.chain(statsz).filter(|(_, flaws)| !flaws.is_empty()).take(INCONSISTENT_MAX) {
+        inconsistent.extend(flaws.iter().map(|flaw| format!("{name}: {flaw}")));
+    }
+}
 
 fn facts(gathered: &Gathered, memory: &Memory) -> EpochFacts {
     let missing = gathered.missing().take(NAMED_MAX).map(|(key, name)| {

@@ -347,6 +347,11 @@ fn list_of<'a>(reply: &Reply, meta: &'a Meta, inconsistent: &mut Vec<String>) ->
     if repeated > 0 {
         inconsistent.push(format!("the leader {leader} lists {repeated} peers twice"));
     }
+    match meta.unreadable_rows {
+        0 => {}
+        1 => inconsistent.push(format!("the leader {leader} lists 1 peer that cannot be read")),
+        lost => inconsistent.push(format!("the leader {leader} lists {lost} peers that cannot be read")),
+    }
     if i64::try_from(list.len() + 1).is_ok_and(|peers| peers > meta.size) {
         inconsistent.push(format!(
             "the leader {leader} lists {} peers besides itself but gives a cluster size of {}",

@@ -51,7 +51,7 @@ pub(super) fn claims(reply: &Reply, meta: &Meta) -> bool {
 
 /// Whether a leader's list names every peer of the group.
 pub(super) fn complete(meta: &Meta) -> bool {
-    i64::try_from(meta.rows.len() + 1) == Ok(meta.size)
+    meta.unreadable_rows == 0 && i64::try_from(meta.rows.len() + 1) == Ok(meta.size)
 }
 
 /// Sorts the replies of members into groups, by the key of the group.
