@@ -220,7 +220,10 @@ impl Merge<'_> {
             }
         }
         if !group.has_list {
-            group.members.extend(members.keys().copied());
+            // Who tells of no group at all may be anybody.
+            let tells = |meta: &Meta| meta.size > 0 || meta.leader_id.is_some();
+            let telling = members.iter().filter(|(_, (_, meta))| tells(meta));
+            group.members.extend(telling.map(|(id, _)| *id));
             if group.size.is_none() || authority.is_none() {
                 let told = members.values().filter_map(|(_, meta)| u64::try_from(meta.size).ok()).max();
                 let told = told.filter(|size| *size >= group.members.len() as u64);

@@ -74,14 +74,22 @@ impl<'a> Fields<'a> {
 
     /// A number; a fraction is cut off, and what does not fit becomes the greatest or the least that does.
     pub(super) fn number(&self, name: &str, flaws: &mut Flaws) -> Option<i64> {
-        let number = self.last(name, "number", flaws, number)?;
-        Some(number.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+        let number = self.number_between(name, i64::MIN.into(), i64::MAX.into(), flaws)?;
+        i64::try_from(number).ok()
     }
 
     /// The same for a number that is never negative.
     pub(super) fn count(&self, name: &str, flaws: &mut Flaws) -> Option<u64> {
+        let number = self.number_between(name, 0, u64::MAX.into(), flaws)?;
+        u64::try_from(number).ok()
+    }
+
+    fn number_between(&self, name: &str, least: i128, most: i128, flaws: &mut Flaws) -> Option<i128> {
         let number = self.last(name, "number", flaws, number)?;
-        Some(number.clamp(0, u64::MAX.into()) as u64)
+        if !(least..=most).contains(&number) {
+            flaws.add(format_args!("{}{name} is out of range", self.path));
+        }
+        Some(number.clamp(least, most))
     }
 
     /// A flag, false where it is absent; `None` where it is there and is none. Of two that differ, `worse` counts.
@@ -123,7 +131,7 @@ impl<'a> Fields<'a> {
         &self,
         name: &str,
         flaws: &mut Flaws,
-        mut read: impl FnMut(&Fields<'a>, &mut Flaws) -> Option<T>,
+        mut read: impl FnMut(&Self, &mut Flaws) -> Option<T>,
     ) -> Option<Bounded<T>> {
         let list = self.list(name, flaws)?;
         let mut entries = Vec::with_capacity(list.entries.len());
