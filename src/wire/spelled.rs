@@ -1,7 +1,7 @@
 //! The JSON of nats-server, field by field. Unknown fields are ignored; optional ones were absent in some version
 //! from 2.9 to 2.15.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::fields::Flaws;
 use super::shapes::{Bounded, Object};
@@ -74,9 +74,14 @@ fn absent() -> Option<bool> {
     Some(false)
 }
 
+/// Only the lenient reader makes a `None` of what is no flag.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    bool::deserialize(deserializer).map(Some)
+}
+
 #[derive(Deserialize)]
 pub(super) struct JszData {
-    #[serde(default = "absent")]
+    #[serde(default = "absent", deserialize_with = "flag")]
     pub(super) disabled: Option<bool>,
     pub(super) config: Option<Object<Config>>,
     pub(super) meta_cluster: Option<Object<MetaCluster>>,
@@ -110,7 +115,7 @@ pub(super) struct Replica {
     pub(super) name: String,
     #[serde(default)]
     pub(super) peer: String,
-    #[serde(default = "absent")]
+    #[serde(default = "absent", deserialize_with = "flag")]
     pub(super) offline: Option<bool>,
     #[serde(default)]
     pub(super) current: bool,
@@ -175,9 +180,6 @@ impl Replica {
             flaws.add(format_args!("replicas has a row with the peer id {shown:?}, which cannot be one"));
             return None;
         };
-        if self.offline.is_none() {
-            flaws.add(format_args!("the row of {peer} has an `offline` that is no flag"));
-        }
         Some(Row {
             peer,
             name: known.then(|| Name::new(&self.name)),

@@ -93,6 +93,23 @@ fn what_is_contradictory_or_unreadable_is_said_and_accuses_nobody() {
 }
 
 #[test]
+fn what_is_wrong_with_the_answers_is_shown_beside_the_rest() {
+    let view = |replies: &[serde_json::Value], words: &[&str]| {
+        check(&["view", "--from", "-"], &lines(replies), 0, words, &[]);
+    };
+    let mut damaged = healthy();
+    damaged[0]["data"]["meta_cluster"]["replicas"][1] = json!(7);
+    let lost = "inconsistent: the leader s1 lists 1 peer that cannot be read";
+    view(&damaged, &["led by s1", "the leader's list is not complete", lost, "replicas[1] is no object"]);
+    let mut forged = healthy();
+    forged.push(forged[2].clone());
+    view(&forged, &["replies: 1 duplicate\n"]);
+    forged[3]["data"]["meta_cluster"]["leader"] = json!("s2");
+    let two = "inconsistent: s3 (Ns3) gave two different answers to one request";
+    view(&forged, &["replies: 1 duplicate, 1 conflicting\n", two]);
+}
+
+#[test]
 fn what_was_known_holds_until_something_says_otherwise() {
     let mut input = timeline().lines().take(9).map(|line| format!("{line}\n")).collect::<String>();
     input.push_str(&epoch(9, &[member("s1", None, 3, &[]), member("s2", None, 3, &[])]));
