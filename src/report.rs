@@ -271,7 +271,7 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
     if !step.view.epoch.informative {
         return None;
     }
-    let peer = finding.peer.map(|id| id.to_string());
+    let peer = finding.peer.map(|id| id.as_str().to_owned());
     let mut active = step.heartbeat.active.iter();
     let same = |incident: &&ActiveIncident| {
         incident.check == finding.check && incident.group == finding.group.as_str() && incident.peer == peer
@@ -329,7 +329,7 @@ fn judge(
         group: group.key.as_str().to_owned(),
         domain: group.domain.as_str().to_owned(),
         peer: peer.map(|peer| PeerReport {
-            id: peer.id.to_string(),
+            id: peer.id.as_str().to_owned(),
             name: peer.name.as_ref().map(|name| name.as_str().to_owned()),
             cluster: peer.cluster.as_str().to_owned(),
         }),

@@ -33,11 +33,13 @@ pub use types::{
 /// Joins what an epoch gathered with what is remembered.
 pub fn merge(gathered: &Gathered, memory: &mut Memory, rules: &Rules) -> ClusterView {
     let mut inconsistent = Inconsistencies::default();
+    gathered.conflicts.iter().for_each(|conflict| inconsistent.warn(conflict.to_string()));
     memory.begin(gathered, rules);
     let links = link::link(gathered, memory, &mut inconsistent);
     let (groups, superseded) = group::merge_all(gathered, links, memory, rules, &mut inconsistent);
     memory.end(gathered);
     groups.iter().for_each(|group| inconsistent.sizes_of(group));
+    tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings } = inconsistent;
     let (epoch, servers) = (facts(gathered, memory), servers(gathered));
     let notes = groups.iter().flat_map(|group| &group.peers).filter_map(behind).take(NAMED_MAX).collect();
@@ -50,6 +52,19 @@ fn behind(peer: &PeerView) -> Option<String> {
     let grows = if last > first { format!(", up from {first}") } else { String::new() };
     let lasted = human_duration(standing.lasted());
     Some(format!("{} has not been current for {lasted}, {last} operations behind{grows}", peer.label()))
+}
+
+/// Tells what was wrong with answers of which the rest was taken, and what came in too great a number.
+fn tell_flaws(gathered: &Gathered, inconsistent: &mut Inconsistencies) {
+    let dropped = gathered.counts.announcements_dropped;
+    if dropped > 0 {
+        inconsistent.note(format!("{dropped} announcements of stopping servers were left out"));
+    }
+    let replies = gathered.replies.iter().map(|reply| (&reply.server.name, &reply.flaws));
+    let statsz = gathered.statsz.iter().map(|statsz| (&statsz.server.name, &statsz.flaws));
+    for (name, flaws) in replies.chain(statsz).filter(|(_, flaws)| !flaws.is_empty()).take(INCONSISTENT_MAX) {
+        flaws.iter().for_each(|flaw| inconsistent.note(format!("{name}: {flaw}")));
+    }
 }
 
 /// How many contradictions are told.

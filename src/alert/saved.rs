@@ -75,7 +75,7 @@ impl SavedAlert {
         Self {
             check: alert.identity.check.to_owned(),
             group: alert.identity.group.as_str().to_owned(),
-            peer: alert.identity.peer.map(|id| id.to_string()),
+            peer: alert.identity.peer.map(|id| id.as_str().to_owned()),
             name: alert.subject_name.as_str().to_owned(),
             incident: alert.incident.clone(),
             seq: alert.sequence,

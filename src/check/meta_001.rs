@@ -11,6 +11,7 @@ use crate::rules::{
     Basis, LEADERLESS_MIN, SILENCE_MIN, SILENT_EPOCHS_MIN, STANDING_EPOCHS_MIN, UNLISTED_MIN,
 };
 use crate::view::{Answer, Contact, GroupView, PeerView};
+use crate::wire::Row;
 
 pub(super) const CHECK: Check = Check {
     code: "META_001",
@@ -93,7 +94,8 @@ fn judge(
     if witnesses.iter().any(|witness| *witness != Witness::Flag) {
         return (Verdict::Suspect, None);
     }
-    let listed_well = peer.row.as_ref().is_some_and(|row| !row.offline) && peer.contact == Contact::Fresh;
+    let said_well = |row: &Row| !row.offline && !row.offline_unreadable;
+    let listed_well = peer.row.as_ref().is_some_and(said_well) && peer.contact == Contact::Fresh;
     if peer.answer == Answer::Member && (peer.leader || listed_well) {
         return (Verdict::Clear, None);
     }

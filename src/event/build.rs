@@ -134,7 +134,7 @@ fn known(name: &Name) -> Option<String> {
 
 fn event_peer(id: PeerId, subject_name: &Name, peer: Option<&PeerView>) -> EventPeer {
     EventPeer {
-        id: id.to_string(),
+        id: id.as_str().to_owned(),
         name: match peer {
             Some(peer) => peer.name.as_ref().map(text),
             None => known(subject_name),

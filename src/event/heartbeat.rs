@@ -106,7 +106,7 @@ impl ActiveIncident {
         Self {
             check: alert.identity.check.to_owned(),
             group: alert.identity.group.as_str().to_owned(),
-            peer: alert.identity.peer.map(|id| id.to_string()),
+            peer: alert.identity.peer.map(|id| id.as_str().to_owned()),
             name: alert.subject_name.as_str().to_owned(),
             state: alert.state,
             severity: alert.severity(),

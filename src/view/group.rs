@@ -113,6 +113,9 @@ impl Merge<'_> {
             peer: reply.server.peer,
             name: reply.server.name.clone(),
             complete: complete(meta) && i64::try_from(list.len() + 1) == Ok(meta.size),
+            accounts_for_all: i64::try_from(list.len() + 1 + meta.unreadable_rows as usize) == Ok(meta.size),
+            uncertain: u64::from(meta.unreadable_rows)
+                + list.values().filter(|row| row.offline_unreadable).count() as u64,
         });
         group.take_leader(authority.as_ref(), &members, self.gathered);
         let roll = Roll {
@@ -214,7 +217,7 @@ impl Merge<'_> {
 
     /// Counts who is online, and runs the clocks of the group.
     fn finish(&self, view: &mut GroupView, group: &mut GroupMemory, members: &Members<'_>, heard: bool) {
-        if view.authority.as_ref().is_some_and(|authority| authority.complete) {
+        if view.authority.as_ref().is_some_and(|authority| authority.accounts_for_all) {
             for peer in &mut view.peers {
                 peer.online = peer.leader || is_online(peer, self.rules.lost_contact);
             }
@@ -346,5 +349,5 @@ fn is_online(peer: &PeerView, lost_contact: Duration) -> bool {
         Contact::Away(away) => answers && peer.leader_heard.is_none() && away <= lost_contact,
         Contact::Untold => false,
     };
-    peer.row.as_ref().is_some_and(|row| in_contact && (!row.offline || answers))
+    peer.row.as_ref().is_some_and(|row| in_contact && !row.offline_unreadable && (!row.offline || answers))
 }

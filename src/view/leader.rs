@@ -20,13 +20,13 @@ pub(super) fn claims(reply: &Reply, meta: &Meta) -> bool {
 
 /// Whether a leader's list names every peer of the group.
 pub(super) fn complete(meta: &Meta) -> bool {
-    i64::try_from(meta.rows.len() + 1) == Ok(meta.size)
+    meta.unreadable_rows == 0 && i64::try_from(meta.rows.len() + 1) == Ok(meta.size)
 }
 
 /// Whether a claim comes with a list, be it unreadable. A leader without one has no peers: servers that were all
 /// renamed elect such leaders for ever (measured, 2.12.8).
 pub(super) fn has_list(meta: &Meta) -> bool {
-    !meta.rows.is_empty() || meta.size <= 1
+    !meta.rows.is_empty() || meta.unreadable_rows > 0 || meta.size <= 1
 }
 
 /// The members that name themselves leader.
@@ -90,6 +90,11 @@ pub(super) fn list_of<'a>(
     }
     if repeated > 0 {
         inconsistent.note(format!("the leader {leader} lists {repeated} peers twice"));
+    }
+    match meta.unreadable_rows {
+        0 => {}
+        1 => inconsistent.note(format!("the leader {leader} lists 1 peer that cannot be read")),
+        lost => inconsistent.note(format!("the leader {leader} lists {lost} peers that cannot be read")),
     }
     if i64::try_from(list.len() + 1).is_ok_and(|peers| peers > meta.size) {
         inconsistent.note(format!(
@@ -178,8 +183,12 @@ impl GroupMemory {
         let sizes: BTreeSet<i64> =
             members.values().map(|(_, meta)| meta.size).filter(|size| *size > 0).collect();
         self.sizes = (sizes.len() > 1).then(|| Standing::again(self.sizes, gathered));
+        // What cannot be read may be online.
+        let uncertain = view.authority.as_ref().map_or(0, |authority| authority.uncertain);
         self.short = match (view.online, view.quorum) {
-            (Some(online), Some(quorum)) if online < quorum => Some(Standing::again(self.short, gathered)),
+            (Some(online), Some(quorum)) if online + uncertain < quorum => {
+                Some(Standing::again(self.short, gathered))
+            }
             (None, _) => self.short,
             _ => None,
         };

@@ -118,7 +118,9 @@ impl Roll<'_> {
         };
         let agrees = |id: &&PeerId| {
             let silent = group.peers.get(id).and_then(|peer| peer.silence);
-            let heard = |row: &&Row| !row.offline && leader_still_hears(row, silent, self.gathered);
+            let heard = |row: &&Row| {
+                !row.offline && !row.offline_unreadable && leader_still_hears(row, silent, self.gathered)
+            };
             group.members.contains(*id)
                 && (self.members.contains_key(*id) || self.list.get(*id).is_some_and(heard))
         };
@@ -154,7 +156,10 @@ impl Roll<'_> {
         } else if self.come_and_go(group) {
             group.members.clear();
         } else {
-            group.members.extend(self.members.keys().copied());
+            // Who tells of no group at all may be anybody.
+            let tells = |meta: &Meta| meta.size > 0 || meta.leader_id.is_some();
+            let telling = self.members.iter().filter(|(_, (_, meta))| tells(meta));
+            group.members.extend(telling.map(|(id, _)| *id));
         }
         if group.size.is_none() || self.authority.is_none() {
             let told = self.told_size().filter(|size| *size >= group.members.len() as u64);
@@ -167,7 +172,8 @@ impl Roll<'_> {
     /// The size that most members tell; of two that as many tell, the greater.
     fn told_size(&self) -> Option<u64> {
         let mut told: BTreeMap<u64, usize> = BTreeMap::new();
-        for size in self.members.values().filter_map(|(_, meta)| u64::try_from(meta.size).ok()) {
+        let sizes = self.members.values().filter_map(|(_, meta)| u64::try_from(meta.size).ok());
+        for size in sizes.filter(|size| *size > 0) {
             *told.entry(size).or_default() += 1;
         }
         told.into_iter().max_by_key(|(size, count)| (*count, *size)).map(|(size, _)| size)

@@ -263,7 +263,7 @@ impl Memory {
             }
         }
         for group in self.groups.values() {
-            for peer in &group.members {
+            for peer in group.members.iter().filter(|peer| peer.is_sound()) {
                 let key = ServerKey { peer: *peer, domain: group.domain.clone() };
                 let name = || group.peers.get(peer).and_then(|peer| peer.name.clone());
                 expected.entry(key).or_insert_with(|| Expected { name: name(), awaited: false });

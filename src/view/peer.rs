@@ -240,13 +240,15 @@ impl Witnesses<'_> {
         let reporters = self.answers.statsz(self.domain, &self.cluster());
         let route = |reporter: &&Statsz| {
             let held = reporter.routes.binary_search(&id).is_ok();
-            (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost })
+            // A route that could not be read may be the one to this peer.
+            (held || reporter.unreadable_routes == 0)
+                .then(|| (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost }))
         };
         let routes: BTreeMap<Name, Route> = reporters
             .iter()
             .filter(|reporter| reporter.server.peer != id)
+            .filter_map(route)
             .take(TOLD_MAX)
-            .map(route)
             .collect();
         if routes.is_empty() {
             return routes;

@@ -125,7 +125,8 @@ pub struct GroupView {
     pub answering: u64,
     /// The servers that answer in this group and are in nobody's list: they are no members, whatever they say.
     pub outsiders: BTreeSet<Name>,
-    /// The leader and the rows of a complete list that are neither offline nor out of contact. A peer that answers
+    /// The leader and the rows of its list that are neither offline nor out of contact, where the list accounts for every
+    /// peer; rows that cannot be read count as not online. A peer that answers
     /// as a member counts although it is flagged, while the leader is in contact with it.
     pub online: Option<u64>,
     /// Who was online in the last epoch that told it, while that is fresh enough.
@@ -198,6 +199,10 @@ pub struct Authority {
     pub name: Name,
     /// Whether its list names every peer of the group (rows + 1 = `cluster_size`).
     pub complete: bool,
+    /// Whether it does so when the rows are counted, too, that cannot be read.
+    pub accounts_for_all: bool,
+    /// How many peers its list leaves open whether they are online: rows or flags that cannot be read.
+    pub uncertain: u64,
 }
 
 /// One peer of a meta group, and what everyone says of it.

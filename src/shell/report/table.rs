@@ -93,7 +93,7 @@ fn peer_row(group: &GroupView, peer: &PeerView, findings: &[Finding]) -> Vec<Cel
     let lag = peer.row.as_ref().map_or_else(|| "–".to_owned(), |row| row.lag.to_string());
     vec![
         Cell::toned(tone, peer.name.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string)),
-        Cell::plain(peer.id.as_str()),
+        Cell::plain(peer.id.to_string()),
         Cell::plain(if peer.cluster.is_empty() { "–".to_owned() } else { peer.cluster.to_string() }),
         Cell::plain(state(peer)),
         Cell::plain(contact(peer)),
@@ -215,6 +215,7 @@ fn trouble(view: &ClusterView, style: Style) -> String {
     let counts = [
         ("late", epoch.counts.late),
         ("duplicate", epoch.counts.duplicate),
+        ("conflicting", epoch.counts.conflicting),
         ("unexpected", epoch.counts.unexpected),
         ("lost", epoch.counts.dropped),
     ];
