@@ -14,6 +14,8 @@ mod cli;
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
+#[cfg(feature = "cli")]
+mod contradictions;
 mod hostile;
 #[cfg(feature = "shell")]
 mod live;
