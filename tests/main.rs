@@ -20,6 +20,8 @@ mod hostile;
 #[cfg(feature = "shell")]
 mod live;
 mod model;
+#[cfg(feature = "cli")]
+mod mutations;
 mod recordings;
 mod scenarios;
 mod sidecars;

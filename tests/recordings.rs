@@ -11,7 +11,7 @@ use metawatch::stamp::parse_wall_ns;
 
 use crate::support::{about, files, golden, path};
 use play::Played;
-pub(crate) use play::{play, read};
+pub(crate) use play::{Line, lines, play, read};
 
 const SECOND: i64 = 1_000_000_000;
 
