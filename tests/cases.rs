@@ -1,11 +1,13 @@
-//! Cases that operators reported, and their relatives: what an expert would answer, beside what metawatch says.
+//! Cases that operators reported, and their relatives: what an expert would answer, beside what metawatch
+//! says.
 //!
-//! `tests/cases/README.md` explains the files. `CASE=name cargo test --test metawatch cases` takes only those whose
-//! names contain it, and shows what was told.
+//! `tests/cases/README.md` explains the files. `CASE=name cargo test --test metawatch cases` takes only those
+//! whose names contain it, and shows what was told.
 
 mod answers;
 
 use std::path::Path;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use metawatch::event::AlertEvent;
@@ -15,7 +17,9 @@ use serde_json::Value;
 use crate::cli::run;
 use crate::scenarios::Played;
 use crate::support::{files, path, say};
-use answers::{Answer, Looked, Told};
+use answers::{Answer, Told};
+
+pub(crate) use answers::Looked;
 
 /// A case, and what is told of it.
 pub(crate) struct Case {
@@ -24,16 +28,27 @@ pub(crate) struct Case {
     /// What `check --from` reads.
     pub(crate) input: String,
     pub(crate) told: Vec<Told>,
+    looked: OnceLock<Looked>,
 }
 
+impl Case {
+    /// What `check` and `view` say.
+    pub(crate) fn looked(&self) -> &Looked {
+        self.looked.get_or_init(|| Looked::at(&self.input))
+    }
+}
+
+/// All cases, played once.
+pub(crate) static CASES: LazyLock<Vec<Case>> = LazyLock::new(all);
+
 /// All cases: the recordings, with the answers of the table, and the scenarios, with their own.
-pub(crate) fn all() -> Vec<Case> {
+fn all() -> Vec<Case> {
     let table = std::fs::read_to_string(path("cases/answers.txt")).expect("the table of answers");
-    let recorded = answers::table(&table).into_iter().map(|(file, answer)| recorded(file, answer));
-    let scenarios = files("cases", ".scenario");
     let only = std::env::var("CASE").unwrap_or_default();
-    let cases = recorded.chain(scenarios.iter().map(|file| scenario(file)));
-    cases.filter(|case| case.name.contains(&only)).collect()
+    let table = answers::table(&table).into_iter().filter(|(file, _)| file.contains(&only));
+    let scenarios = files("cases", ".scenario");
+    let scenarios = scenarios.iter().filter(|file| file.to_string_lossy().contains(&only));
+    table.map(|(file, answer)| recorded(file, answer)).chain(scenarios.map(|file| scenario(file))).collect()
 }
 
 /// A recording, or bare replies.
@@ -45,7 +60,7 @@ fn recorded(name: String, answer: Answer) -> Case {
         std::fs::read_to_string(&file).expect("replies")
     };
     let told = told(&input);
-    Case { name, answer, input, told }
+    Case { name, answer, input, told, looked: OnceLock::new() }
 }
 
 /// What `replay` tells of a recording. Bare replies are none: nothing is told of them.
@@ -75,38 +90,27 @@ fn scenario(file: &Path) -> Case {
     };
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let answer = answers::of_scenario(&text);
-    Case { name, answer, input: recording, told: events.into_iter().map(told).collect() }
-}
-
-/// What `check` and `view` say.
-fn looked(input: &str) -> Looked {
-    let said = |arguments: &[&str]| run(arguments, input).out;
-    let folded = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let json = said(&["check", "--from", "-", "--format", "json"]);
-    Looked {
-        json: serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}")),
-        check: folded(said(&["check", "--from", "-"])),
-        view: folded(said(&["view", "--from", "-"])),
-    }
+    let told = events.into_iter().map(told).collect();
+    Case { name, answer, input: recording, told, looked: OnceLock::new() }
 }
 
 #[test]
 fn every_case_gets_the_answer_of_an_expert() {
-    let cases = all();
     let show = std::env::var_os("CASE").is_some();
+    let nothing = Looked::default();
     let mut wrong = Vec::new();
-    for case in &cases {
-        let looked = case.answer.looks().then(|| looked(&case.input)).unwrap_or_default();
+    for case in CASES.iter() {
+        let looked = if show || case.answer.looks() { case.looked() } else { &nothing };
         if show {
             let told =
                 case.told.iter().map(|told| format!("{:6.1} s  {}\n", told.at.as_secs_f64(), told.text));
             let told: String = told.collect();
             say(&format!("{}\n{told}check: {}\nview: {}", case.name, looked.check, looked.view));
         }
-        let failed = case.answer.wrong(&case.told, &looked);
+        let failed = case.answer.wrong(&case.told, looked);
         if !failed.is_empty() {
             wrong.push(format!("{}\n    {}", case.name, failed.join("\n    ")));
         }
     }
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
 }

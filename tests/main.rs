@@ -14,10 +14,14 @@ mod cli;
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
+#[cfg(feature = "cli")]
+mod contradictions;
 mod hostile;
 #[cfg(feature = "shell")]
 mod live;
 mod model;
+#[cfg(feature = "cli")]
+mod mutations;
 mod recordings;
 mod scenarios;
 mod sidecars;

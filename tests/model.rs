@@ -1,7 +1,7 @@
 //! A small model of a NATS system that answers as nats-server 2.9 to 2.15 does.
 //!
-//! It knows which server lists whom in which version, and how each spells it. It does not age anything by itself:
-//! a script or a simulation says what each leader says.
+//! It knows which server lists whom in which version, and how each spells it. It does not age anything by
+//! itself: a script or a simulation says what each leader says.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -108,7 +108,8 @@ fn settings(script: &Script) -> (Rules, LifeRules) {
     (rules, life)
 }
 
-/// What would be told if every server that may be asked after the alerts of an epoch had a long story to tell.
+/// What would be told if every server that may be asked after the alerts of an epoch had a long story to
+/// tell.
 fn diagnosed(pipeline: &Pipeline, step: &Step, now: Stamp) -> Vec<Outgoing> {
     let mut pipeline = pipeline.clone();
     let Some(inquiry) = pipeline.inquire(step) else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! The right answers: how the table and the heads of the scenarios spell them, and how they are held against what
-//! metawatch says.
+//! The right answers: how the table and the heads of the scenarios spell them, and how they are held against
+//! what metawatch says.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use metawatch::alert::State;
 use metawatch::event::AlertEvent;
 use regex::Regex;
 use serde_json::Value;
+
+use crate::cli::run;
 
 /// So many characters tell why an answer is wrong.
 const WHY_MAX: usize = 300;
@@ -34,11 +36,31 @@ impl Told {
 /// What `check` and `view` say of the whole input.
 #[derive(Debug, Default)]
 pub(crate) struct Looked {
-    /// `check --format json`.
+    /// `check --format json`, and its exit code.
     pub(crate) json: Value,
+    pub(crate) code: Option<i32>,
+    /// `view --format json`.
+    pub(crate) view_json: Value,
     /// `check` and `view` as people read them, with white space folded.
     pub(crate) check: String,
     pub(crate) view: String,
+}
+
+impl Looked {
+    /// Looks at a recording or at bare replies, four times through the real binary.
+    pub(crate) fn at(input: &str) -> Self {
+        let look = |command: &str, format: &str| run(&[command, "--from", "-", "--format", format], input);
+        let json = |text: &str| serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let folded = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let checked = look("check", "json");
+        Self {
+            json: json(&checked.out),
+            code: checked.code,
+            view_json: json(&look("view", "json").out),
+            check: folded(&look("check", "nagios").out),
+            view: folded(&look("view", "table").out),
+        }
+    }
 }
 
 /// One line of an answer.
