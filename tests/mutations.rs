@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use metawatch::shell::verdict::{Judgement, Status};
+use metawatch::report::{CheckReport, Status};
 use serde_json::Value;
 
 use crate::cases::CASES;
@@ -48,10 +48,11 @@ impl Input {
 }
 
 /// The verdict on the last of these epochs.
-fn judged(lines: &[Line], interval: Duration) -> Judgement {
+fn judged(lines: &[Line], interval: Duration) -> CheckReport {
     let mut pipeline = pipeline(interval);
     let steps = lines.iter().zip(1..).map(|(line, number)| line.play(&mut pipeline, number));
-    Judgement::new(&steps.last().expect("an epoch"), lines.len() as u64)
+    let step = steps.last().expect("an epoch");
+    CheckReport::new(&step, lines.len() as u64, pipeline.book())
 }
 
 /// Bare replies are one epoch.
@@ -89,7 +90,7 @@ fn of_captures() -> Vec<Input> {
 
 /// Plays a damaged input; a panic is told with what was done.
 #[track_caller]
-fn survives(input: &Input, damaged: &[Line], done: &str) -> Judgement {
+fn survives(input: &Input, damaged: &[Line], done: &str) -> CheckReport {
     let played = catch_unwind(AssertUnwindSafe(|| judged(damaged, input.interval)));
     played.unwrap_or_else(|_| panic!("{}: a panic after {done}", input.name))
 }
@@ -157,8 +158,8 @@ fn a_damaged_history_of_an_outage_is_never_health() {
 }
 
 /// What is said of everybody, in order.
-fn verdicts(said: &Judgement) -> Vec<String> {
-    let finding = |finding: &metawatch::shell::verdict::Judged| {
+fn verdicts(said: &CheckReport) -> Vec<String> {
+    let finding = |finding: &metawatch::report::FindingReport| {
         let peer = finding.peer.as_ref().map_or("_", |peer| &peer.id);
         format!("{} {} {peer} {:?}", finding.check, finding.group, finding.verdict)
     };

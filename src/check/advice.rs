@@ -82,12 +82,13 @@ impl PeerCase<'_> {
 
     /// Removing the peer, on a condition.
     fn remove(&self, condition: &str) -> Advice {
+        let cost = "a server that is removed and started again is shut out for 5 minutes";
         if !self.can_agree {
             return say(format!(
-                "{condition}, remove its peer later: that needs a majority of the members, so bring the others back first"
+                "{condition}, remove its peer later: that needs a majority of the members, so bring the others back \
+                 first; {cost}"
             ));
         }
-        let cost = "a server that is removed and started again is shut out for 5 minutes";
         let id = shell_quoted(self.id);
         match self.through {
             None => run(
