@@ -202,6 +202,8 @@ pub struct Impact {
     pub failures_left: Option<i64>,
     /// The same as `online` by the last epoch that told it, where this one does not.
     pub last_online: Option<u64>,
+    /// How many of those that are not counted are only suspected to be gone.
+    pub suspected: u64,
 }
 
 impl Impact {
@@ -220,6 +222,14 @@ pub fn impact(group: &GroupView, findings: &[Finding]) -> Impact {
         .filter(|finding| finding.group == group.key && finding.check == meta_001::CHECK.code)
         .filter_map(|finding| finding.peer.filter(|id| is_lost(finding, group.peer(*id))))
         .collect();
+    let suspects = |finding: &&Finding| {
+        finding.group == group.key
+            && finding.check == meta_001::CHECK.code
+            && finding.verdict == Verdict::Suspect
+    };
+    let suspected: BTreeSet<PeerId> =
+        findings.iter().filter(suspects).filter_map(|finding| finding.peer).collect();
+    let suspected: BTreeSet<PeerId> = suspected.intersection(&lost).copied().collect();
     let listed = group.peers.iter().filter(|peer| peer.online && !lost.contains(&peer.id));
     let online = group.online.map(|_| listed.count() as u64);
     let last = group.last_online.as_ref().filter(|_| group.online.is_none());
@@ -227,6 +237,8 @@ pub fn impact(group: &GroupView, findings: &[Finding]) -> Impact {
         online,
         failures_left: Impact::failures_left(group, online),
         last_online: last.map(|last| last.difference(&lost).count() as u64),
+        suspected: group.peers.iter().filter(|peer| peer.online && suspected.contains(&peer.id)).count()
+            as u64,
     }
 }
 

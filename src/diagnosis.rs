@@ -267,7 +267,10 @@ fn missing(raft: &Raft, group: &GroupView) -> Vec<String> {
     let answers =
         |id: PeerId| id == raft.server.peer || group.peer(id).is_some_and(|peer| peer.answer != Answer::None);
     let missing = raft.peers.keys().filter(|id| !answers(**id));
-    missing.take(MISSING_MAX).map(|id| called(*id, raft, group)).collect()
+    let mut missing: Vec<String> = missing.map(|id| called(*id, raft, group)).collect();
+    missing.sort();
+    missing.truncate(MISSING_MAX);
+    missing
 }
 
 /// One member's account in words; `None` when it tells nothing that matters here.

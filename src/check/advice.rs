@@ -143,6 +143,7 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
             )),
             list(),
         ],
+        CauseKind::CrashedOrUnreachable if case.name.is_none() => vec![list(), case.start()],
         CauseKind::CrashedOrUnreachable => vec![
             list(),
             say(format!(

@@ -190,6 +190,12 @@ pub fn peers_online(group: &GroupView, impact: Impact) -> String {
             group.answering
         );
     }
+    if failures_left < 0
+        && i64::try_from(impact.suspected).is_ok_and(|suspected| failures_left + suspected >= 0)
+    {
+        let quorum = group.quorum.unwrap_or_default();
+        return format!("{online} of {size} meta peers surely online, {quorum} must agree");
+    }
     let left = match failures_left {
         ..0 => format!("quorum of {} is lost and the JetStream API stops", group.quorum.unwrap_or_default()),
         0 => "no failure left before the JetStream API stops".to_owned(),

@@ -7,7 +7,7 @@ use async_nats::Client;
 use crate::alert::Book;
 use crate::check::Verdict;
 use crate::pipeline::{Pipeline, Settings, Step};
-use crate::rules::LEADERLESS_MIN;
+use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN};
 use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
 use crate::shell::collect::{Also, Collector, Port};
@@ -15,6 +15,7 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::stamp::Stamp;
+use crate::view::Standing;
 
 /// The time between two epochs.
 const STEP: Duration = Duration::from_millis(250);
@@ -143,7 +144,11 @@ impl Judge {
         let leaderless = step.view.groups.iter().any(|group| group.leaderless.is_some());
         if leaderless {
             self.led_since = None;
-            return if looked < ELECTION { More::ForALeader } else { More::No };
+            // A leader that was just elected is given the time to show its list.
+            let settles = |claim: Standing| claim.lasted() < CLAIM_SETTLES_MAX;
+            let claimed = step.view.groups.iter().any(|group| group.claimed.is_some_and(settles));
+            let limit = if claimed { ELECTION + CLAIM_SETTLES_MAX } else { ELECTION };
+            return if looked < limit { More::ForALeader } else { More::No };
         }
         let led = closed.since(*self.led_since.get_or_insert(opened));
         if led < SETTLED || epochs < EPOCHS_MIN { More::Yes } else { More::No }
