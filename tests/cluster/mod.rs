@@ -183,6 +183,11 @@ impl Cluster {
         }
     }
 
+    /// Whether the process of a server runs.
+    pub fn runs(&mut self, name: &str) -> bool {
+        self.processes.get_mut(name).is_some_and(|process| !process.has_ended())
+    }
+
     /// Cuts a server off from all others without closing anything, resets its routes, or mends them.
     pub fn routes(&self, name: &str, mode: Mode) {
         for (_, proxy) in self.proxies.iter().filter(|((from, to), _)| from == name || to == name) {
@@ -267,12 +272,6 @@ impl Cluster {
             new.clone_into(known);
         }
         self.boot(new)
-    }
-
-    /// The same, and the server keeps what it has stored. It must not run.
-    pub fn rename_with_data(&mut self, name: &str, new: &str) -> io::Result<()> {
-        fs::rename(self.folder.path().join(name), self.folder.path().join(new))?;
-        self.rename(name, new)
     }
 
     /// The server that a client of the system account with this name is connected to.
