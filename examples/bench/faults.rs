@@ -15,6 +15,9 @@ use crate::tools;
 
 /// How often the nats CLI is asked.
 const POLL: Duration = Duration::from_millis(500);
+/// A server that was frozen answers late at first, and for some epochs metawatch waits longer for every
+/// server.
+const CALM_AFTER_FREEZE: Duration = Duration::from_secs(10);
 /// What metawatch runs with.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -112,7 +115,12 @@ fn rename_all(cluster: &mut Cluster, new: impl Fn(&str) -> String) -> io::Result
     for name in &names {
         cluster.kill(name)?;
     }
-    names.iter().try_for_each(|name| cluster.rename_with_data(name, &new(name)))
+    let folder = cluster.folder();
+    for name in &names {
+        std::fs::rename(folder.join(name), folder.join(new(name)))?;
+        cluster.rename(name, &new(name))?;
+    }
+    Ok(())
 }
 
 /// What the rounds of one fault gave.
@@ -206,19 +214,26 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
             };
             tokio::join!(expect(fault, &mut watch, &victim, State::Firing), asked)
         };
+        let suspected = suspected(&mut watch, begun, &firing);
         let nats_critical = nats_critical?;
-        let after = |at: Instant| format!("{:.2} s", (at - begun).as_secs_f64());
+        let after = |at: Option<Instant>| {
+            at.map_or("–".to_owned(), |at| format!("{:.2} s", (at - begun).as_secs_f64()))
+        };
         progress(&format!(
-            "faults: {}: round {}: metawatch critical after {}, the nats CLI after {}",
+            "faults: {}: round {}: metawatch suspects after {}, critical after {}, the nats CLI after {}",
             fault.label(),
             round + 1,
-            after(firing.at),
-            nats_critical.as_ref().map_or("–".to_owned(), |said| after(said.at))
+            after(suspected),
+            after(Some(firing.at)),
+            after(nats_critical.as_ref().map(|said| said.at))
         ));
-        take(&mut row, &mut watch, begun, &firing, nats_critical);
+        row.take(begun, suspected, firing.at, nats_critical);
         fault.mend(&mut cluster, &victim)?;
         expect(fault, &mut watch, &victim, State::Resolved).await;
         cluster.wait_until_well().await?;
+        if matches!(fault, Fault::FreezeFollower | Fault::FreezeOwn) {
+            tokio::time::sleep(CALM_AFTER_FREEZE).await;
+        }
     }
     watch.stop().await;
     Ok(row)
@@ -232,19 +247,26 @@ async fn expect(fault: Fault, watch: &mut Watch, victim: &str, state: State) -> 
     watch.expect(&what, |event| event.check == fault.check() && event.state == state).await
 }
 
-fn take(row: &mut Row, watch: &mut Watch, begun: Instant, firing: &Seen, nats: Option<Said>) {
+/// When what fires was suspected, if it was.
+fn suspected(watch: &mut Watch, begun: Instant, firing: &Seen) -> Option<Instant> {
     let suspected = |seen: &&Seen| {
         let (seen_of, fired_of) = (&seen.event, &firing.event);
         let same = (&seen_of.check, &seen_of.peer) == (&fired_of.check, &fired_of.peer);
         seen.at >= begun && seen_of.state == State::Suspected && same
     };
-    if let Some(suspected) = watch.seen().iter().find(suspected) {
-        row.suspected.push(suspected.at - begun);
-    }
-    row.critical.push(firing.at - begun);
-    if let Some(said) = nats {
-        row.nats.push(said.at - begun);
-        row.nats_said = said.line;
+    watch.seen().iter().find(suspected).map(|seen| seen.at)
+}
+
+impl Row {
+    fn take(&mut self, begun: Instant, suspected: Option<Instant>, firing: Instant, nats: Option<Said>) {
+        if let Some(suspected) = suspected {
+            self.suspected.push(suspected - begun);
+        }
+        self.critical.push(firing - begun);
+        if let Some(said) = nats {
+            self.nats.push(said.at - begun);
+            self.nats_said = said.line;
+        }
     }
 }
 
