@@ -10,7 +10,7 @@ use crate::pipeline::{Pipeline, Settings, Step};
 use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN};
 use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
-use crate::shell::collect::{Also, Collector, Port};
+use crate::shell::collect::{Also, Collector, Port, Trouble};
 use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
@@ -19,6 +19,8 @@ use crate::view::Standing;
 
 /// The time between two epochs.
 const STEP: Duration = Duration::from_millis(250);
+/// The least time between two pings, however short the timeout is.
+const PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// What is not settled after this long, and after so many epochs, stays so: longer than silence takes to count.
 const SETTLED: Duration = Duration::from_millis(2_500);
 const EPOCHS_MIN: u32 = 3;
@@ -52,6 +54,9 @@ pub struct Looked {
 /// Connects, looks, and lets go. Fails when nothing at all could be seen, and says why.
 pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>) -> Result<Looked, Failure> {
     let clock = Clock::new();
+    // A server that freezes now leaves half of the time for another one.
+    let ping_interval = (config.timeout / 6).max(PING_INTERVAL_MIN);
+    let config = &ConnectConfig { ping_interval, ..config.clone() };
     let link = connect(config, Retry::Once).await?;
     let mut collector = Collector::new(link, clock, Also::default()).await;
     let mut pipeline = Pipeline::new(settings);
@@ -84,13 +89,20 @@ async fn look_through<P: Port>(
 ) -> Result<Looked, Failure> {
     let mut judge = Judge::default();
     let mut last: Option<Looked> = None;
-    for epochs in 1.. {
-        let plan = pipeline.plan(epochs.into(), clock.now(), config.timeout);
+    // The clock was made when the look began.
+    let (until, mut epochs) = (Stamp::new(0, 0).plus(config.timeout), 0);
+    for number in 1.. {
+        let plan = pipeline.plan(number, clock.now(), config.timeout);
         let gathered = collector.epoch(plan).await;
         if let Some(trouble) = collector.trouble(&gathered) {
+            let lost = trouble == Trouble::Disconnected;
+            if lost && last.is_none() && collector.reconnected(until).await {
+                continue;
+            }
             // What was seen before counts; it is only not settled.
             return last.ok_or_else(|| trouble.failure(&config.inbox_prefix));
         }
+        epochs += 1;
         let step = pipeline.step(&gathered);
         let more = match how {
             Look::Once => More::No,

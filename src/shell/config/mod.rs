@@ -30,6 +30,10 @@ use server::{Login, Servers};
 
 const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The shortest and the longest interval that a watcher's pings follow.
+const PINGED_EVERY_MIN: Duration = Duration::from_secs(1);
+const PINGED_EVERY_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that is needed to connect. Its `Debug` output holds no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +50,9 @@ pub struct ConnectConfig {
     pub name: String,
     /// How long to wait for a connection.
     pub timeout: Duration,
+    /// How long nothing may come before the server is asked whether it is alive. When nothing has come for
+    /// three times as long, the connection is given up.
+    pub ping_interval: Duration,
     /// What the connection is for.
     pub purpose: Purpose,
     /// The nats CLI context that was used, if any.
@@ -106,6 +113,17 @@ impl ConnectConfig {
         Self::of_layers(vec![Layer::of_flags(flags), own, nats], around)
     }
 
+    /// The same, to be asked through every `interval`: it is given up when nothing has come for 2.5 of them
+    /// (2.5 to 5 s).
+    ///
+    /// Besides the answers, the watcher's own words come back twice in an interval: a server that stops for
+    /// less than two intervals, because it is busy, is not given up.
+    #[must_use]
+    pub fn watching_every(&self, interval: Duration) -> Self {
+        let interval = interval.clamp(PINGED_EVERY_MIN, PINGED_EVERY_MAX);
+        Self { ping_interval: interval * 5 / 6, ..self.clone() }
+    }
+
     /// Resolves these layers, and the context that they choose.
     fn of_layers(layers: Vec<Layer>, around: &Surroundings) -> Result<Self, Failure> {
         let mut layers = Layers { layers, around };
@@ -118,6 +136,7 @@ impl ConnectConfig {
             inbox_prefix: layers.inbox_prefix()?,
             name: layers.text(Setting::ConnectionName).unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned()),
             timeout: layers.timeout()?,
+            ping_interval: DEFAULT_PING_INTERVAL,
             purpose: Purpose::Watching,
             context: layers.layers.iter().find_map(|layer| match &layer.origin {
                 Origin::Context(name) => Some(name.clone()),

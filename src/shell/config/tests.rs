@@ -438,3 +438,15 @@ fn the_command_line_knows_the_aliases_and_the_help_names_both_variables() {
         assert!(argument.get_help().is_some_and(|help| help.to_string().contains(&name)), "{name}");
     }
 }
+
+#[test]
+fn pings_keep_up_with_the_interval_within_limits() {
+    let config = ConnectConfig::resolve(&ConnectFlags::default(), &Surroundings::default()).unwrap();
+    for (interval, given_up_after) in
+        [(100, 2_500), (1_000, 2_500), (1_600, 4_000), (2_000, 5_000), (60_000, 5_000)]
+    {
+        let ping_interval = config.watching_every(Duration::from_millis(interval)).ping_interval;
+        let after = (ping_interval * 3).as_millis();
+        assert!(after.abs_diff(given_up_after) <= 1, "{interval} ms: {after} ms");
+    }
+}
