@@ -217,7 +217,17 @@ fn cause_in_brackets(cause: Option<&Cause>) -> String {
         CauseKind::DamagedId => "no server can have such an id",
         // How long it has been gone says most.
         CauseKind::Ghost => cause.because.first().map_or("gone for long", String::as_str),
-        _ => return String::new(),
+        CauseKind::Unlisted
+        | CauseKind::FlagContradicted
+        | CauseKind::HiddenFromUs
+        | CauseKind::MonitoringStuck
+        | CauseKind::TooFewMembers
+        | CauseKind::NoLeaderElected
+        | CauseKind::ElectionUnderWay
+        | CauseKind::Renamed
+        | CauseKind::RemovalNotAgreed
+        | CauseKind::GroupUnheard
+        | CauseKind::Unknown => return String::new(),
     };
     format!(" ({what})")
 }

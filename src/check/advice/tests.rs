@@ -1,4 +1,6 @@
 use super::*;
+use crate::check::CauseKind;
+use crate::diagnosis::{Diagnosis, DiagnosisKind};
 
 fn case() -> PeerCase<'static> {
     let (name, id) = (Some("s3"), "3ahZoO2Q");
@@ -57,9 +59,10 @@ fn only_what_cannot_come_back_or_was_meant_to_go_is_advised_to_be_removed() {
     ] {
         let advice = for_peer(cause, &case());
         assert!(advice.len() >= 2, "{cause:?}");
-        let removed: &[&str] = match cause {
-            Kind::Ghost | Kind::DamagedId => &["nats server cluster peer-remove 3ahZoO2Q"],
-            _ => &[],
+        let removed: &[&str] = if matches!(cause, Kind::Ghost | Kind::DamagedId) {
+            &["nats server cluster peer-remove 3ahZoO2Q"]
+        } else {
+            &[]
         };
         assert_eq!(removals(&advice), removed, "{cause:?}");
     }
@@ -125,5 +128,5 @@ fn a_leaderless_group_is_told_what_fits_its_case() {
     assert!(observers.contains("hub") && !observers.contains("first start"));
     let renamed = words(CauseKind::Renamed, None);
     assert!(renamed.contains("old names back") && renamed.contains("one after the other"));
-    assert!(words(CauseKind::TooFewMembers, None).contains("bring the missing servers back"));
+    assert!(words(CauseKind::TooFewMembers, None).contains("bring back the missing servers"));
 }
