@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId, letters};
+use crate::rules::UNSHOWN_MAX;
 use crate::stamp::Stamp;
 
 pub use saved::{SavedAlert, Unsound};
@@ -88,6 +89,8 @@ pub enum Reason {
     Removed,
     /// It was a suspicion only, and there is positive evidence against it.
     Withdrawn,
+    /// Nothing has shown the peer or the group for long, be it well or not: the alert ends without a word of recovery.
+    Forgotten,
 }
 
 /// How alerts live: what the flags of `metawatch run` set.
@@ -130,6 +133,10 @@ pub struct Alert {
     pub verdict: Verdict,
     /// The name of the peer at the incident's first event, for subjects; `_` for a group.
     pub subject_name: Name,
+    /// The domain of the group.
+    pub domain: Name,
+    /// The size of the group by its last agreement, and how many must agree.
+    pub size: Option<(u64, u64)>,
     /// Incidents about the same thing that a watcher opened which could not hear this one.
     pub merged: Vec<String>,
     /// What servers answered to further questions about it.
@@ -137,6 +144,8 @@ pub struct Alert {
     /// The causes that questions were asked about.
     asked: BTreeSet<CauseKind>,
     clear_epochs: u32,
+    /// When an epoch last showed what it is about.
+    shown: Stamp,
     told: Stamp,
     told_of: Vec<(Option<Grounds>, Option<CauseKind>)>,
 }
@@ -167,8 +176,28 @@ pub struct Transition {
     pub alert: Alert,
     /// Why.
     pub reason: Reason,
-    /// The finding that caused it: an index into the epoch's findings.
-    pub finding: usize,
+    /// The finding that caused it: an index into the epoch's findings; `None` where nothing is found any more.
+    pub finding: Option<usize>,
+}
+
+/// How far what an epoch does not show is not there.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The epoch showed something and ran its course.
+    pub whole: bool,
+    /// The keys of groups that go on under another key.
+    pub superseded: &'a BTreeSet<Name>,
+}
+
+/// What a view tells of something that an alert is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The name for subjects.
+    pub name: Name,
+    /// The domain of the group.
+    pub domain: Name,
+    /// The size of the group by its last agreement, and how many must agree.
+    pub size: Option<(u64, u64)>,
 }
 
 /// Every alert that is not over, and those that were until a moment ago.
@@ -189,13 +218,14 @@ impl Book {
         self.overflow
     }
 
-    /// Takes the findings of one epoch. `name_of` gives the name for people of what a finding is about.
+    /// Takes the findings of one epoch. `about` tells of what a finding is about.
     pub fn step(
         &mut self,
         findings: &[Finding],
         now: Stamp,
         rules: &LifeRules,
-        name_of: impl Fn(&Identity) -> Name,
+        shown: Shown<'_>,
+        about: impl Fn(&Identity) -> About,
     ) -> Vec<Transition> {
         self.alerts
             .retain(|_, alert| alert.state != State::Resolved || now.since(alert.told) <= rules.flap_window);
@@ -211,15 +241,24 @@ impl Book {
                     self.overflow += 1;
                     continue;
                 }
-                let alert = Alert::open(identity.clone(), finding, now, name_of(&identity));
+                let alert = Alert::open(identity.clone(), finding, now, about(&identity));
                 self.alerts.insert(identity.clone(), alert);
             }
             let Some(alert) = self.alerts.get_mut(&identity) else { continue };
+            alert.shown = now;
+            alert.size = about(&identity).size.or(alert.size);
             let reason = alert.take(finding, now, rules).or_else(|| alert.remind(now, rules));
             if let Some(reason) = reason {
-                alert.sequence = alert.sequence.saturating_add(1);
-                alert.told = now;
-                transitions.push(Transition { alert: alert.clone(), reason, finding: index });
+                transitions.push(alert.transition(reason, Some(index), now));
+            }
+        }
+        for alert in self.alerts.values_mut().filter(|alert| alert.state != State::Resolved) {
+            if shown.superseded.contains(&alert.identity.group) || now.since(alert.shown) >= UNSHOWN_MAX {
+                alert.end();
+                transitions.push(alert.transition(Reason::Forgotten, None, now));
+            } else if !shown.whole {
+                // Time in which nothing was seen is nobody's absence.
+                alert.shown = alert.shown.max(now);
             }
         }
         transitions
@@ -229,6 +268,12 @@ impl Book {
     pub fn told_cause(&self, identity: &Identity) -> Option<CauseKind> {
         let alert = self.alerts.get(identity).filter(|alert| alert.state == State::Firing)?;
         alert.told_of.last().and_then(|(_, cause)| *cause).filter(|cause| *cause != CauseKind::Unknown)
+    }
+
+    /// What servers said when they were asked about a finding, while its alert goes on.
+    pub fn diagnosis_of(&self, finding: &Finding) -> &[Diagnosis] {
+        let alert = self.alerts.get(&Identity::of(finding)).filter(|alert| alert.state != State::Resolved);
+        alert.map_or(&[], |alert| &alert.diagnosis)
     }
 
     /// The alert that a finding is about, when no further question was asked yet about such a cause of it.
@@ -261,14 +306,12 @@ impl Book {
             return None;
         }
         alert.diagnosis = diagnosis;
-        alert.sequence = alert.sequence.saturating_add(1);
-        alert.told = now;
-        Some(Transition { alert: alert.clone(), reason: Reason::Diagnosed, finding })
+        Some(alert.transition(Reason::Diagnosed, Some(finding), now))
     }
 }
 
 impl Alert {
-    fn open(identity: Identity, finding: &Finding, now: Stamp, subject_name: Name) -> Self {
+    fn open(identity: Identity, finding: &Finding, now: Stamp, about: About) -> Self {
         let since = finding.since.unwrap_or(now);
         Self {
             incident: incident_id(&identity, since),
@@ -281,14 +324,24 @@ impl Alert {
             grounds: None,
             flaps: 0,
             verdict: finding.verdict,
-            subject_name,
+            subject_name: about.name,
+            domain: about.domain,
+            size: about.size,
             merged: Vec::new(),
             diagnosis: Vec::new(),
             asked: BTreeSet::new(),
             clear_epochs: 0,
+            shown: now,
             told: now,
             told_of: Vec::new(),
         }
+    }
+
+    /// One more event of the incident.
+    fn transition(&mut self, reason: Reason, finding: Option<usize>, now: Stamp) -> Transition {
+        self.sequence = self.sequence.saturating_add(1);
+        self.told = now;
+        Transition { alert: self.clone(), reason, finding }
     }
 
     /// Takes what an epoch found; gives the reason when that is to be told.
@@ -316,9 +369,7 @@ impl Alert {
         if self.state == State::Resolved {
             return None;
         }
-        self.state = State::Resolved;
-        self.diagnosis.clear();
-        self.asked.clear();
+        self.end();
         Some(if verdict == Verdict::Gone {
             Reason::Removed
         } else if self.fired {
@@ -326,6 +377,12 @@ impl Alert {
         } else {
             Reason::Withdrawn
         })
+    }
+
+    fn end(&mut self) {
+        self.state = State::Resolved;
+        self.diagnosis.clear();
+        self.asked.clear();
     }
 
     fn suspect(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
@@ -345,7 +402,10 @@ impl Alert {
             let new = !self.told_of.contains(&told_of) && self.told_of.len() < UPDATES_MAX;
             let unexplained = cause.is_none_or(|cause| cause == CauseKind::Unknown);
             let new_cause = !self.told_of.iter().any(|(_, told)| *told == cause);
-            // That the servers' own word is missing this time is no news.
+            // That the servers' own word is missing this time is no news, nor is an election before it has an outcome.
+            if cause == Some(CauseKind::ElectionUnderWay) {
+                return None;
+            }
             let matters = finding.grounds == Some(Grounds::Reported) || unexplained || new_cause;
             if !(new && matters) {
                 return None;

@@ -8,9 +8,10 @@ pub mod cause;
 mod meta_001;
 mod meta_002;
 mod meta_006;
+mod meta_101;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::view::{ClusterView, Contact, GroupView, PeerView};
+use crate::view::{Answer, ClusterView, GroupView, PeerView};
 
 pub use cause::{Cause, CauseKind};
 
@@ -40,7 +41,7 @@ pub struct Check {
 }
 
 /// Every check there is, in the order in which they are evaluated.
-pub const CHECKS: &[Check] = &[meta_001::CHECK, meta_002::CHECK, meta_006::CHECK];
+pub const CHECKS: &[Check] = &[meta_001::CHECK, meta_002::CHECK, meta_006::CHECK, meta_101::CHECK];
 
 /// The check with this code.
 pub fn by_code(code: &str) -> Option<&'static Check> {
@@ -130,6 +131,8 @@ pub enum Witness {
     Short,
     /// Members name different leaders.
     Disagreement,
+    /// Nobody of the group is heard, while others are.
+    Unheard,
 }
 
 /// What one check says of one peer, or of one group.
@@ -181,7 +184,7 @@ pub struct Context<'a> {
 /// Runs every check on every group.
 pub fn evaluate(view: &ClusterView, rules: &Rules) -> Vec<Finding> {
     let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed };
-    let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 2).sum());
+    let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 3).sum());
     for group in &view.groups {
         for check in CHECKS {
             (check.run)(check, group, &context, &mut findings);
@@ -197,35 +200,59 @@ pub struct Impact {
     pub online: Option<u64>,
     /// How many more may go before quorum is lost: 0 is none, negative is lost.
     pub failures_left: Option<i64>,
+    /// The same as `online` by the last epoch that told it, where this one does not.
+    pub last_online: Option<u64>,
+    /// How many of those that are not counted are only suspected to be gone.
+    pub suspected: u64,
 }
 
-/// Counts a group's online peers: those of a complete list that are neither offline nor out of contact, less
-/// those that were found offline without their list saying so.
-pub fn impact(group: &GroupView, findings: &[Finding]) -> Impact {
-    let found_offline = |finding: &&Finding| {
-        let listed_online = |peer: &PeerView| {
-            peer.leader || peer.row.as_ref().is_some_and(|row| !row.offline && peer.contact == Contact::Fresh)
-        };
-        finding.verdict == Verdict::Fault
-            && finding.check == meta_001::CHECK.code
-            && finding.group == group.key
-            && finding.peer.and_then(|id| group.peer(id)).is_some_and(listed_online)
-    };
-    let lost = findings.iter().filter(found_offline).count() as u64;
-    let online = group.online.map(|online| online.saturating_sub(lost));
-    let failures_left = online.zip(group.quorum).map(|(online, quorum)| {
+impl Impact {
+    /// How many more may go when so many of the group are online.
+    pub fn failures_left(group: &GroupView, online: Option<u64>) -> Option<i64> {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        signed(online) - signed(quorum)
-    });
-    Impact { online, failures_left }
+        online.zip(group.quorum).map(|(online, quorum)| signed(online) - signed(quorum))
+    }
 }
 
-/// A duration as people read it: whole seconds from ten on, tenths below, minutes from two on.
-pub(crate) fn plain(duration: Duration) -> String {
-    match duration.as_secs() {
-        0..=9 => format!("{:.1} s", duration.as_secs_f64()),
-        seconds @ 10..=119 => format!("{seconds} s"),
-        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
-        seconds => format!("{} h", seconds / 3_600),
+/// Counts a group's online peers: those that its list calls online, less those that the findings speak against for a
+/// reason that the list does not show yet. The numbers never contradict the findings that they stand beside.
+pub fn impact(group: &GroupView, findings: &[Finding]) -> Impact {
+    let lost: BTreeSet<PeerId> = findings
+        .iter()
+        .filter(|finding| finding.group == group.key && finding.check == meta_001::CHECK.code)
+        .filter_map(|finding| finding.peer.filter(|id| is_lost(finding, group.peer(*id))))
+        .collect();
+    let suspects = |finding: &&Finding| {
+        finding.group == group.key
+            && finding.check == meta_001::CHECK.code
+            && finding.verdict == Verdict::Suspect
+    };
+    let suspected: BTreeSet<PeerId> =
+        findings.iter().filter(suspects).filter_map(|finding| finding.peer).collect();
+    let suspected: BTreeSet<PeerId> = suspected.intersection(&lost).copied().collect();
+    let listed = group.peers.iter().filter(|peer| peer.online && !lost.contains(&peer.id));
+    let online = group.online.map(|_| listed.count() as u64);
+    let last = group.last_online.as_ref().filter(|_| group.online.is_none());
+    Impact {
+        online,
+        failures_left: Impact::failures_left(group, online),
+        last_online: last.map(|last| last.difference(&lost).count() as u64),
+        suspected: group.peers.iter().filter(|peer| peer.online && suspected.contains(&peer.id)).count()
+            as u64,
+    }
+}
+
+/// Whether a peer counts as gone by what is found of it, whatever its list says.
+fn is_lost(finding: &Finding, peer: Option<&PeerView>) -> bool {
+    let Some(peer) = peer else { return false };
+    match finding.verdict {
+        Verdict::Fault => !peer.contradicts_its_flag(),
+        // What it announced or answers itself, and a silence that nobody explains.
+        Verdict::Suspect => {
+            let says = |witness| finding.witnesses.contains(&witness);
+            let silent = says(Witness::Silence) && !peer.is_vouched_for();
+            says(Witness::Disabled) || (says(Witness::Announced) && peer.answer == Answer::None) || silent
+        }
+        Verdict::Clear | Verdict::Gone | Verdict::Unknown => false,
     }
 }

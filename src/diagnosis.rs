@@ -9,8 +9,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::check::{CauseKind, Finding, Verdict, plain};
+use crate::check::{CauseKind, Finding, Verdict};
 use crate::name::{Name, PeerId, few};
+use crate::stamp::human_duration;
 use crate::view::{Answer, GroupView, PeerView, label};
 use crate::wire::health::{Health, Raft, Role, decode_healthz, decode_raftz};
 
@@ -20,6 +21,8 @@ pub const QUESTIONS_MAX: usize = 4;
 pub const DIAGNOSES_MAX: usize = 4;
 /// A sentence is cut to so many characters.
 const SAYS_MAX: usize = 200;
+/// So many missing members are named.
+const MISSING_MAX: usize = 8;
 /// A contact younger than this is not worth a word: a healthy peer's is one heartbeat, 1 s, old.
 const SEEN_LATELY: Duration = Duration::from_secs(3);
 
@@ -32,6 +35,60 @@ pub struct Diagnosis {
     pub asked: String,
     /// The answer, as a sentence without a period.
     pub says: String,
+    /// What that means, where it is one of the answers that settle what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DiagnosisKind>,
+    /// The members that the answer expects and that do not answer, by name, the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+/// An answer that settles what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiagnosisKind {
+    /// Its configuration has no JetStream.
+    NotConfigured,
+    /// JetStream is configured, and was switched off or did not start.
+    NotEnabled,
+    /// It has no contact to a leader.
+    NoContact,
+    /// It is behind the leader.
+    NotCurrent,
+    /// Its meta layer does not run, or cannot write.
+    MetaStopped,
+    /// It still reads what it has stored.
+    Recovering,
+    /// It is an observer of a hub's meta group.
+    Observer,
+    /// Its group never had a leader since it started.
+    NeverHadLeader,
+    /// Its write-ahead log has failed.
+    LogFailed,
+}
+
+impl DiagnosisKind {
+    /// What a server's own words mean. Source: nats-server 2.10 to 2.15, `server/monitor.go` (`healthz`).
+    fn of_health(error: &str) -> Option<Self> {
+        let meanings = [
+            ("not enabled", Self::NotEnabled),
+            ("not established contact", Self::NoContact),
+            ("not current", Self::NotCurrent),
+            ("not running", Self::MetaStopped),
+            ("write error", Self::MetaStopped),
+            ("recovering", Self::Recovering),
+        ];
+        meanings.into_iter().find(|(words, _)| error.contains(words)).map(|(_, kind)| kind)
+    }
+
+    fn of_raft(raft: &Raft) -> Option<Self> {
+        match () {
+            () if raft.wal_error.is_some() => Some(Self::LogFailed),
+            () if raft.observer && raft.leader.is_none() => Some(Self::Observer),
+            () if !raft.ever_had_leader && raft.leader.is_none() => Some(Self::NeverHadLeader),
+            () => None,
+        }
+    }
 }
 
 /// Something to ask.
@@ -81,9 +138,20 @@ pub fn questions(finding: &Finding, group: &GroupView, firing: bool) -> Vec<Ques
         CauseKind::FrozenOrPartitioned | CauseKind::Unlisted | CauseKind::Unknown => {
             health.into_iter().chain(raft).collect()
         }
-        CauseKind::Stopping | CauseKind::Crashed | CauseKind::CrashedOrUnreachable | CauseKind::Ghost => {
-            Vec::new()
-        }
+        CauseKind::MonitoringStuck | CauseKind::FlagContradicted => health.into_iter().collect(),
+        CauseKind::Stopping
+        | CauseKind::Crashed
+        | CauseKind::CrashedOrUnreachable
+        | CauseKind::DownBeforeTerm
+        | CauseKind::Ghost
+        | CauseKind::DamagedId
+        | CauseKind::HiddenFromUs
+        | CauseKind::TooFewMembers
+        | CauseKind::NoLeaderElected
+        | CauseKind::ElectionUnderWay
+        | CauseKind::Renamed
+        | CauseKind::RemovalNotAgreed
+        | CauseKind::GroupUnheard => Vec::new(),
     }
 }
 
@@ -91,7 +159,8 @@ pub fn questions(finding: &Finding, group: &GroupView, firing: bool) -> Vec<Ques
 fn health_of(peer: &PeerView) -> Option<Question> {
     let id = peer.server_id.as_str();
     let token = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    (token && peer.answer != Answer::None).then(|| Question::Health(peer.server_id.clone()))
+    let answers = peer.answer != Answer::None || peer.answers_statsz;
+    (token && answers).then(|| Question::Health(peer.server_id.clone()))
 }
 
 /// The replies to some questions, as far as they could be read.
@@ -119,7 +188,7 @@ impl Replies {
 /// What the replies say of a peer, or of a whole group: the most telling first, and no more than fits an event.
 /// The outcome does not depend on their order.
 pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> Vec<Diagnosis> {
-    let mut said: Vec<(u8, Name, &str, String)> = Vec::new();
+    let mut said: Vec<Said> = Vec::new();
     for health in replies.health.iter().filter(|health| Some(health.server.peer) == about) {
         let Health { server, error } = health;
         let disabled = group.peer(health.server.peer).is_some_and(|peer| peer.answer == Answer::Disabled);
@@ -131,7 +200,18 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
             }
             None => "nothing wrong by its own check".to_owned(),
         };
-        said.push((0, server.name.clone(), "HEALTHZ", says));
+        let kind = match error {
+            Some(error) => DiagnosisKind::of_health(error),
+            None => disabled.then_some(DiagnosisKind::NotConfigured),
+        };
+        said.push(Said {
+            rank: 0,
+            server: server.name.clone(),
+            asked: "HEALTHZ",
+            says,
+            kind,
+            missing: Vec::new(),
+        });
     }
     // Other groups answer too.
     for raft in replies.raft.iter().filter(|raft| group.peer(raft.server.peer).is_some()) {
@@ -143,13 +223,31 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
                 Role::Leader => 3,
                 Role::Follower | Role::Candidate | Role::Other => 4,
             };
-            said.push((rank, raft.server.name.clone(), "RAFTZ", says));
+            let missing = if about.is_none() { missing(raft, group) } else { Vec::new() };
+            let (server, kind) = (raft.server.name.clone(), DiagnosisKind::of_raft(raft));
+            said.push(Said { rank, server, asked: "RAFTZ", says, kind, missing });
         }
     }
     said.sort();
-    said.dedup_by(|later, first| (&later.1, later.2) == (&first.1, first.2));
+    said.dedup_by(|later, first| (&later.server, later.asked) == (&first.server, first.asked));
+    join_same(said)
+}
+
+/// What one server said, the most telling first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Said {
+    rank: u8,
+    server: Name,
+    asked: &'static str,
+    says: String,
+    kind: Option<DiagnosisKind>,
+    missing: Vec<String>,
+}
+
+/// Servers that said the same are told in one sentence.
+fn join_same(said: Vec<Said>) -> Vec<Diagnosis> {
     let mut told: Vec<Diagnosis> = Vec::new();
-    for (_, server, asked, says) in said {
+    for Said { server, asked, says, kind, missing, .. } in said {
         let says: String = says.chars().take(SAYS_MAX).collect();
         let same = |told: &&mut Diagnosis| told.asked == asked && told.says == says;
         if let Some(same) = told.iter_mut().find(same) {
@@ -157,10 +255,22 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
                 same.server += &format!(", {server}");
             }
         } else if told.len() < DIAGNOSES_MAX {
-            told.push(Diagnosis { server: server.to_string(), asked: asked.to_owned(), says });
+            let (server, asked) = (server.to_string(), asked.to_owned());
+            told.push(Diagnosis { server, asked, says, kind, missing });
         }
     }
     told
+}
+
+/// The peers that a member expects and that do not answer, by name. Whom it cannot name it tells by id.
+fn missing(raft: &Raft, group: &GroupView) -> Vec<String> {
+    let answers =
+        |id: PeerId| id == raft.server.peer || group.peer(id).is_some_and(|peer| peer.answer != Answer::None);
+    let missing = raft.peers.keys().filter(|id| !answers(**id));
+    let mut missing: Vec<String> = missing.map(|id| called(*id, raft, group)).collect();
+    missing.sort();
+    missing.truncate(MISSING_MAX);
+    missing
 }
 
 /// One member's account in words; `None` when it tells nothing that matters here.
@@ -170,6 +280,9 @@ fn sentence(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
         Some("") => parts.push("its write-ahead log has failed".to_owned()),
         Some(error) => parts.push(format!("its write-ahead log has failed: {error}")),
         None => {}
+    }
+    if about.is_none() && raft.observer && raft.leader.is_none() {
+        parts.push("is an observer of its hub's meta group, and hears no leader of it".to_owned());
     }
     match (raft.role, raft.leader) {
         (_, None) if !raft.ever_had_leader => parts.push("never had a leader since its start".to_owned()),
@@ -181,6 +294,13 @@ fn sentence(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
         (Role::Leader | Role::Follower | Role::Other, _) => {}
     }
     parts.extend(contacts(raft, about, group));
+    if about.is_none() && raft.leader.is_none() {
+        parts.extend(
+            Some(few(missing(raft, group)))
+                .filter(|names| !names.is_empty())
+                .map(|names| format!("misses {names}")),
+        );
+    }
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -197,14 +317,14 @@ fn contacts(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
             Some(peer) if leads && peer.last_seen.is_none() => {
                 Some(format!("has not heard {name} in its term"))
             }
-            Some(peer) => peer.last_seen.map(|seen| format!("last saw {name} {} ago", plain(seen))),
+            Some(peer) => peer.last_seen.map(|seen| format!("last saw {name} {} ago", human_duration(seen))),
             None => None,
         };
     }
     let lost = raft.peers.iter().filter_map(|(id, peer)| {
         let name = called(*id, raft, group);
         match peer.last_seen {
-            Some(seen) if seen > SEEN_LATELY => Some(format!("{name} {} ago", plain(seen))),
+            Some(seen) if seen > SEEN_LATELY => Some(format!("{name} {} ago", human_duration(seen))),
             // A follower tells of nobody but its leader; that is no loss.
             None if leads => Some(format!("{name} never in its term")),
             Some(_) | None => None,
@@ -215,7 +335,7 @@ fn contacts(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
 
 fn seen_ago(raft: &Raft, id: PeerId) -> String {
     let seen = raft.peers.get(&id).and_then(|peer| peer.last_seen);
-    seen.map_or_else(String::new, |seen| format!(", which it last saw {} ago", plain(seen)))
+    seen.map_or_else(String::new, |seen| format!(", which it last saw {} ago", human_duration(seen)))
 }
 
 /// The name for people: ours, else the member's.

@@ -5,7 +5,10 @@
 //! Who talks to the server is [`crate::shell`]; what the replies mean is [`crate::view`].
 
 mod announced;
+mod conflict;
+mod gathered;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -13,8 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
-use crate::wire::{self, Announcement, JetStream, Reject, Reply, Server, Statsz};
+use crate::wire::{self, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
+
+pub use conflict::{Conflict, ConflictKind};
+pub use gathered::{Counts, Gathered, Late};
 
 /// More replies than this end the epoch.
 pub const REPLIES_MAX: usize = 65_536;
@@ -133,84 +139,6 @@ pub enum Ended {
     Disconnected,
 }
 
-/// How much arrived that could not be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Replies and events that could not be read.
-    pub rejected: u64,
-    /// Replies to earlier epochs.
-    pub late: u64,
-    /// Further replies of a server that had answered.
-    pub duplicate: u64,
-    /// Messages that belong to no request.
-    pub unexpected: u64,
-    /// Times that the client dropped messages.
-    pub dropped: u64,
-    /// Announcements, most of them of servers that nobody knows, beyond those that are kept.
-    pub announcements: u64,
-}
-
-/// A server answered after its epoch had ended. It lives, and needs more time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Late {
-    /// Who answered.
-    pub server: Server,
-    /// The epoch it was meant for.
-    pub epoch: u64,
-    /// When its answer came.
-    pub heard: Stamp,
-}
-
-/// All that one epoch brought together. It is created here and consumed by [`crate::view`].
-#[derive(Clone, Debug)]
-pub struct Gathered {
-    /// The number of the epoch.
-    pub number: u64,
-    /// When the requests were sent.
-    pub opened: Stamp,
-    /// When it ended: the reference time of everything that is concluded from it.
-    pub closed: Stamp,
-    /// Why it ended.
-    pub ended: Ended,
-    /// The replies, in an order that does not depend on how they arrived; one a run of a server.
-    pub replies: Vec<Reply>,
-    /// Whether every server was asked for its routes.
-    pub asked_statsz: bool,
-    /// The answers to that, in order.
-    pub statsz: Vec<Statsz>,
-    /// Who announced its stop, and when; in the order of the times.
-    pub announcements: Vec<(Stamp, Announcement)>,
-    /// Who should have answered, with a name where one is known.
-    pub expected: BTreeMap<ServerKey, Option<Name>>,
-    /// The first of what could not be read.
-    pub rejects: Vec<Reject>,
-    /// The first of what came too late.
-    pub late: Vec<Late>,
-    /// How much could not be used.
-    pub counts: Counts,
-    /// How long each server took to answer.
-    pub delays: BTreeMap<ServerKey, Duration>,
-}
-
-impl Gathered {
-    /// Whether a server that did not answer can be said to have missed the epoch.
-    pub fn counts_absence(&self) -> bool {
-        let ran_its_course = matches!(self.ended, Ended::AllHeard | Ended::Quiet | Ended::Deadline);
-        ran_its_course && self.counts.dropped == 0
-    }
-
-    /// Whether this server gave any sign of life in time, readable or not.
-    pub fn heard(&self, key: &ServerKey) -> bool {
-        self.delays.contains_key(key)
-    }
-
-    /// Who should have answered and did not.
-    pub fn missing(&self) -> impl Iterator<Item = (&ServerKey, Option<&Name>)> {
-        let missing = self.expected.iter().filter(|(key, _)| !self.heard(key));
-        missing.map(|(key, name)| (key, name.as_ref()))
-    }
-}
-
 /// An open epoch.
 #[derive(Debug)]
 pub struct Epoch {
@@ -222,6 +150,10 @@ pub struct Epoch {
     delays: BTreeMap<ServerKey, Duration>,
     awaited: BTreeSet<ServerKey>,
     listed: BTreeMap<ServerKey, Option<Name>>,
+    /// The runs that gave two different answers.
+    contradicted: BTreeSet<(ServerKey, Name)>,
+    /// The runs that gave an answer that cannot be read.
+    unreadable: BTreeSet<(ServerKey, Name)>,
     announced: Announced,
     rejects: Vec<Reject>,
     late: Vec<Late>,
@@ -247,6 +179,8 @@ impl Epoch {
             delays: BTreeMap::new(),
             awaited,
             listed: BTreeMap::new(),
+            contradicted: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             announced: Announced::default(),
             rejects: Vec::new(),
             late: Vec::new(),
@@ -284,7 +218,7 @@ impl Epoch {
         if self.refused && self.replies.is_empty() {
             return Some(Ended::NoResponders);
         }
-        if self.replies.len() >= REPLIES_MAX || self.bytes >= BYTES_MAX {
+        if self.replies.len().max(self.delays.len()) >= REPLIES_MAX || self.bytes >= BYTES_MAX {
             return Some(Ended::Full);
         }
         let (at, ended) = self.ends();
@@ -302,7 +236,12 @@ impl Epoch {
     }
 
     /// Ends the epoch.
-    pub fn close(self, now: Stamp, ended: Ended) -> Gathered {
+    pub fn close(mut self, now: Stamp, ended: Ended) -> Gathered {
+        let unreadable = self.unreadable.iter().filter(|run| self.replies.contains_key(run));
+        let contradicted = self.contradicted.iter().chain(unreadable);
+        let mut conflicts = conflict::conflicts(&self.replies, contradicted);
+        self.counts.conflicting = conflicts.len() as u64;
+        conflicts.truncate(EXAMPLES_MAX);
         let mut expected: BTreeMap<_, _> =
             self.plan.expected.into_iter().map(|(key, expected)| (key, expected.name)).collect();
         for (key, name) in self.listed {
@@ -334,6 +273,7 @@ impl Epoch {
             replies: self.replies.into_values().collect(),
             asked_statsz: self.plan.ask_statsz,
             statsz: self.statsz.into_values().collect(),
+            conflicts,
             announcements: self.announced.in_order(),
             expected,
             rejects: self.rejects,
@@ -390,7 +330,11 @@ impl Epoch {
             Ok(reply) => reply,
             Err(reject) => {
                 if let Some(server) = &reject.server {
-                    self.sign_of_life(now, ServerKey::of(server));
+                    let key = ServerKey::of(server);
+                    self.sign_of_life(now, key.clone());
+                    if self.unreadable.len() < REPLIES_MAX {
+                        self.unreadable.insert((key, server.id.clone()));
+                    }
                 }
                 return self.reject(reject);
             }
@@ -399,12 +343,15 @@ impl Epoch {
         self.learn_members(&reply);
         let key = (ServerKey::of(&reply.server), reply.server.id.clone());
         match self.replies.entry(key) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
+            Entry::Vacant(entry) => {
                 entry.insert(reply);
             }
             // The greater one counts (the later, where they differ), so that the order of arrival does not.
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
+            Entry::Occupied(mut entry) => {
                 self.counts.duplicate += 1;
+                if !conflict::agree(&reply, entry.get()) {
+                    self.contradicted.insert(entry.key().clone());
+                }
                 if reply > *entry.get() {
                     entry.insert(reply);
                 }
@@ -441,11 +388,10 @@ impl Epoch {
             None => self.counts.unexpected += 1,
             Some(Err(reject)) => self.reject(reject),
             Some(Ok(announcement)) => {
-                self.awaited.remove(&ServerKey::of(&announcement.server));
                 let server = ServerKey::of(&announcement.server);
-                let is_known = self.plan.expected.contains_key(&server) || self.listed.contains_key(&server);
-                if !self.announced.keep(at, announcement, is_known) {
-                    self.counts.announcements += 1;
+                self.awaited.remove(&server);
+                if !self.announced.keep(at, announcement, self.plan.expected.contains_key(&server)) {
+                    self.counts.announcements_dropped += 1;
                 }
             }
         }
@@ -479,7 +425,8 @@ impl Epoch {
         if meta.leader.as_ref() != Some(&reply.server.name) {
             return;
         }
-        for row in &meta.rows {
+        // No server can have a damaged id: nobody can answer under it.
+        for row in meta.rows.iter().filter(|row| row.peer.is_sound()) {
             let key = ServerKey { domain: reply.server.domain.clone(), peer: row.peer };
             let name = self.listed.entry(key).or_insert(None);
             if name.is_none() {

@@ -35,6 +35,8 @@ pub const PREFIX: &str = "metawatch";
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
 /// How many entries a list in an event has at most; the rest is counted.
 pub const LIST_MAX: usize = 16;
+/// How many notes an event or a heartbeat has at most.
+pub const NOTES_MAX: usize = 4;
 /// How many bytes an event has at most as JSON. Its lists are cut until it fits; only names of more than a hundred
 /// bytes each can make it larger.
 pub const EVENT_BYTES_MAX: usize = 4_000;
@@ -108,6 +110,9 @@ pub struct AlertEvent {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Advice>,
+    /// What the replies of the epoch contradict each other in, and what else is worth knowing; the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// How many entries its lists lack, by the name of the list, as in `{"missing":3}`; absent when all are whole.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
@@ -162,6 +167,9 @@ pub struct EventGroup {
     /// How many more may go before quorum is lost; negative when it is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_left: Option<i64>,
+    /// How many enabled members answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answering: Option<u64>,
     /// An operator lowered the quorum (`rescue`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub rescue: bool,
@@ -191,6 +199,15 @@ pub struct Evidence {
     /// How it announced its stop: `SHUTDOWN` or `LAMEDUCK`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
+    /// Whether it answered this epoch in any way.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub answers: bool,
+    /// It answered the question for its routes (`STATSZ`) in this epoch.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub answers_statsz: bool,
+    /// The leader has heard it since it fell silent to us.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub leader_still_hears: bool,
     /// Who of its cluster holds a route to it (`held`) and who does not (`lost`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub routes: BTreeMap<String, String>,

@@ -95,6 +95,9 @@ pub mod system;
 
 pub mod pipeline;
 
+// One verdict on the whole, for whoever asks once.
+pub mod report;
+
 // Another way in: epochs from a file.
 pub mod recording;
 

@@ -11,38 +11,57 @@ use sha2::{Digest, Sha256};
 /// The longest name that is kept whole, in bytes. nats-server allows more; nobody reads more.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// The longest peer id that is kept, in bytes. A sound one has eight.
+pub const PEER_ID_BYTES_MAX: usize = 16;
+
 /// The id of a peer of a Raft group: eight characters, computed from the server's name.
+///
+/// A damaged peer file can bring others into a group (measured on 2.10.25: `"kCGheKT`, with the quotation mark), and
+/// only by that very id can such a peer be removed. So an id is kept as it was sent; [`Self::is_sound`] tells
+/// whether a server can have it.
 ///
 /// Source: nats-server 2.9 to 2.15, `server/util.go` and `server/raft.go` (`getHash`, `idLen`).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PeerId([u8; 8]);
+pub struct PeerId([u8; PEER_ID_BYTES_MAX]);
 
 impl PeerId {
     /// The hash of the empty name.
-    const NOBODY: Self = Self(*b"fqA4S4SK");
+    const NOBODY: Self = Self(*b"fqA4S4SK\0\0\0\0\0\0\0\0");
+    /// How long the ids are that servers compute.
+    const SOUND_BYTES: usize = 8;
 
     /// The id that a server of this name has in every Raft group.
     pub fn of_server(name: &str) -> Self {
-        let mut id = [b'0'; 8];
-        for (place, letter) in id.iter_mut().zip(letters(&Sha256::digest(name.as_bytes()))) {
+        let mut id = [0; PEER_ID_BYTES_MAX];
+        let hash = Sha256::digest(name.as_bytes());
+        for (place, letter) in id.iter_mut().take(Self::SOUND_BYTES).zip(letters(&hash)) {
             *place = letter;
         }
         Self(id)
     }
 
-    /// Reads an id as servers spell it; `None` when it is not eight letters and digits.
+    /// Keeps an id as it was sent; `None` when it is empty, longer than [`PEER_ID_BYTES_MAX`] or holds a NUL.
     ///
     /// The hash of the empty name is none either: servers up to 2.14 send it when they know no leader.
     pub fn parse(text: &str) -> Option<Self> {
-        let id = Self(text.as_bytes().try_into().ok()?);
-        let plain = id.0.iter().all(u8::is_ascii_alphanumeric);
-        (plain && id != Self::NOBODY).then_some(id)
+        let mut id = [0; PEER_ID_BYTES_MAX];
+        id.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        let id = Self(id);
+        (!text.is_empty() && !text.contains('\0') && id != Self::NOBODY).then_some(id)
     }
 
-    /// The id as text.
+    /// Whether it is an id as servers compute them from their names: eight ASCII letters and digits. No server can
+    /// have another.
+    pub fn is_sound(&self) -> bool {
+        let text = self.as_str();
+        text.len() == Self::SOUND_BYTES && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    }
+
+    /// The id as it was sent, whatever it holds: for interfaces and hashes. Display is for people.
     pub fn as_str(&self) -> &str {
-        // Only ASCII letters and digits are ever stored.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(PEER_ID_BYTES_MAX);
+        // Only text is ever stored.
+        std::str::from_utf8(&self.0[..end]).unwrap_or_default()
     }
 }
 
@@ -55,7 +74,7 @@ pub(crate) fn letters(hash: &[u8]) -> impl Iterator<Item = u8> {
 /// As text, but compared as one number: ids are the keys of every map.
 impl Ord for PeerId {
     fn cmp(&self, other: &Self) -> Ordering {
-        u64::from_be_bytes(self.0).cmp(&u64::from_be_bytes(other.0))
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
     }
 }
 
@@ -65,15 +84,16 @@ impl PartialOrd for PeerId {
     }
 }
 
+/// Printed safely: see [`printable`].
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(&printable(self.as_str()))
     }
 }
 
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -215,14 +235,28 @@ mod tests {
 
     #[test]
     fn peer_ids_sort_as_text() {
-        let texts = ["0zzzzzzz", "3ahZoO2Q", "k2My6qdB", "k2My6qdC", "noC8kOtg", "zzzzzzzz"];
-        assert!(texts.map(PeerId::parse).is_sorted());
+        let texts =
+            ["\"kCGheKT", "0", "0zzzzzzz", "3ahZoO2Q", "k2My6qdB", "k2My6qdB0", "k2My6qdC", "noC8kOtg", "é"];
+        let ids = texts.map(PeerId::parse);
+        assert!(ids.is_sorted() && ids.iter().all(Option::is_some), "{ids:?}");
     }
 
     #[test]
-    fn what_is_not_a_peer_id_is_refused() {
+    fn damaged_peer_ids_are_kept_as_they_were_sent() {
+        for text in ["\"kCGheKT", "x", "nine char", "3ahZoO2\n", "3ahZoO2é", "3ahZoO2Q0", "0123456789abcdef"]
+        {
+            let id = PeerId::parse(text).unwrap();
+            assert_eq!((id.as_str(), id.is_sound()), (text, false), "{text:?}");
+            assert_eq!(serde_json::to_value(id).unwrap(), text);
+        }
+        assert!(PeerId::of_server("s1").is_sound());
+        assert_eq!(PeerId::parse("3ahZ\u{1b}[m").unwrap().to_string(), "3ahZ\\u{1b}[m");
+    }
+
+    #[test]
+    fn what_cannot_be_a_peer_id_is_refused() {
         assert_eq!(PeerId::of_server(""), PeerId::NOBODY);
-        for text in ["", "fqA4S4SK", "short", "nine char", "3ahZoO2\n", "3ahZoO2é", "3ahZoO2Q0"] {
+        for text in ["", "fqA4S4SK", "3ahZoO2Q\0", "\0", "0123456789abcdef0", "éééééééé0"] {
             assert_eq!(PeerId::parse(text), None, "{text:?}");
         }
     }

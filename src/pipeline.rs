@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::alert::{Book, Identity, LifeRules, State};
-use crate::check::{self, Finding, Verdict};
+use crate::alert::{About, Alert, Book, Identity, LifeRules, Shown, State};
+use crate::check::{self, CauseKind, Finding, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, Heartbeat, Monitor, Outgoing, Scene};
@@ -13,7 +13,7 @@ use crate::name::Name;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::system::{KnownSystem, SystemId};
-use crate::view::{self, ClusterView, Contact, Memory, PeerView};
+use crate::view::{self, ClusterView, Contact, Memory, PeerView, Remembered};
 
 /// How long something unsettled keeps the faster cadence after the last change of a verdict.
 const FAST_FOR: Duration = Duration::from_secs(30);
@@ -123,6 +123,7 @@ impl Pipeline {
     pub fn adopt(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
         let unsound = ledger.system.as_deref().is_some_and(|system| self.system.learn(system).is_err());
         let entries = ledger.read(&self.settings.prefix, now);
+        self.memory.remember(remembered(&entries.alerts), now);
         self.book.replace(entries.alerts);
         (entries.waiting, entries.refused + usize::from(unsound))
     }
@@ -133,6 +134,7 @@ impl Pipeline {
         let other = ledger.system.as_deref().filter(|_| self.system.id().is_none());
         let unsound = other.is_some_and(|system| self.system.learn(system).is_err());
         let entries = ledger.read(&self.settings.prefix, now);
+        self.memory.remember(remembered(&entries.alerts), now);
         self.book.merge(entries.alerts);
         entries.refused + usize::from(unsound)
     }
@@ -167,7 +169,9 @@ impl Pipeline {
         let transitions = if self.silent {
             Vec::new()
         } else {
-            self.book.step(&findings, now, life, |identity| subject_name(&view, identity))
+            let whole = view.epoch.informative && gathered.counts_absence();
+            let shown = Shown { whole, superseded: &view.superseded };
+            self.book.step(&findings, now, life, shown, |identity| about(&view, identity))
         };
         let scene = Scene { view: &view, findings: &findings, system, monitor, prefix, now };
         let events =
@@ -236,7 +240,16 @@ impl Pipeline {
             let group = view.groups.iter().find(|group| group.key == finding.group);
             let peer = finding.peer.and_then(|id| group?.peer(id));
             let knows_less = |peer: &PeerView| peer.last_heard.is_none() || peer.is_coming_back(now);
-            if cause.kind != told && peer.is_some_and(knows_less) {
+            let says_little = matches!(
+                cause.kind,
+                CauseKind::Unknown
+                    | CauseKind::CrashedOrUnreachable
+                    | CauseKind::DownBeforeTerm
+                    | CauseKind::FrozenOrPartitioned
+                    | CauseKind::Crashed
+                    | CauseKind::Stopping
+            );
+            if cause.kind != told && says_little && peer.is_some_and(knows_less) {
                 cause.kind = told;
                 cause.because.insert(0, "that is what was told of it first".to_owned());
             }
@@ -272,14 +285,31 @@ impl Pipeline {
     }
 }
 
-/// The name that subjects carry for what an alert is about.
-fn subject_name(view: &ClusterView, identity: &Identity) -> Name {
+/// What the view tells of what an alert is about.
+fn about(view: &ClusterView, identity: &Identity) -> About {
     let group = view.groups.iter().find(|group| group.key == identity.group);
-    match identity.peer {
+    let name = match identity.peer {
         None => Name::new("_"),
         Some(id) => {
             let known = group.and_then(|group| group.peer(id)).and_then(|peer| peer.name.clone());
             known.unwrap_or_else(|| Name::new(id.as_str()))
         }
+    };
+    About {
+        name,
+        domain: group.map(|group| group.domain.clone()).unwrap_or_default(),
+        size: group.and_then(|group| group.size.zip(group.quorum)),
     }
+}
+
+/// What saved alerts that are not over tell of their groups.
+fn remembered(alerts: &[Alert]) -> Vec<Remembered> {
+    let open = alerts.iter().filter(|alert| alert.state != State::Resolved);
+    let told = open.map(|alert| Remembered {
+        group: alert.identity.group.clone(),
+        domain: alert.domain.clone(),
+        peer: alert.identity.peer.map(|id| (id, alert.subject_name.clone())),
+        size: alert.size,
+    });
+    told.collect()
 }

@@ -100,6 +100,16 @@ fn split_offset(text: &str) -> Option<(&str, i64)> {
     Some((moment, sign * minutes * 60_000_000_000))
 }
 
+/// A duration as people read it: whole seconds from ten on, tenths below, minutes from two on.
+pub(crate) fn human_duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..=9 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds @ 10..=119 => format!("{seconds} s"),
+        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3_600),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

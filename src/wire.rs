@@ -1,22 +1,34 @@
 //! What servers send, as they spell it: the replies to `JSZ` and `STATSZ`, and the events of a server that stops.
 //!
 //! [`decode_jsz`] takes one payload and gives a [`Reply`] or a [`Reject`]; it never fails an epoch and never
-//! panics. Which reply means what about whom is not known here: see [`crate::view`].
+//! panics. One bad row costs one row and one bad field one field: what is not quite what a server sends is read once
+//! more, field by field, and the reply says what was wrong with it ([`Reply::flaws`]). It is rejected where it names
+//! no server, where it is no complete JSON, and where what it reports on cannot be told.
+//! Which reply means what about whom is not known here: see [`crate::view`].
 
+mod fields;
 pub mod health;
+mod lenient;
+mod shapes;
 mod spelled;
 
 use std::fmt;
+
+pub use fields::FLAWS_MAX;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::name::{Name, PeerId};
+use fields::Flaws;
+use shapes::Object;
 
 /// A larger reply is not decoded. A real one is 1.2 to 1.4 kB and grows by about 80 bytes a peer.
 pub const REPLY_BYTES_MAX: usize = 4 << 20;
-/// A list of more replicas, or of more routes, is not decoded.
+/// More replicas, or routes, of one list are not read, only counted.
 pub const ROWS_MAX: usize = 20_000;
+/// Who sent a reply that is too large is looked for in so much of it.
+const ENVELOPE_BYTES_MAX: usize = 64 << 10;
 
 /// Who sent a reply or an event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +56,9 @@ pub struct Reply {
     pub server: Server,
     /// What it said of its JetStream.
     pub jetstream: JetStream,
+    /// What was wrong with it and was not taken, as in `data.meta_cluster.cluster_size is no number`: the first
+    /// [`FLAWS_MAX`], bounded and printable. Empty for what a real server sends.
+    pub flaws: Vec<String>,
 }
 
 /// What part a server has in JetStream, by its own word.
@@ -70,12 +85,22 @@ pub struct Meta {
     /// The peers this server lists. Up to 2.14 only the leader lists any; from 2.15 everyone does; nobody lists
     /// itself, except servers of 2.15 without a leader.
     pub rows: Vec<Row>,
+    /// How many rows could not be read, or were too many ([`ROWS_MAX`]): no object, or without an id of a peer. A
+    /// list that is none counts as one.
+    pub unreadable_rows: u32,
     /// How many peers the group has, the dead ones included (`cluster_size`), as sent.
     pub size: i64,
     /// How many must agree, where the server says so (2.15).
     pub quorum_needed: Option<i64>,
     /// Whether an operator lowered the quorum (`rescue`, 2.15).
     pub rescue: bool,
+}
+
+impl Meta {
+    /// Whether nothing is left of it that tells of a group: a member that knows no leader still tells the size.
+    fn tells_nothing(&self) -> bool {
+        self.size <= 0 && self.leader_id.is_none() && self.rows.is_empty() && self.unreadable_rows == 0
+    }
 }
 
 /// What one server says of one peer.
@@ -87,6 +112,8 @@ pub struct Row {
     pub name: Option<Name>,
     /// The server's offline flag, absent when false.
     pub offline: bool,
+    /// Whether something was sent as that flag that is none: then the row is no evidence that the peer is well.
+    pub offline_unreadable: bool,
     /// Seen recently and caught up. Only the leader's word counts, and false alone is noise.
     pub current: bool,
     /// Nanoseconds since the last contact. 0 means never in this term, not just now; negative after a clock jump.
@@ -102,8 +129,13 @@ pub struct Statsz {
     pub server: Server,
     /// The servers of its own cluster it holds a route to, in order and each once; none when it holds no route.
     pub routes: Vec<PeerId>,
+    /// How many routes could not be read, or were too many: then a server that is not among [`Self::routes`] may
+    /// have one.
+    pub unreadable_routes: u32,
     /// How many servers share the system account, itself included. Counts crashed ones for minutes.
     pub active_servers: i64,
+    /// What was wrong with the answer, as in [`Reply::flaws`].
+    pub flaws: Vec<String>,
 }
 
 /// A server said that it is about to stop.
@@ -151,7 +183,7 @@ pub struct Reject {
 pub enum RejectReason {
     /// Larger than [`REPLY_BYTES_MAX`].
     TooLarge,
-    /// Not the JSON that a server sends: truncated, a wrong type, a missing field, too many rows.
+    /// Not the JSON that a server sends: truncated, without a server's name, or without what was asked for.
     Malformed,
     /// The server answered with an error instead of data.
     ServerError,
@@ -159,27 +191,35 @@ pub enum RejectReason {
 
 /// Reads one reply to `JSZ`.
 pub fn decode_jsz(payload: &[u8]) -> Result<Reply, Reject> {
-    let spelled: spelled::JszReply = parse(payload)?;
-    let server = spelled.server.into_server()?;
-    if let Some(error) = spelled.error {
-        return Err(Reject { server: Some(Box::new(server)), ..error.into_reject() });
+    match strict::<spelled::JszReply>(payload)? {
+        Ok(spelled) => jsz(spelled, Flaws::default()),
+        Err(error) => lenient::Text::of(payload).jsz(&error),
     }
-    match spelled.data {
-        None => Err(malformed("the reply holds neither data nor an error", Some(server))),
-        Some(data) => data.into_reply(server),
+}
+
+fn jsz(spelled: spelled::JszReply, flaws: Flaws) -> Result<Reply, Reject> {
+    let server = spelled.server.0.into_server()?;
+    match (spelled.error, spelled.data) {
+        (Some(Object(error)), _) => Err(error.into_reject(server)),
+        (None, Some(Object(data))) => data.into_reply(server, flaws),
+        (None, None) => Err(malformed("the reply holds neither data nor an error", Some(server))),
     }
 }
 
 /// Reads one reply to `STATSZ`.
 pub fn decode_statsz(payload: &[u8]) -> Result<Statsz, Reject> {
-    let spelled: spelled::StatszReply = parse(payload)?;
-    let server = spelled.server.into_server()?;
-    if let Some(error) = spelled.error {
-        return Err(Reject { server: Some(Box::new(server)), ..error.into_reject() });
+    match strict::<spelled::StatszReply>(payload)? {
+        Ok(spelled) => statsz(spelled, Flaws::default()),
+        Err(error) => lenient::Text::of(payload).statsz(&error),
     }
-    match spelled.statsz {
-        None => Err(malformed("the reply holds neither statsz nor an error", Some(server))),
-        Some(statsz) => Ok(statsz.into_statsz(server)),
+}
+
+fn statsz(spelled: spelled::StatszReply, flaws: Flaws) -> Result<Statsz, Reject> {
+    let server = spelled.server.0.into_server()?;
+    match (spelled.error, spelled.statsz) {
+        (Some(Object(error)), _) => Err(error.into_reject(server)),
+        (None, Some(Object(statsz))) => Ok(statsz.into_statsz(server, flaws)),
+        (None, None) => Err(malformed("the reply holds neither statsz nor an error", Some(server))),
     }
 }
 
@@ -191,24 +231,21 @@ pub fn decode_event(subject: &str, payload: &[u8]) -> Option<Result<Announcement
         "LAMEDUCK" => AnnouncementKind::Lameduck,
         _ => return None,
     };
-    let announcement = parse::<spelled::Server>(payload)
-        .and_then(spelled::Server::into_server)
-        .map(|server| Announcement { server, kind });
-    Some(announcement)
+    let server = strict::<Object<spelled::Server>>(payload).and_then(|spelled| match spelled {
+        Ok(Object(server)) => server.into_server(),
+        Err(error) => lenient::Text::of(payload).flat_server(&error),
+    });
+    Some(server.map(|server| Announcement { server, kind }))
 }
 
-fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Reject> {
+/// Reads what a server sends, as fast as possible; the inner error is left to [`lenient`].
+fn strict<T: DeserializeOwned>(payload: &[u8]) -> Result<serde_json::Result<T>, Reject> {
     if payload.len() > REPLY_BYTES_MAX {
         let detail = format!("{} bytes, more than the {REPLY_BYTES_MAX} that are read", payload.len());
-        return Err(Reject { reason: RejectReason::TooLarge, detail, server: None });
+        let server = lenient::Text::of(&payload[..ENVELOPE_BYTES_MAX]).sender().map(Box::new);
+        return Err(Reject { reason: RejectReason::TooLarge, detail, server });
     }
-    serde_json::from_slice(payload).map_err(|error| malformed(&error.to_string(), sender_of(payload)))
-}
-
-/// Who sent a payload whose rest cannot be read.
-fn sender_of(payload: &[u8]) -> Option<Server> {
-    let spelled: spelled::SenderOnly = serde_json::from_slice(payload).ok()?;
-    spelled.server.into_server().ok()
+    Ok(serde_json::from_slice(payload))
 }
 
 fn malformed(detail: &str, server: Option<Server>) -> Reject {

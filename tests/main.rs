@@ -7,16 +7,22 @@
 
 mod captures;
 #[cfg(feature = "cli")]
+mod cases;
+#[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "shell")]
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
+#[cfg(feature = "cli")]
+mod contradictions;
 mod hostile;
 #[cfg(feature = "shell")]
 mod live;
 mod many;
 mod model;
+#[cfg(feature = "cli")]
+mod mutations;
 mod recordings;
 mod scenarios;
 mod sidecars;

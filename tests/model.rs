@@ -1,7 +1,7 @@
 //! A small model of a NATS system that answers as nats-server 2.9 to 2.15 does.
 //!
-//! It knows which server lists whom in which version, and how each spells it. It does not age anything by itself:
-//! a script or a simulation says what each leader says.
+//! It knows which server lists whom in which version, and how each spells it. It does not age anything by
+//! itself: a script or a simulation says what each leader says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,8 +39,12 @@ pub(crate) struct Server {
     pub(crate) follows: Option<Option<String>>,
     pub(crate) size: Option<i64>,
     pub(crate) no_list: bool,
+    /// Somebody else answers in its name, too, and says that its JetStream is off.
+    pub(crate) forged: bool,
     /// Peers it lists besides the members, also itself or a member again.
     pub(crate) also_lists: Vec<String>,
+    /// Rows it lists besides, as they are.
+    pub(crate) lists_rows: Vec<Value>,
 }
 
 /// What a reporter says of a peer.
@@ -49,13 +53,14 @@ pub(crate) struct Said {
     pub(crate) offline: bool,
     pub(crate) current: bool,
     pub(crate) active_ms: i64,
+    pub(crate) lag: i64,
     pub(crate) forgot_name: bool,
     pub(crate) omitted: bool,
 }
 
 impl Said {
     pub(crate) const WELL: Self =
-        Self { offline: false, current: true, active_ms: 400, forgot_name: false, omitted: false };
+        Self { offline: false, current: true, active_ms: 400, lag: 0, forgot_name: false, omitted: false };
     /// What a follower of 2.15 says of another follower.
     const HEARD_OF: Self = Self { current: false, active_ms: 0, ..Self::WELL };
 }
@@ -100,7 +105,7 @@ impl Group {
             return Vec::new();
         }
         let mut listed: Vec<&String> = self.members.iter().filter(|peer| **peer != server.name).collect();
-        if leader.is_none() && server.minor >= 15 {
+        if leader.is_none() && server.minor >= 15 && self.members.contains(&server.name) {
             listed.push(&server.name);
         }
         listed.extend(&server.also_lists);
@@ -115,6 +120,7 @@ impl Group {
             })
             .filter(|(_, said)| !said.omitted)
             .map(|(peer, said)| row(peer, said))
+            .chain(server.lists_rows.iter().cloned())
             .collect()
     }
 
@@ -190,6 +196,9 @@ fn row(peer: &str, said: Said) -> Value {
     if said.offline {
         row["offline"] = json!(true);
     }
+    if said.lag > 0 {
+        row["lag"] = json!(said.lag);
+    }
     row
 }
 
@@ -202,6 +211,11 @@ fn envelope(server: &Server) -> Value {
         envelope["domain"] = json!(server.domain);
     }
     envelope
+}
+
+/// What somebody sends in the name of a server.
+fn forged(server: &Server) -> String {
+    json!({"server": envelope(server), "data": {"disabled": true, "config": {}}}).to_string()
 }
 
 /// The subject and the payload of a server's announcement.
@@ -227,7 +241,9 @@ pub(crate) fn server(name: &str, cluster: &str, domain: &str, minor: u32) -> Ser
         follows: None,
         size: None,
         no_list: false,
+        forged: false,
         also_lists: Vec::new(),
+        lists_rows: Vec::new(),
     }
 }
 
@@ -242,7 +258,10 @@ impl World {
     pub(crate) fn jsz(&self) -> Vec<String> {
         self.groups
             .iter()
-            .flat_map(|group| group.servers.iter().filter_map(|server| group.jsz(server)))
+            .flat_map(|group| {
+                let forged = group.servers.iter().filter(|server| server.forged).map(forged);
+                group.servers.iter().filter_map(|server| group.jsz(server)).chain(forged)
+            })
             .collect()
     }
 

@@ -10,7 +10,8 @@ use metawatch::alert::{Reason, State};
 use metawatch::stamp::parse_wall_ns;
 
 use crate::support::{about, files, golden, path};
-use play::{Played, play, read};
+use play::Played;
+pub(crate) use play::{Line, lines, play, read};
 
 const SECOND: i64 = 1_000_000_000;
 

@@ -10,22 +10,23 @@ use std::time::Duration;
 use metawatch::alert::LifeRules;
 use metawatch::diagnosis::{Question, Replies};
 use metawatch::epoch::{Epoch, Heard};
-use metawatch::event::Outgoing;
+use metawatch::event::{AlertEvent, Outgoing};
 use metawatch::pipeline::{Pipeline, Step};
 use metawatch::rules::{Basis, Rules};
 use metawatch::stamp::Stamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::{Answers, announcement};
 use crate::support::{about, files, golden, pipeline_with};
 use script::Around;
 pub(crate) use script::Script;
 
+/// When every script begins.
+pub(crate) const BEGIN_NS: i64 = 1_795_380_222_000_000_000;
 const ELAPSED: Duration = Duration::from_millis(5);
 
-/// What one epoch tells, as a script spells it.
-pub(crate) fn in_words(outgoing: &Outgoing) -> String {
-    let event = &outgoing.event;
+/// What an event tells, as a script spells it.
+pub(crate) fn in_words(event: &AlertEvent) -> String {
     let reason = serde_json::to_value(event.reason).expect("a reason");
     let reason = reason.as_str().unwrap_or_default().to_owned();
     let mut words = format!("{} {} {} {reason}", event.check, about(event), event.state.as_str());
@@ -38,24 +39,31 @@ pub(crate) fn in_words(outgoing: &Outgoing) -> String {
     words
 }
 
-/// Plays one epoch of a script.
-fn play(script: &Script, pipeline: &mut Pipeline, number: u64, opened: Stamp) -> Step {
+/// Plays one epoch of a script. Gives what a recording would hold of it, too.
+fn play(script: &Script, pipeline: &mut Pipeline, number: u64, opened: Stamp) -> (Step, String) {
     let closed = opened.plus(ELAPSED);
     let plan = pipeline.plan(number, opened, Duration::from_secs(5));
-    let asks = plan.ask_statsz && script.statsz;
+    let asked = plan.ask_statsz && script.statsz;
+    let answered = matches!(script.around, Around::Usual | Around::Dropped);
     let mut epoch = Epoch::open(plan, opened);
-    for (server, kind, late) in &script.announced {
-        let (subject, payload) = announcement(server, kind);
-        let at = if *late { opened.plus(Duration::from_millis(1)) } else { opened };
-        epoch.hear(closed, Heard::Event { at, subject: &subject, payload: payload.as_bytes() });
+    let events: Vec<(String, Stamp, String)> = script
+        .announced
+        .iter()
+        .map(|(server, kind, late)| {
+            let (subject, payload) = announcement(server, kind);
+            (subject, if *late { opened.plus(Duration::from_millis(1)) } else { opened }, payload)
+        })
+        .collect();
+    for (subject, at, payload) in &events {
+        epoch.hear(closed, Heard::Event { at: *at, subject, payload: payload.as_bytes() });
     }
-    if matches!(script.around, Around::Usual | Around::Dropped) {
-        for reply in script.world.jsz() {
-            epoch.hear(closed, Heard::Jsz { epoch: number, payload: reply.as_bytes() });
-        }
-        for reply in script.world.statsz().iter().filter(|_| asks) {
-            epoch.hear(closed, Heard::Statsz { epoch: number, payload: reply.as_bytes() });
-        }
+    let jsz = if answered { script.world.jsz() } else { Vec::new() };
+    let statsz = if answered && asked { script.world.statsz() } else { Vec::new() };
+    for reply in &jsz {
+        epoch.hear(closed, Heard::Jsz { epoch: number, payload: reply.as_bytes() });
+    }
+    for reply in &statsz {
+        epoch.hear(closed, Heard::Statsz { epoch: number, payload: reply.as_bytes() });
     }
     match script.around {
         Around::Denied => epoch.hear(closed, Heard::Denied),
@@ -64,7 +72,21 @@ fn play(script: &Script, pipeline: &mut Pipeline, number: u64, opened: Stamp) ->
         Around::Usual | Around::NobodyAnswers => {}
     }
     let ended = epoch.ended(closed.plus(Duration::from_secs(60))).expect("an end");
-    pipeline.step(&epoch.close(closed, ended))
+    let statsz = asked.then_some(statsz);
+    let interval = pipeline.settings().rules.interval.as_millis();
+    let recorded = json!({"v": 1, "epoch": number, "opened": opened.to_string(), "ended": ended,
+        "elapsed_ms": ELAPSED.as_millis(), "interval_ms": interval, "replies": raw(&jsz),
+        "statsz": statsz.as_deref().map(raw), "events": events.iter().map(recorded_event).collect::<Vec<_>>()});
+    (pipeline.step(&epoch.close(closed, ended)), format!("{recorded}\n"))
+}
+
+fn raw(replies: &[String]) -> Vec<Value> {
+    replies.iter().map(|reply| serde_json::from_str(reply).expect("JSON")).collect()
+}
+
+fn recorded_event((subject, at, payload): &(String, Stamp, String)) -> Value {
+    let payload: Value = serde_json::from_str(payload).expect("JSON");
+    json!({"subject": subject, "at": at.to_string(), "payload": payload})
 }
 
 fn settings(script: &Script) -> (Rules, LifeRules) {
@@ -86,7 +108,8 @@ fn settings(script: &Script) -> (Rules, LifeRules) {
     (rules, life)
 }
 
-/// What would be told if every server that may be asked after the alerts of an epoch had a long story to tell.
+/// What would be told if every server that may be asked after the alerts of an epoch had a long story to
+/// tell.
 fn diagnosed(pipeline: &Pipeline, step: &Step, now: Stamp) -> Vec<Outgoing> {
     let mut pipeline = pipeline.clone();
     let Some(inquiry) = pipeline.inquire(step) else { return Vec::new() };
@@ -106,18 +129,31 @@ fn diagnosed(pipeline: &Pipeline, step: &Step, now: Stamp) -> Vec<Outgoing> {
     pipeline.answer(&inquiry, &replies, step, now)
 }
 
-/// Plays a script and writes beside each of its lines what was told; and what could have been told besides.
-fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>, Vec<Outgoing>) {
+/// What a script led to.
+#[derive(Default)]
+pub(crate) struct Played {
+    /// The script, with what was told beside each of its lines.
+    pub(crate) written: String,
+    /// What was told.
+    pub(crate) events: Vec<Outgoing>,
+    /// What could have been told besides.
+    pub(crate) besides: Vec<Outgoing>,
+    /// Its epochs as a recording. It lacks what recordings lack: lost messages, and restarts of metawatch.
+    pub(crate) recording: String,
+}
+
+/// Plays a script.
+pub(crate) fn played(file: &Path, text: &str) -> Played {
     let mut script = Script::default();
     let mut pipeline: Option<Pipeline> = None;
-    let start = Stamp::new(0, 1_795_380_222_000_000_000);
+    let start = Stamp::new(0, BEGIN_NS);
     let (mut at, mut number) = (Duration::ZERO, 0);
-    let (mut written, mut all, mut besides) = (String::new(), Vec::new(), Vec::new());
+    let mut played = Played::default();
     for (index, line) in text.lines().enumerate() {
         let said = line.split('→').next().unwrap_or_default().trim_end();
         let fail = |why: String| -> ! { panic!("{}:{}: {why}", file.display(), index + 1) };
         if said.is_empty() || said.starts_with('#') || script.header(said) {
-            written.push_str(&format!("{}\n", line.trim_end()));
+            played.written.push_str(&format!("{}\n", line.trim_end()));
             continue;
         }
         let (time, clauses) = said.split_once(' ').unwrap_or((said, ""));
@@ -140,18 +176,19 @@ fn played(file: &Path, text: &str) -> (String, Vec<Outgoing>, Vec<Outgoing>) {
         for _ in 0..epochs {
             at += step;
             number += 1;
-            let step = play(&script, pipeline, number, start.plus(at));
-            besides.extend(diagnosed(pipeline, &step, start.plus(at + ELAPSED)));
+            let (step, recorded) = play(&script, pipeline, number, start.plus(at));
+            played.recording.push_str(&recorded);
+            played.besides.extend(diagnosed(pipeline, &step, start.plus(at + ELAPSED)));
             told.extend(step.events);
             script.announced.clear();
         }
-        let words: Vec<String> = told.iter().map(in_words).collect();
+        let words: Vec<String> = told.iter().map(|outgoing| in_words(&outgoing.event)).collect();
         let words = if words.is_empty() { "nothing".to_owned() } else { words.join("; ") };
         let width = 64_usize.saturating_sub(said.chars().count());
-        written.push_str(&format!("{said}{} → {words}\n", " ".repeat(width)));
-        all.extend(told);
+        played.written.push_str(&format!("{said}{} → {words}\n", " ".repeat(width)));
+        played.events.extend(told);
     }
-    (written, all, besides)
+    played
 }
 
 #[test]
@@ -159,7 +196,7 @@ fn every_scenario_tells_what_its_script_says() {
     let mut diagnoses = 0;
     for file in files("scenarios", ".scenario") {
         let text = std::fs::read_to_string(&file).expect("a script");
-        let (written, events, besides) = played(&file, &text);
+        let Played { written, events, besides, .. } = played(&file, &text);
         golden(&file, &written);
         crate::contract::check_events(&events);
         besides.iter().for_each(crate::contract::check_event);

@@ -112,8 +112,27 @@ impl Random {
     }
 }
 
-/// Says that a test does nothing here, and why. It is shown though the test passes.
-pub(crate) fn skipped(why: &str) {
+/// What an event says to people: the summary, the reasons, the advice with its commands, and the diagnosis.
+pub(crate) fn texts(event: &AlertEvent) -> Vec<String> {
+    let mut texts = vec![event.summary.clone()];
+    texts.extend(event.cause.iter().flat_map(|cause| cause.because.clone()));
+    for advice in &event.advice {
+        let command = advice.command.iter().map(|command| format!(": {command}"));
+        texts.push(command.fold(advice.action.clone(), |text, command| text + &command));
+    }
+    texts.extend(
+        event.diagnosis.iter().map(|said| format!("{} ({}): {}", said.server, said.asked, said.says)),
+    );
+    texts
+}
+
+/// Says something that is shown though the test passes.
+pub(crate) fn say(what: &str) {
     use std::io::Write;
-    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).expect("stderr");
+    std::io::stderr().write_all(format!("{what}\n").as_bytes()).expect("stderr");
+}
+
+/// Says that a test does nothing here, and why.
+pub(crate) fn skipped(why: &str) {
+    say(&format!("skipped: {why}"));
 }

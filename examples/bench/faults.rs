@@ -15,26 +15,36 @@ use crate::tools;
 
 /// How often the nats CLI is asked.
 const POLL: Duration = Duration::from_millis(500);
+/// A server that was frozen answers late at first, and for some epochs metawatch waits longer for every
+/// server.
+const CALM_AFTER_FREEZE: Duration = Duration::from_secs(10);
 /// What metawatch runs with.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is done to a server.
+/// What the name of every renamed server ends with.
+const RENAMED: &str = "renamed";
+
+/// What is done to a server, or to all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     StopFollower,
     KillFollower,
     KillLeader,
     FreezeFollower,
+    FreezeOwn,
     CutOffFollower,
+    RenameAll,
 }
 
 impl Fault {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::StopFollower,
         Self::KillFollower,
         Self::KillLeader,
         Self::FreezeFollower,
+        Self::FreezeOwn,
         Self::CutOffFollower,
+        Self::RenameAll,
     ];
 
     fn label(self) -> &'static str {
@@ -43,7 +53,9 @@ impl Fault {
             Self::KillFollower => "crash of a follower (kill -9)",
             Self::KillLeader => "crash of the leader (kill -9)",
             Self::FreezeFollower => "frozen follower (SIGSTOP)",
+            Self::FreezeOwn => "the frozen server is the one we talk to",
             Self::CutOffFollower => "partition of a follower",
+            Self::RenameAll => "all servers renamed at once",
         }
     }
 
@@ -52,8 +64,15 @@ impl Fault {
         match self {
             Self::StopFollower => "< 0.6",
             Self::KillFollower | Self::KillLeader => "142–239",
-            Self::FreezeFollower | Self::CutOffFollower => "140–240",
+            Self::FreezeFollower | Self::FreezeOwn | Self::CutOffFollower => "140–240",
+            // There is no leader any more whose list would count.
+            Self::RenameAll => "—",
         }
+    }
+
+    /// What is told of it: the offline peer, or the group that has lost its quorum.
+    fn check(self) -> &'static str {
+        if self == Self::RenameAll { "META_006" } else { "META_001" }
     }
 
     fn layout(self) -> Layout {
@@ -65,24 +84,43 @@ impl Fault {
         match self {
             Self::StopFollower => cluster.stop(victim).await,
             Self::KillFollower | Self::KillLeader => cluster.kill(victim),
-            Self::FreezeFollower => cluster.freeze(victim),
+            Self::FreezeFollower | Self::FreezeOwn => cluster.freeze(victim),
             Self::CutOffFollower => {
                 cluster.routes(victim, Mode::Hold);
                 Ok(())
             }
+            Self::RenameAll => rename_all(cluster, |name| format!("{name}-{RENAMED}")),
         }
     }
 
     fn mend(self, cluster: &mut Cluster, victim: &str) -> io::Result<()> {
         match self {
             Self::StopFollower | Self::KillFollower | Self::KillLeader => cluster.boot(victim),
-            Self::FreezeFollower => cluster.thaw(victim),
+            Self::FreezeFollower | Self::FreezeOwn => cluster.thaw(victim),
             Self::CutOffFollower => {
                 cluster.routes(victim, Mode::Pass);
                 Ok(())
             }
+            Self::RenameAll => {
+                let old = |name: &str| name.trim_end_matches(RENAMED).trim_end_matches('-').to_owned();
+                rename_all(cluster, old)
+            }
         }
     }
+}
+
+/// Kills every server and starts it again under another name, with what it has stored.
+fn rename_all(cluster: &mut Cluster, new: impl Fn(&str) -> String) -> io::Result<()> {
+    let names = cluster.names();
+    for name in &names {
+        cluster.kill(name)?;
+    }
+    let folder = cluster.folder();
+    for name in &names {
+        std::fs::rename(folder.join(name), folder.join(new(name)))?;
+        cluster.rename(name, &new(name))?;
+    }
+    Ok(())
 }
 
 /// What the rounds of one fault gave.
@@ -101,12 +139,13 @@ struct Said {
     line: String,
 }
 
-pub(crate) async fn run(rounds: usize, nats: Option<&Path>) -> io::Result<()> {
+/// Makes every fault whose label holds `only`.
+pub(crate) async fn run(rounds: usize, only: &str, nats: Option<&Path>) -> io::Result<()> {
     if nats.is_none() {
         progress("faults: there is no nats CLI to compare with");
     }
     let mut rows = Vec::new();
-    for fault in Fault::ALL {
+    for fault in Fault::ALL.into_iter().filter(|fault| fault.label().contains(only)) {
         rows.push((fault, measure(fault, rounds, nats).await?));
     }
     say(&format!(
@@ -148,13 +187,16 @@ pub(crate) async fn run(rounds: usize, nats: Option<&Path>) -> io::Result<()> {
 async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result<Row> {
     progress(&format!("faults: {}: starting three servers …", fault.label()));
     let mut cluster = Cluster::start(fault.layout()).await?;
-    // Everybody looks through one server, which is never broken.
-    let stays = cluster.names().into_iter().next().unwrap_or_default();
-    let servers = cluster.url(&stays);
+    // Everybody looks through one server, which is never broken, unless that is the fault.
+    let mut stays = cluster.names().into_iter().next().unwrap_or_default();
+    let servers = if fault == Fault::FreezeOwn { cluster.urls() } else { cluster.url(&stays) };
     let mut watch = cluster.watch(Watching { servers, interval: INTERVAL, ..Watching::default() }).await?;
     let mut row = Row::default();
     for round in 0..rounds {
         let victim = victim(fault, &cluster, &stays).await?;
+        if victim == stays {
+            stays = cluster.names().into_iter().find(|name| *name != victim).unwrap_or_default();
+        }
         if let Some(nats) = nats {
             nats_says(nats, &cluster, &stays, 0).await?;
         }
@@ -170,55 +212,92 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
                     None => Ok(None),
                 }
             };
-            tokio::join!(watch.expect_peer(&victim, State::Firing), asked)
+            tokio::join!(expect(fault, &mut watch, &victim, State::Firing), asked)
         };
+        let suspected = suspected(&mut watch, begun, &firing);
         let nats_critical = nats_critical?;
-        let after = |at: Instant| format!("{:.2} s", (at - begun).as_secs_f64());
+        let after = |at: Option<Instant>| {
+            at.map_or("–".to_owned(), |at| format!("{:.2} s", (at - begun).as_secs_f64()))
+        };
         progress(&format!(
-            "faults: {}: round {}: metawatch critical after {}, the nats CLI after {}",
+            "faults: {}: round {}: metawatch suspects after {}, critical after {}, the nats CLI after {}",
             fault.label(),
             round + 1,
-            after(firing.at),
-            nats_critical.as_ref().map_or("–".to_owned(), |said| after(said.at))
+            after(suspected),
+            after(Some(firing.at)),
+            after(nats_critical.as_ref().map(|said| said.at))
         ));
-        take(&mut row, &mut watch, begun, &firing, nats_critical);
+        row.take(begun, suspected, firing.at, nats_critical);
         fault.mend(&mut cluster, &victim)?;
-        watch.expect_peer(&victim, State::Resolved).await;
+        expect(fault, &mut watch, &victim, State::Resolved).await;
         cluster.wait_until_well().await?;
+        if matches!(fault, Fault::FreezeFollower | Fault::FreezeOwn) {
+            tokio::time::sleep(CALM_AFTER_FREEZE).await;
+        }
     }
     watch.stop().await;
     Ok(row)
 }
 
-fn take(row: &mut Row, watch: &mut Watch, begun: Instant, firing: &Seen, nats: Option<Said>) {
-    let suspected = |seen: &&Seen| {
-        seen.at >= begun && seen.event.state == State::Suspected && seen.event.peer == firing.event.peer
-    };
-    if let Some(suspected) = watch.seen().iter().find(suspected) {
-        row.suspected.push(suspected.at - begun);
+async fn expect(fault: Fault, watch: &mut Watch, victim: &str, state: State) -> Seen {
+    if fault.check() == "META_001" {
+        return watch.expect_peer(victim, state).await;
     }
-    row.critical.push(firing.at - begun);
-    if let Some(said) = nats {
-        row.nats.push(said.at - begun);
-        row.nats_said = said.line;
+    let what = format!("{} {}", fault.check(), state.as_str());
+    watch.expect(&what, |event| event.check == fault.check() && event.state == state).await
+}
+
+/// When what fires was suspected, if it was.
+fn suspected(watch: &mut Watch, begun: Instant, firing: &Seen) -> Option<Instant> {
+    let suspected = |seen: &&Seen| {
+        let (seen_of, fired_of) = (&seen.event, &firing.event);
+        let same = (&seen_of.check, &seen_of.peer) == (&fired_of.check, &fired_of.peer);
+        seen.at >= begun && seen_of.state == State::Suspected && same
+    };
+    watch.seen().iter().find(suspected).map(|seen| seen.at)
+}
+
+impl Row {
+    fn take(&mut self, begun: Instant, suspected: Option<Instant>, firing: Instant, nats: Option<Said>) {
+        if let Some(suspected) = suspected {
+            self.suspected.push(suspected - begun);
+        }
+        self.critical.push(firing - begun);
+        if let Some(said) = nats {
+            self.nats.push(said.at - begun);
+            self.nats_said = said.line;
+        }
     }
 }
 
-/// Whom it hits: never the server that everybody looks through.
+/// Whom it hits: never the server that everybody looks through, unless that is the fault.
 async fn victim(fault: Fault, cluster: &Cluster, stays: &str) -> io::Result<String> {
-    if fault != Fault::KillLeader {
-        return cluster.follower(stays).await;
+    match fault {
+        Fault::KillLeader => led_by_another(cluster, stays).await,
+        Fault::FreezeOwn => {
+            let own = cluster.server_of("metawatch").await?;
+            led_by_another(cluster, &own).await.map(|_| own)
+        }
+        Fault::StopFollower
+        | Fault::KillFollower
+        | Fault::FreezeFollower
+        | Fault::CutOffFollower
+        | Fault::RenameAll => cluster.follower(stays).await,
     }
+}
+
+/// The leader, once it is another server than this one.
+async fn led_by_another(cluster: &Cluster, server: &str) -> io::Result<String> {
     let deadline = Instant::now() + LONG;
     while Instant::now() < deadline {
         match cluster.leader().await? {
-            Some(leader) if leader != stays => return Ok(leader),
+            Some(leader) if leader != server => return Ok(leader),
             Some(_) => cluster.step_down().await?,
             None => {}
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    Err(io::Error::other(format!("{stays} does not stop leading")))
+    Err(io::Error::other(format!("{server} does not stop leading")))
 }
 
 /// When the nats CLI first ended with this code, and what it said.

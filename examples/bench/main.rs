@@ -41,6 +41,7 @@ commands:
 
 options:
   --rounds N     how often each fault is made [default: 5]
+  --fault TEXT   `faults` makes only those whose name holds this
   --minutes N    how long `churn` lasts [default: 60]
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
@@ -52,6 +53,7 @@ options:
 struct Arguments {
     command: String,
     rounds: usize,
+    fault: String,
     minutes: u64,
     nats: Option<PathBuf>,
 }
@@ -77,8 +79,13 @@ fn main() -> io::Result<()> {
 }
 
 fn parse(words: Vec<String>) -> Result<Arguments, String> {
-    let mut arguments =
-        Arguments { command: String::new(), rounds: 5, minutes: 60, nats: tools::on_path("nats") };
+    let mut arguments = Arguments {
+        command: String::new(),
+        rounds: 5,
+        fault: String::new(),
+        minutes: 60,
+        nats: tools::on_path("nats"),
+    };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -93,6 +100,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
                 arguments.minutes =
                     minutes.parse().map_err(|_| format!("--minutes {minutes} is no count"))?;
             }
+            "--fault" => arguments.fault = value()?,
             "--nats" => arguments.nats = Some(PathBuf::from(value()?)),
             _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
             _ => return Err(format!("what is {word:?}?")),
@@ -126,7 +134,7 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
         memory::run().await?;
     }
     if wanted("faults") {
-        faults::run(arguments.rounds, nats).await?;
+        faults::run(arguments.rounds, &arguments.fault, nats).await?;
     }
     if arguments.command == "churn" {
         return churn::run(arguments.minutes).await;

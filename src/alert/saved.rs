@@ -13,6 +13,8 @@ const MERGED_MAX: usize = 8;
 /// The highest seq of an incident that is believed: more than 10,000 events a second for 1,000 years are
 /// none.
 const SAVED_SEQ_MAX: u64 = 1 << 48;
+/// A larger group is not believed.
+const SIZE_MAX: u64 = 100_000;
 /// The longest incident id that is believed.
 const INCIDENT_MAX: usize = 64;
 
@@ -34,6 +36,12 @@ pub struct SavedAlert {
     basis: Option<Grounds>,
     #[serde(default)]
     flaps: u32,
+    /// Absent in what 0.1.0 wrote: the group's key tells it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    /// The size of the group by its last agreement, and how many must agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<(u64, u64)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     merged: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -73,7 +81,7 @@ impl SavedAlert {
         Self {
             check: alert.identity.check.to_owned(),
             group: alert.identity.group.as_str().to_owned(),
-            peer: alert.identity.peer.map(|id| id.to_string()),
+            peer: alert.identity.peer.map(|id| id.as_str().to_owned()),
             name: alert.subject_name.as_str().to_owned(),
             incident: alert.incident.clone(),
             seq: alert.sequence,
@@ -83,6 +91,8 @@ impl SavedAlert {
             fired: alert.fired,
             basis: alert.grounds,
             flaps: alert.flaps,
+            domain: Some(alert.domain.as_str().to_owned()),
+            size: alert.size,
             merged: alert.merged.clone(),
             diagnosis: alert.diagnosis.clone(),
             asked: alert.asked.iter().copied().collect(),
@@ -122,14 +132,22 @@ impl SavedAlert {
             flaps: self.flaps,
             verdict: Verdict::Unknown,
             subject_name: Name::new(&self.name),
+            domain: Name::new(self.domain.as_deref().unwrap_or_else(|| domain_of(&self.group))),
+            size: self.size.filter(|(size, quorum)| (1..=*size).contains(quorum) && *size <= SIZE_MAX),
             merged: self.merged,
             diagnosis: self.diagnosis,
             asked: self.asked.into_iter().collect(),
             clear_epochs: 0,
+            shown: now,
             told: at(self.told_ns),
             told_of: self.told_of,
         })
     }
+}
+
+/// The domain of a group whose key was made from it.
+fn domain_of(group: &str) -> &str {
+    if group == "default" || group.starts_with("default-") { "" } else { group }
 }
 
 fn is_incident(id: &str) -> bool {

@@ -5,15 +5,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Witness, plain};
+use super::{Context, Witness};
 use crate::name::few;
 use crate::rules::STANDING_EPOCHS_MIN;
+use crate::stamp::human_duration;
 use crate::view::{Answer, Contact, GroupView, PeerView, Route, Standing};
-
-/// Contact younger than this shows that the leader still hears the peer.
-const CONTACT_YOUNG: Duration = Duration::from_secs(3);
-/// A silence towards us longer than this, with young contact to the leader, is not a crash.
-const SILENCE_LONG: Duration = Duration::from_secs(10);
 
 /// What happened, as far as the evidence goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,10 +34,32 @@ pub enum CauseKind {
     JetstreamDisabled,
     /// The process is frozen, its host vanished without a word, or packets are dropped.
     FrozenOrPartitioned,
-    /// It is listed and will probably never come back: renamed, replaced, or gone for very long.
+    /// It has been offline for so long that it will probably never come back: renamed, replaced, or scaled down.
     Ghost,
     /// It runs and follows the leader, but is not a peer of the group.
     Unlisted,
+    /// It has been down since before the present leader's term: stopped or crashed then.
+    DownBeforeTerm,
+    /// Its id is none that a server can have: a damaged file on a server brought it in.
+    DamagedId,
+    /// The leader flags it offline, while it answers and is in contact with that leader.
+    FlagContradicted,
+    /// The leader hears it, and we do not: the way between it and us is broken.
+    HiddenFromUs,
+    /// It takes part in the group and answers other questions, but not the one for its JetStream.
+    MonitoringStuck,
+    /// Of a group: fewer members answer than must agree.
+    TooFewMembers,
+    /// Of a group: enough members answer, and they elect no leader.
+    NoLeaderElected,
+    /// Of a group: enough members have answered for a moment, so that they may elect a leader.
+    ElectionUnderWay,
+    /// Of a group: its servers answer under names that nobody lists.
+    Renamed,
+    /// Of a group: a leader without a majority removed peers from its own list; the removal is not agreed on.
+    RemovalNotAgreed,
+    /// Of a group: nobody of it is heard, while others are.
+    GroupUnheard,
     /// Not known.
     Unknown,
 }
@@ -57,6 +75,17 @@ impl CauseKind {
             Self::FrozenOrPartitioned => "frozen_or_partitioned",
             Self::Ghost => "ghost",
             Self::Unlisted => "unlisted",
+            Self::DownBeforeTerm => "down_before_term",
+            Self::DamagedId => "damaged_id",
+            Self::FlagContradicted => "flag_contradicted",
+            Self::HiddenFromUs => "hidden_from_us",
+            Self::MonitoringStuck => "monitoring_stuck",
+            Self::TooFewMembers => "too_few_members",
+            Self::NoLeaderElected => "no_leader_elected",
+            Self::ElectionUnderWay => "election_under_way",
+            Self::Renamed => "renamed",
+            Self::RemovalNotAgreed => "removal_not_agreed",
+            Self::GroupUnheard => "group_unheard",
             Self::Unknown => "unknown",
         }
     }
@@ -69,12 +98,31 @@ pub(super) fn of_peer(
     witnesses: &[Witness],
     context: &Context<'_>,
 ) -> Cause {
-    let guesses = [unlisted, disabled, announced, ghost, routes, silent, returning, contact];
+    let guesses = [
+        damaged,
+        unlisted,
+        contradicted,
+        disabled,
+        ghost,
+        announced,
+        before_term,
+        vouched,
+        routes,
+        silent,
+        returning,
+        contact,
+    ];
     let facts = Facts { group, peer, witnesses, context };
-    guesses.iter().find_map(|guess| guess(&facts)).unwrap_or_else(|| Cause {
+    let mut cause = guesses.iter().find_map(|guess| guess(&facts)).unwrap_or_else(|| Cause {
         kind: CauseKind::Unknown,
         because: vec!["nothing tells what happened".to_owned()],
-    })
+    });
+    if group.held.as_ref().is_some_and(|held| held.lacks.contains(&peer.id)) {
+        cause
+            .because
+            .push("the leader's list lacks it now, and too few could agree on its removal".to_owned());
+    }
+    cause
 }
 
 struct Facts<'a> {
@@ -89,12 +137,18 @@ impl Facts<'_> {
         self.peer.silence.map(Standing::lasted)
     }
 
+    /// `3 of 3 lists of other members call it offline`, where no list is authoritative.
+    fn hearsay_in_words(&self) -> Option<String> {
+        let (offline, lists) = self.peer.hearsay;
+        (offline > 0).then(|| format!("{offline} of {lists} lists of other members call it offline"))
+    }
+
     /// `it has not answered for 2.3 s`, or without a time where it was never heard.
     fn silence_in_words(&self) -> String {
         match (self.silent_for(), self.peer.last_heard) {
-            (Some(silent), Some(_)) => format!("it has not answered for {}", plain(silent)),
+            (Some(silent), Some(_)) => format!("it has not answered for {}", human_duration(silent)),
             (_, Some(heard)) => {
-                format!("its last answer came {} ago", plain(self.context.now.since(heard)))
+                format!("its last answer came {} ago", human_duration(self.context.now.since(heard)))
             }
             (_, None) => "it has not answered since we watch".to_owned(),
         }
@@ -103,6 +157,14 @@ impl Facts<'_> {
 
 fn one(kind: CauseKind, because: impl Into<String>) -> Option<Cause> {
     Some(Cause { kind, because: vec![because.into()] })
+}
+
+fn damaged(facts: &Facts<'_>) -> Option<Cause> {
+    (!facts.peer.id.is_sound())
+        .then(|| {
+            one(CauseKind::DamagedId, "no server has such an id: it is not made of eight letters and digits")
+        })
+        .flatten()
 }
 
 fn unlisted(facts: &Facts<'_>) -> Option<Cause> {
@@ -116,10 +178,26 @@ fn unlisted(facts: &Facts<'_>) -> Option<Cause> {
     })
 }
 
+fn contradicted(facts: &Facts<'_>) -> Option<Cause> {
+    let leader = facts.group.authority.as_ref()?.name.to_string();
+    facts.peer.contradicts_its_flag().then(|| Cause {
+        kind: CauseKind::FlagContradicted,
+        because: vec![
+            format!("{leader} flags it offline, and is in contact with it"),
+            "it answers as a member".to_owned(),
+        ],
+    })
+}
+
 fn disabled(facts: &Facts<'_>) -> Option<Cause> {
-    (facts.peer.answer == Answer::Disabled)
-        .then(|| one(CauseKind::JetstreamDisabled, "the server answers that its JetStream is off"))
-        .flatten()
+    let peer = facts.peer;
+    (peer.answer == Answer::Disabled).then(|| {
+        let mut because = vec!["the server answers that its JetStream is off".to_owned()];
+        if peer.off_since_start {
+            because.push("it was restarted, and its JetStream has been off since".to_owned());
+        }
+        Cause { kind: CauseKind::JetstreamDisabled, because }
+    })
 }
 
 fn announced(facts: &Facts<'_>) -> Option<Cause> {
@@ -127,7 +205,7 @@ fn announced(facts: &Facts<'_>) -> Option<Cause> {
         return one(CauseKind::Stopping, format!("it announced its stop ({kind}) at {at}"));
     }
     let flagged = facts.witnesses.contains(&Witness::Flag) && facts.peer.flag_announced;
-    flagged
+    (flagged && facts.peer.answer == Answer::None)
         .then(|| {
             one(
                 CauseKind::Stopping,
@@ -137,23 +215,59 @@ fn announced(facts: &Facts<'_>) -> Option<Cause> {
         .flatten()
 }
 
+/// Offline for longer than a server that is only down stays so, by our own clock or by the leader's.
 fn ghost(facts: &Facts<'_>) -> Option<Cause> {
     let peer = facts.peer;
     if peer.answer != Answer::None {
         return None;
     }
-    // A leader that was just elected has not heard a peer that just died either, but does not flag it yet.
-    let flagged = facts.witnesses.contains(&Witness::Flag);
-    if peer.last_heard.is_none() && !peer.ever_in_contact && flagged {
-        return one(
-            CauseKind::Ghost,
-            "it is flagged offline, and neither we nor the leader have ever heard of it",
-        );
+    let limit = facts.context.rules.ghost_after;
+    if let Some(heard) = peer.leader_heard.filter(|heard| *heard > limit) {
+        return one(CauseKind::Ghost, format!("the leader last heard it {} ago", human_duration(heard)));
     }
     let down = facts.context.now.since(peer.down_since?);
-    (down > facts.context.rules.ghost_after)
-        .then(|| one(CauseKind::Ghost, format!("it has been offline for {}", plain(down))))
+    (down > limit)
+        .then(|| one(CauseKind::Ghost, format!("it has been offline for {}", human_duration(down))))
         .flatten()
+}
+
+/// Flagged by a leader that has not heard it in its term (`active` 0), and not heard by us: it went before both.
+fn before_term(facts: &Facts<'_>) -> Option<Cause> {
+    let peer = facts.peer;
+    // A leader that was just elected has not heard a peer that just died either, but does not flag it yet.
+    let flagged = facts.witnesses.contains(&Witness::Flag) && peer.row.is_some();
+    if peer.answer != Answer::None || !flagged || peer.last_heard.is_some() || peer.leader_heard.is_some() {
+        return None;
+    }
+    let met = if peer.met {
+        "the leader knows it and has not heard it in its term: it was stopped or went down before"
+    } else {
+        "the leader has not heard it in its term, and knows no name for its id"
+    };
+    Some(Cause {
+        kind: CauseKind::DownBeforeTerm,
+        because: vec![met.to_owned(), "it has not answered since we watch".to_owned()],
+    })
+}
+
+/// Silent to us, and alive by the word of others.
+fn vouched(facts: &Facts<'_>) -> Option<Cause> {
+    let peer = facts.peer;
+    if peer.answer != Answer::None || !peer.is_vouched_for() {
+        return None;
+    }
+    let mut because = vec![facts.silence_in_words()];
+    if let Some(heard) = peer.leader_heard.filter(|_| peer.leader_still_hears) {
+        because.push(format!("the leader heard it {} ago", human_duration(heard)));
+    }
+    if peer.answers_statsz {
+        because.push("it answers STATSZ, and not JSZ".to_owned());
+        return Some(Cause { kind: CauseKind::MonitoringStuck, because });
+    }
+    if peer.routes_held {
+        because.push("servers of its cluster hold routes to it".to_owned());
+    }
+    Some(Cause { kind: CauseKind::HiddenFromUs, because })
 }
 
 fn routes(facts: &Facts<'_>) -> Option<Cause> {
@@ -168,17 +282,22 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
         let because = vec![facts.silence_in_words(), format!("{holders} held a route to it meanwhile")];
         return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });
     }
-    (peer.disconnected_epochs >= STANDING_EPOCHS_MIN).then(|| {
-        let (kind, routes) = match (peer.last_heard, &peer.row) {
-            (Some(_), _) => (CauseKind::Crashed, "every route to it closed at once, without an announcement"),
-            // Who never heard it goes by the leader, which flags whoever announces a stop.
-            (None, Some(row)) if !row.offline => {
-                (CauseKind::Crashed, "no server holds a route to it, and the leader heard of no stop")
-            }
-            (None, _) => (CauseKind::CrashedOrUnreachable, "no server holds a route to it"),
-        };
-        Cause { kind, because: vec![facts.silence_in_words(), routes.to_owned()] }
-    })
+    if peer.disconnected_epochs < STANDING_EPOCHS_MIN {
+        return None;
+    }
+    let unflagged = peer.row.as_ref().is_some_and(|row| !row.offline);
+    let (kind, routes) = match () {
+        () if peer.last_heard.is_some() && peer.watched_since_heard && peer.announced.is_none() => {
+            (CauseKind::Crashed, "every route to it closed at once, without an announcement")
+        }
+        // Who did not hear the last of it goes by the leader, which flags whoever announces a stop.
+        () if unflagged => (
+            CauseKind::Crashed,
+            "no server of its cluster holds a route to it, and the leader heard of no stop",
+        ),
+        () => (CauseKind::CrashedOrUnreachable, "no server of its cluster holds a route to it"),
+    };
+    Some(Cause { kind, because: vec![facts.silence_in_words(), routes.to_owned()] })
 }
 
 fn silent(facts: &Facts<'_>) -> Option<Cause> {
@@ -186,22 +305,14 @@ fn silent(facts: &Facts<'_>) -> Option<Cause> {
     if peer.answer != Answer::None {
         return None;
     }
-    let young = peer.row.as_ref().is_some_and(|row| {
-        row.active_ns > 0 && row.active_ns < i64::try_from(CONTACT_YOUNG.as_nanos()).unwrap_or(i64::MAX)
-    });
-    if young && facts.silent_for().is_some_and(|silent| silent > SILENCE_LONG) {
-        let because = vec![facts.silence_in_words(), "the leader still hears it".to_owned()];
-        return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });
-    }
     let mut because = vec![facts.silence_in_words()];
-    if peer.last_heard.is_some() {
+    if peer.last_heard.is_some() && peer.watched_since_heard && !peer.flagged {
         because.push("it announced no stop".to_owned());
     }
-    if let Contact::Away(away) = peer.contact
-        && peer.row.as_ref().is_some_and(|row| row.active_ns > 0)
-    {
-        because.push(format!("the leader last heard it {} ago", plain(away)));
+    if let (Contact::Away(_), Some(heard)) = (peer.contact, peer.leader_heard) {
+        because.push(format!("the leader last heard it {} ago", human_duration(heard)));
     }
+    because.extend(facts.hearsay_in_words());
     Some(Cause { kind: CauseKind::CrashedOrUnreachable, because })
 }
 

@@ -11,6 +11,7 @@ use crate::rules::{
     Basis, LEADERLESS_MIN, SILENCE_MIN, SILENT_EPOCHS_MIN, STANDING_EPOCHS_MIN, UNLISTED_MIN,
 };
 use crate::view::{Answer, Contact, GroupView, PeerView};
+use crate::wire::Row;
 
 pub(super) const CHECK: Check = Check {
     code: "META_001",
@@ -22,7 +23,8 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
-    for peer in &group.peers {
+    // A server that is in nobody's list is no peer, whatever it answers.
+    for peer in group.peers.iter().filter(|peer| !peer.outsider) {
         let witnesses = witnesses(group, peer, context);
         let (verdict, grounds) = judge(group, peer, &witnesses, context);
         let mut finding = Finding { grounds, ..Finding::new(check, group, Some(peer.id), verdict) };
@@ -48,7 +50,7 @@ fn witnesses(group: &GroupView, peer: &PeerView, context: &Context<'_>) -> Vec<W
     let (offline, lists) = peer.hearsay;
     let unlisted = peer.unlisted.is_some_and(|unlisted| unlisted.lasted() >= UNLISTED_MIN);
     let speaks = [
-        (Witness::Flag, peer.row.as_ref().is_some_and(|row| row.offline)),
+        (Witness::Flag, peer.flagged),
         (Witness::Contact, out_of_contact(peer, context)),
         (Witness::Silence, silent),
         (Witness::Disconnected, silent && peer.disconnected_epochs >= STANDING_EPOCHS_MIN),
@@ -92,7 +94,8 @@ fn judge(
     if witnesses.iter().any(|witness| *witness != Witness::Flag) {
         return (Verdict::Suspect, None);
     }
-    let listed_well = peer.row.as_ref().is_some_and(|row| !row.offline) && peer.contact == Contact::Fresh;
+    let said_well = |row: &Row| !row.offline && !row.offline_unreadable;
+    let listed_well = peer.row.as_ref().is_some_and(said_well) && peer.contact == Contact::Fresh;
     if peer.answer == Answer::Member && (peer.leader || listed_well) {
         return (Verdict::Clear, None);
     }
@@ -102,9 +105,12 @@ fn judge(
 /// Whether two independent witnesses agree without the flag.
 fn observed(group: &GroupView, peer: &PeerView, witnesses: &[Witness]) -> bool {
     let speaks = |witness| witnesses.contains(&witness);
-    let (silence, disabled) = (speaks(Witness::Silence), speaks(Witness::Disabled));
+    // Whoever the leader has heard since, or answers another question itself, is not silent for a reason of its own.
+    let silence = speaks(Witness::Silence) && !peer.is_vouched_for();
+    let disabled = speaks(Witness::Disabled);
     let announced = speaks(Witness::Announced);
-    if silence && (speaks(Witness::Disconnected) || announced) {
+    // Its own announcement goes before what the leader heard of it meanwhile.
+    if (silence && speaks(Witness::Disconnected)) || (speaks(Witness::Silence) && announced) {
         return true;
     }
     if speaks(Witness::Contact) && (silence || disabled || announced) {

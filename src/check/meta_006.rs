@@ -1,9 +1,15 @@
-//! META_006: the meta group has lost its quorum. META_001 is blind exactly then: without a leader no list is
-//! authoritative, and up to 2.14 there is no list at all.
+//! META_006: the meta group cannot work. META_001 is blind exactly then: without a leader no list is authoritative, and
+//! up to 2.14 there is no list at all.
+//!
+//! No leader is not one thing: too few members may answer, or enough and they elect nobody; the servers may answer under
+//! names that nobody lists; a leader may have too few peers in contact, or have removed them from its list without a
+//! majority. The cause tells which.
 
-use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness, plain};
-use crate::rules::{LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
-use crate::view::GroupView;
+use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness};
+use crate::name::{Name, few};
+use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
+use crate::stamp::human_duration;
+use crate::view::{GroupView, PeerView, Standing, label};
 
 pub(super) const CHECK: Check = Check {
     code: "META_006",
@@ -15,38 +21,81 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
-    // A leader that only we cannot hear or read leads all the same.
-    let leaderless =
-        group.leaderless.filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed);
+    // A leader that only we cannot hear or read leads all the same, and one that was just elected may still have no list.
+    let settles = group.claimed.is_some_and(|claim| claim.lasted() < CLAIM_SETTLES_MAX);
+    let leaderless = group
+        .leaderless
+        .filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed && !settles);
     // A leader that was just elected shows peers that it has not heard of yet: a moment of it is not enough.
-    let short = group
-        .short
-        .filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN && standing.lasted() >= SHORT_MIN);
+    let short = group.short.filter(|standing| lasts(*standing) && standing.lasted() >= SHORT_MIN);
     let enough = group.online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
-    let verdict = match (leaderless.or(short), enough) {
-        (Some(_), _) => Verdict::Fault,
-        (None, true) => Verdict::Clear,
-        (None, false) => Verdict::Unknown,
+    let verdict = match leaderless.or(short) {
+        Some(_) => Verdict::Fault,
+        None if enough => Verdict::Clear,
+        None => Verdict::Unknown,
     };
     let mut finding = Finding::new(check, group, None, verdict);
-    let mut because = Vec::new();
     if let Some(standing) = leaderless {
         finding.witnesses.push(Witness::Leaderless);
-        because.push(format!("no member has claimed to lead for {}", plain(standing.lasted())));
-        if let Some(quorum) = group.quorum {
-            let of = group.size.map_or_else(|| "the".to_owned(), |size| size.to_string());
-            because.push(format!("{} of {of} members answering, {quorum} must agree", group.answering));
-        }
+        finding.cause = Some(without_a_leader(group, standing));
     }
-    if let (Some(_), Some(online), Some(quorum)) = (short, group.online, group.quorum) {
+    if short.is_some() {
         finding.witnesses.push(Witness::Short);
-        because.push(format!("the leader's list has {online} online, {quorum} must agree"));
+        finding.cause = finding.cause.or_else(|| too_few_online(group));
     }
     if verdict == Verdict::Fault {
         finding.grounds = Some(if short.is_some() { Grounds::Reported } else { Grounds::Observed });
-        let since = [leaderless, short].into_iter().flatten().map(|standing| standing.since).min();
-        finding.since = since;
-        finding.cause = Some(Cause { kind: CauseKind::Unknown, because });
+        finding.since = [leaderless, short].into_iter().flatten().map(|standing| standing.since).min();
     }
     findings.push(finding);
+}
+
+fn lasts(standing: Standing) -> bool {
+    standing.epochs >= STANDING_EPOCHS_MIN
+}
+
+/// Which kind of leaderless it is.
+fn without_a_leader(group: &GroupView, standing: Standing) -> Cause {
+    let lasted = human_duration(standing.lasted());
+    let size = group.size.map_or_else(|| "the".to_owned(), |size| size.to_string());
+    let answering = format!("{} of {size} members answer", group.answering);
+    let mut because = if group.listless.is_empty() {
+        vec![format!("no member has claimed to lead for {lasted}")]
+    } else {
+        let names = few(group.listless.iter().map(Name::to_string));
+        vec![format!("no leader has had a list of its peers for {lasted}, though {names} claimed to lead")]
+    };
+    let outsiders = !group.outsiders.is_empty();
+    because.push(answering);
+    if outsiders {
+        let names = few(group.outsiders.iter().map(Name::to_string));
+        because.push(format!("{names} answer and are in nobody's list"));
+    }
+    if let Some(quorum) = group.quorum {
+        because.push(format!("{quorum} must agree"));
+    }
+    let kind = match (group.quorum_gone(), outsiders) {
+        (true, true) => CauseKind::Renamed,
+        (true, false) => CauseKind::TooFewMembers,
+        (false, _) if group.enough.is_some_and(|enough| enough.lasted() >= LEADERLESS_MIN) => {
+            CauseKind::NoLeaderElected
+        }
+        (false, _) => CauseKind::ElectionUnderWay,
+    };
+    Cause { kind, because }
+}
+
+/// A leader that has too few peers in contact, or has removed them without a majority.
+fn too_few_online(group: &GroupView) -> Option<Cause> {
+    let (online, quorum) = (group.online?, group.quorum?);
+    let mut because = vec![format!("the leader's list has {online} online, {quorum} must agree")];
+    let Some(held) = &group.held else { return Some(Cause { kind: CauseKind::TooFewMembers, because }) };
+    let label = |id| group.peer(id).map_or_else(|| label(None, id), PeerView::label);
+    let mut lacks: Vec<String> = held.lacks.iter().map(|id| label(*id)).collect();
+    lacks.sort();
+    because.push(format!(
+        "its list lacks {}: too few could agree on the removal, so it did not take effect",
+        few(lacks)
+    ));
+    Some(Cause { kind: CauseKind::RemovalNotAgreed, because })
 }

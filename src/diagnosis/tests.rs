@@ -132,7 +132,10 @@ fn a_frozen_peer_is_asked_about_once_and_the_answer_is_an_update() {
     assert_eq!((event.reason, event.state, event.seq), (Reason::Diagnosed, State::Firing, firing.seq + 1));
     assert_eq!(event.incident, firing.incident);
     let says = "last saw s3 12 s ago".to_owned();
-    assert_eq!(event.diagnosis, [Diagnosis { server: "s1".into(), asked: "RAFTZ".into(), says }]);
+    assert_eq!(
+        event.diagnosis,
+        [Diagnosis { server: "s1".into(), asked: "RAFTZ".into(), says, kind: None, missing: Vec::new() }]
+    );
     assert!(event.summary.ends_with("; s1 says: last saw s3 12 s ago"), "{}", event.summary);
     assert_eq!(told.subject, "metawatch.alert.META_001.default.s3.firing");
     assert!(watch.answer(&inquiry, &[leader_saw_s3("12.9s")], &later).is_empty(), "nothing new");

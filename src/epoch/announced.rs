@@ -8,43 +8,51 @@ use crate::name::Name;
 use crate::stamp::Stamp;
 use crate::wire::{Announcement, AnnouncementKind};
 
-/// So many announcements of servers that nobody knows are kept.
+/// So many announcements of servers that were not expected are kept.
 const STRANGERS_MAX: usize = 256;
-/// So many announcements of one known server are kept: its runs that end within an epoch are fewer.
+/// So many announcements of one expected server are kept: its runs that end within an epoch are fewer.
 const RUNS_MAX: usize = 8;
 
-/// Of each run of a server the last announcement of a kind.
+/// An announcement, and when it came.
+type Said = (Stamp, Announcement);
+
+/// Of each run of a server the last announcement of a kind. What is kept does not depend on the order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
-    kept: BTreeMap<(ServerKey, Name, AnnouncementKind), (Stamp, Announcement)>,
-    strangers: usize,
+    expected: BTreeMap<ServerKey, BTreeMap<(Name, AnnouncementKind), Said>>,
+    strangers: BTreeMap<(ServerKey, Name, AnnouncementKind), Said>,
 }
 
 impl Announced {
-    /// Keeps an announcement; `false` where it has no room.
-    pub(super) fn keep(&mut self, at: Stamp, announcement: Announcement, is_known: bool) -> bool {
+    /// Keeps an announcement; `false` where one is lost for it, be it itself.
+    pub(super) fn keep(&mut self, at: Stamp, announcement: Announcement, is_expected: bool) -> bool {
         let server = ServerKey::of(&announcement.server);
-        let which = (server, announcement.server.id.clone(), announcement.kind);
-        if let Some(kept) = self.kept.get_mut(&which) {
-            // The later one counts, so that the order of arrival does not.
-            *kept = kept.clone().max((at, announcement));
-            return true;
+        let (id, kind) = (announcement.server.id.clone(), announcement.kind);
+        let said = (at, announcement);
+        if is_expected {
+            keep_least(self.expected.entry(server).or_default(), (id, kind), said, RUNS_MAX)
+        } else {
+            keep_least(&mut self.strangers, (server, id, kind), said, STRANGERS_MAX)
         }
-        let first = (which.0.clone(), Name::default(), AnnouncementKind::Shutdown);
-        let own = self.kept.range(first..).take_while(|((server, ..), _)| *server == which.0);
-        let is_full = if is_known { own.count() >= RUNS_MAX } else { self.strangers >= STRANGERS_MAX };
-        if is_full {
-            return false;
-        }
-        self.strangers += usize::from(!is_known);
-        self.kept.insert(which, (at, announcement));
-        true
     }
 
     /// All of them, in the order of their times.
-    pub(super) fn in_order(self) -> Vec<(Stamp, Announcement)> {
-        let mut all: Vec<_> = self.kept.into_values().collect();
+    pub(super) fn in_order(self) -> Vec<Said> {
+        let expected = self.expected.into_values().flat_map(BTreeMap::into_values);
+        let mut all: Vec<_> = expected.chain(self.strangers.into_values()).collect();
         all.sort();
         all
     }
+}
+
+fn keep_least<K: Ord>(kept: &mut BTreeMap<K, Said>, which: K, said: Said, max: usize) -> bool {
+    let latest = kept.entry(which).or_insert_with(|| said.clone());
+    if said > *latest {
+        *latest = said;
+    }
+    let fits = kept.len() <= max;
+    if !fits {
+        kept.pop_last();
+    }
+    fits
 }

@@ -159,7 +159,7 @@ fn what_cannot_be_used_is_counted_and_ends_nothing() {
         .hear(5, Heard::Jsz { epoch: 7, payload })
         .hear(6, Heard::Dropped)
         .close();
-    let Counts { rejected, late, duplicate, unexpected, dropped, announcements: _ } = gathered.counts;
+    let Counts { rejected, late, duplicate, unexpected, dropped, .. } = gathered.counts;
     assert_eq!((rejected, late, duplicate, unexpected, dropped), (1, 2, 1, 2, 1));
     assert_eq!((gathered.replies.len(), gathered.late.len(), gathered.rejects.len()), (1, 1, 1));
     assert!(!gathered.counts_absence(), "messages were dropped: nobody can be said to be absent");
@@ -169,7 +169,7 @@ fn what_cannot_be_used_is_counted_and_ends_nothing() {
 
 #[test]
 fn a_bad_reply_is_a_sign_of_life() {
-    let bad = br#"{"server":{"name":"s1"},"data":{"meta_cluster":{"cluster_size":"three"}}}"#;
+    let bad = br#"{"server":{"name":"s1"},"data":{"meta_cluster":"three"}}"#;
     let epoch = Told::open(plan(&["s1"], &[])).hear(3, Heard::Jsz { epoch: 7, payload: bad });
     epoch.ends(3, Ended::AllHeard);
     let gathered = epoch.close();
@@ -213,27 +213,130 @@ fn the_order_of_what_arrives_does_not_matter() {
 }
 
 #[test]
-fn a_flood_of_announcements_pushes_out_nobody_who_is_known() {
-    let say = |epoch: &mut Epoch, name: &str, id: &str, millis| {
-        let payload = format!(r#"{{"name":"{name}","id":"{id}"}}"#);
-        let subject = format!("$SYS.SERVER.{id}.SHUTDOWN");
-        epoch.hear(at(20), Heard::Event { at: at(millis), subject: &subject, payload: payload.as_bytes() });
-    };
-    let mut epoch = Epoch::open(plan(&["s1", "s2"], &["s3"]), at(0));
+fn a_flood_of_announcements_pushes_out_nobody_who_is_known_in_whatever_order_it_comes() {
+    let mut flood = vec![("s3".to_owned(), "Ns3".to_owned(), 3)];
     for number in 0..5_000 {
-        say(&mut epoch, &format!("stranger-{number}"), "N", 1);
+        flood.push((format!("stranger-{number}"), "N".to_owned(), 1));
         // The same again is one.
-        say(&mut epoch, "s1", "Ns1", 2);
+        flood.push(("s1".to_owned(), "Ns1".to_owned(), 2));
+        flood.push(("s2".to_owned(), format!("N{number}"), 4));
     }
-    say(&mut epoch, "s3", "Ns3", 3);
-    for run in 0..5_000 {
-        say(&mut epoch, "s2", &format!("N{run}"), 4);
-    }
-    let gathered = epoch.close(at(30), Ended::AllHeard);
+    let gather = |order: &mut dyn Iterator<Item = &(String, String, u64)>| {
+        let mut epoch = Epoch::open(plan(&["s1", "s2"], &["s3"]), at(0));
+        for (name, id, millis) in order {
+            let payload = format!(r#"{{"name":"{name}","id":"{id}"}}"#);
+            let (subject, payload) = (format!("$SYS.SERVER.{id}.SHUTDOWN"), payload.as_bytes());
+            epoch.hear(at(20), Heard::Event { at: at(*millis), subject: &subject, payload });
+        }
+        epoch.close(at(30), Ended::AllHeard)
+    };
+    let gathered = gather(&mut flood.iter());
     let of = |name: &str| {
         gathered.announcements.iter().filter(|(_, said)| said.server.name == Name::new(name)).count()
     };
     assert_eq!((of("s1"), of("s2"), of("s3")), (1, 8, 1));
     assert_eq!(gathered.announcements.len(), 256 + 10);
-    assert_eq!(gathered.counts.announcements, (5_000 - 256) + (5_000 - 8), "every other one is counted");
+    let dropped = (5_000 - 256) + (5_000 - 8);
+    assert_eq!(gathered.counts.announcements_dropped, dropped, "every other one is counted");
+    assert_eq!(gather(&mut flood.iter().rev()).announcements, gathered.announcements);
+}
+
+/// A reply of a run of s1, which says this of itself.
+fn said(run: &str, sequence: u64, cluster: &str, data: &str) -> String {
+    format!(
+        r#"{{"server":{{"name":"s1","id":"{run}","seq":{sequence},"cluster":"{cluster}"}},"data":{data}}}"#
+    )
+}
+
+const MEMBER: &str = r#"{"meta_cluster":{"leader":"s1","cluster_size":3}}"#;
+const OTHER: &str = r#"{"meta_cluster":{"leader":"s2","cluster_size":3}}"#;
+const ALONE: &str = r#"{"config":{}}"#;
+const OFF: &str = r#"{"disabled":true}"#;
+
+#[test]
+fn answers_that_cannot_all_be_one_servers_are_told_in_whatever_order_they_come() {
+    let member = said("NA", 1, "c1", MEMBER);
+    for (others, told, duplicates) in [
+        (vec![], "", 0),
+        // The same answer once more, or one that was sent later, is no contradiction.
+        (vec![member.clone()], "", 1),
+        (vec![said("NA", 9, "c1", MEMBER)], "", 1),
+        (vec![said("NA", 9, "c1", OTHER)], "s1 (NA) gave two different answers to one request", 1),
+        (vec![said("NA", 1, "c1", OTHER)], "s1 (NA) gave two different answers to one request", 1),
+        (
+            vec![said("NA", 9, "c1", OTHER), said("NA", 5, "c1", MEMBER)],
+            "s1 (NA) gave two different answers to one request",
+            2,
+        ),
+        (vec![said("NA", 1, "c2", MEMBER)], "s1 (NA) gave two different answers to one request", 1),
+        (vec![said("NA", 2, "c1", "[]")], "s1 (NA) gave two different answers to one request", 0),
+        // Servers of different clusters can share a name; of one cluster they cannot.
+        (vec![said("NB", 1, "leaf", ALONE)], "", 0),
+        (vec![said("NB", 1, "", ALONE)], "", 0),
+        (
+            vec![said("NB", 1, "c1", ALONE)],
+            "servers with different parts in JetStream answer as s1 (NA, NB)",
+            0,
+        ),
+        (
+            vec![said("NB", 1, "c1", OFF), said("NB", 2, "c1", ALONE)],
+            "s1 (NB) gave two different answers to one request, \
+             servers with different parts in JetStream answer as s1 (NA, NB)",
+            1,
+        ),
+        // That two members share a name is told where the group is known.
+        (vec![said("NB", 1, "c1", MEMBER)], "", 0),
+    ] {
+        let mut payloads = others.clone();
+        payloads.push(member.clone());
+        let gather = |payloads: &[String]| {
+            let mut epoch = Told::open(plan(&["s1"], &[]));
+            for payload in payloads {
+                epoch = epoch.hear(1, Heard::Jsz { epoch: 7, payload: payload.as_bytes() });
+            }
+            epoch.close()
+        };
+        let expected = gather(&payloads);
+        let words: Vec<String> = expected.conflicts.iter().map(ToString::to_string).collect();
+        assert_eq!(words.join(", "), told, "{others:?}");
+        assert_eq!(expected.counts.conflicting, words.len() as u64);
+        for _ in 0..payloads.len() {
+            payloads.rotate_left(1);
+            for order in [payloads.clone(), payloads.iter().rev().cloned().collect()] {
+                let gathered = gather(&order);
+                assert_eq!(gathered.replies, expected.replies, "{order:?}");
+                assert_eq!(gathered.conflicts, expected.conflicts, "{order:?}");
+                assert_eq!(gathered.counts.duplicate, duplicates, "{order:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn conflicts_are_bounded_and_cost_no_more_than_the_answers() {
+    let mut epoch = Epoch::open(plan(&[], &[]), at(0));
+    for index in 0..10_000 {
+        let data = if index % 2 == 0 { MEMBER } else { ALONE };
+        let payload = said(&format!("N{index}"), 1, "c1", data);
+        epoch.hear(at(1), Heard::Jsz { epoch: 7, payload: payload.as_bytes() });
+    }
+    for index in 0..2 * EXAMPLES_MAX {
+        for data in [MEMBER, OTHER] {
+            let payload = said("NX", 1, "c1", data).replace("s1", &format!("t{index}"));
+            epoch.hear(at(1), Heard::Jsz { epoch: 7, payload: payload.as_bytes() });
+        }
+    }
+    let gathered = epoch.close(at(500), Ended::Deadline);
+    assert_eq!(gathered.counts.conflicting, 1 + 2 * EXAMPLES_MAX as u64);
+    assert_eq!(gathered.conflicts.len(), EXAMPLES_MAX);
+    assert!(gathered.conflicts.iter().all(|conflict| (1..=8).contains(&conflict.ids.len())));
+    assert!(gathered.conflicts.is_sorted());
+}
+
+#[test]
+fn nobody_waits_for_a_peer_whose_id_no_server_can_have() {
+    let list = reply("s1", &["s2", "s3"]).replace("3ahZoO2Q", "\\\"kCGheKT");
+    let epoch = Told::open(plan(&[], &[])).statsz(1, "s1", 2);
+    let epoch = epoch.hear(2, Heard::Jsz { epoch: 7, payload: list.as_bytes() }).jsz(3, "s2", &[]);
+    epoch.ends(23, Ended::AllHeard);
 }

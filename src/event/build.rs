@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use super::fit::fit;
 use super::{
-    AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, Outgoing, words,
+    AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, NOTES_MAX,
+    Outgoing, words,
 };
 use crate::alert::{State, Transition};
+use crate::check::advice::Advice;
 use crate::check::{self, Finding, Impact, Verdict, Witness, advice};
+use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 use crate::view::{Answer, ClusterView, EpochFacts, GroupView, Opinion, PeerView, Route};
@@ -31,10 +34,19 @@ pub struct Scene<'a> {
 /// Makes the event that tells of a transition of this epoch; `None` when the transition is not of this epoch.
 pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoing> {
     let alert = &transition.alert;
-    let group = scene.view.groups.iter().find(|group| group.key == alert.identity.group)?;
+    let unshown;
+    let group = match scene.view.groups.iter().find(|group| group.key == alert.identity.group) {
+        Some(group) => group,
+        // Nothing shows the group any more: that is what the event tells.
+        None if transition.finding.is_none() => {
+            unshown = GroupView::unshown(alert.identity.group.clone(), alert.domain.clone());
+            &unshown
+        }
+        None => return None,
+    };
     let check = check::by_code(alert.identity.check)?;
     let peer = alert.identity.peer.and_then(|id| group.peer(id));
-    let finding = scene.findings.get(transition.finding);
+    let finding = transition.finding.and_then(|index| scene.findings.get(index));
     let now = scene.now;
     let impact = check::impact(group, scene.findings);
     let name = alert.identity.peer.map(|id| match peer {
@@ -43,7 +55,7 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
     });
     let mut summary = match &name {
         Some(name) => words::of_peer(alert, transition.reason, finding, name, group, impact, now),
-        None => words::of_group(alert, finding, group, impact, now),
+        None => words::of_group(alert, transition.reason, finding, group, impact, now),
     };
     summary += &words::diagnosis(&alert.diagnosis);
     let over = alert.state == State::Resolved;
@@ -66,13 +78,16 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
         merged: alert.merged.clone(),
         summary,
         peer: alert.identity.peer.map(|id| event_peer(id, &alert.subject_name, peer)),
-        group: event_group(group, impact),
+        group: group_of_event(group, impact),
         basis: if over { None } else { alert.grounds.filter(|_| alert.fired) },
         evidence: peer.map(|peer| evidence(peer, finding)),
         cause: told.and_then(|finding| finding.cause.clone()),
         diagnosis: alert.diagnosis.clone(),
-        advice: told.map(|finding| advice_for(finding, group, scene.findings)).unwrap_or_default(),
-        left_out: left_out(group, peer, &scene.view.epoch),
+        advice: told
+            .map(|finding| advice_for(finding, group, scene.view, scene.findings, &alert.diagnosis))
+            .unwrap_or_default(),
+        notes: scene.view.remarks().take(NOTES_MAX).cloned().collect(),
+        left_out: left_out(group, peer, scene.view),
         epoch: event_epoch(&scene.view.epoch, scene.monitor),
         system: scene.system.map(str::to_owned),
         monitor: scene.monitor.clone(),
@@ -88,11 +103,17 @@ pub struct Explained {
     /// What is said, without the numbers of the group: `s3 is offline (stopped)`.
     pub headline: String,
     /// What to do next.
-    pub advice: Vec<advice::Advice>,
+    pub advice: Vec<Advice>,
 }
 
 /// Explains a fault or a suspicion; `None` for every other verdict.
-pub fn explain(finding: &Finding, group: &GroupView, findings: &[Finding]) -> Option<Explained> {
+pub fn explain(
+    finding: &Finding,
+    group: &GroupView,
+    view: &ClusterView,
+    findings: &[Finding],
+    diagnosis: &[Diagnosis],
+) -> Option<Explained> {
     let name = finding.peer.map(|id| match group.peer(id) {
         Some(peer) => peer.label(),
         None => crate::view::label(None, id),
@@ -103,7 +124,7 @@ pub fn explain(finding: &Finding, group: &GroupView, findings: &[Finding]) -> Op
         (Verdict::Fault | Verdict::Suspect, None) => words::group_fault(finding.check, group, Some(finding)),
         (Verdict::Clear | Verdict::Gone | Verdict::Unknown, _) => return None,
     };
-    Some(Explained { headline, advice: advice_for(finding, group, findings) })
+    Some(Explained { headline, advice: advice_for(finding, group, view, findings, diagnosis) })
 }
 
 fn text(name: &Name) -> String {
@@ -116,7 +137,7 @@ fn known(name: &Name) -> Option<String> {
 
 fn event_peer(id: PeerId, subject_name: &Name, peer: Option<&PeerView>) -> EventPeer {
     EventPeer {
-        id: id.to_string(),
+        id: id.as_str().to_owned(),
         name: match peer {
             Some(peer) => peer.name.as_ref().map(text),
             None => known(subject_name),
@@ -127,19 +148,21 @@ fn event_peer(id: PeerId, subject_name: &Name, peer: Option<&PeerView>) -> Event
 }
 
 /// What the lists lack that are cut before they are made.
-fn left_out(group: &GroupView, peer: Option<&PeerView>, epoch: &EpochFacts) -> BTreeMap<String, u64> {
+fn left_out(group: &GroupView, peer: Option<&PeerView>, view: &ClusterView) -> BTreeMap<String, u64> {
     let (routes, opinions) = peer.map_or((0, 0), |peer| {
         (peer.routes.len() + peer.more_routes, peer.opinions.len() + peer.more_opinions)
     });
+    let epoch = &view.epoch;
     let missing = epoch.expected.saturating_sub(epoch.heard).max(epoch.missing.len());
     let lists = [
-        ("clusters", group.clusters.len()),
-        ("routes", routes),
-        ("reporters", opinions),
-        ("missing", missing),
+        ("clusters", group.clusters.len(), LIST_MAX),
+        ("routes", routes, LIST_MAX),
+        ("reporters", opinions, LIST_MAX),
+        ("missing", missing, LIST_MAX),
+        ("notes", view.remarks().count(), NOTES_MAX),
     ];
-    let cut = lists.into_iter().filter(|(_, entries)| *entries > LIST_MAX);
-    cut.map(|(list, entries)| (list.to_owned(), (entries - LIST_MAX) as u64)).collect()
+    let cut = lists.into_iter().filter(|(_, entries, max)| entries > max);
+    cut.map(|(list, entries, max)| (list.to_owned(), (entries - max) as u64)).collect()
 }
 
 /// The numbers of a group, as events tell them.
@@ -153,8 +176,17 @@ pub fn event_group(group: &GroupView, impact: Impact) -> EventGroup {
         quorum: group.quorum,
         online: impact.online,
         failures_left: impact.failures_left,
+        answering: Some(group.answering),
         rescue: group.rescue,
     }
+}
+
+/// The numbers of a group beside an alert. Where the epoch could not count, the last count goes on, less those that
+/// the alerts are about.
+fn group_of_event(group: &GroupView, impact: Impact) -> EventGroup {
+    let numbers = event_group(group, impact);
+    let online = impact.online.or(impact.last_online);
+    EventGroup { online, failures_left: Impact::failures_left(group, online), ..numbers }
 }
 
 /// The numbers of an epoch, as events tell them.
@@ -191,6 +223,9 @@ fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
         silent_epochs: peer.silence.map_or(0, |silence| silence.epochs),
         disabled: peer.answer == Answer::Disabled,
         announced: peer.announced.map(|(_, kind)| kind.to_string()),
+        answers: peer.answer != Answer::None,
+        answers_statsz: peer.answers_statsz,
+        leader_still_hears: peer.leader_still_hears,
         routes: routes.take(LIST_MAX).collect::<BTreeMap<_, _>>(),
         reporters: reporters.take(LIST_MAX).collect::<BTreeMap<_, _>>(),
     }
@@ -219,15 +254,35 @@ fn spoken(witness: Witness) -> String {
         Witness::Leaderless => "leaderless",
         Witness::Short => "short",
         Witness::Disagreement => "disagreement",
+        Witness::Unheard => "unheard",
     };
     word.to_owned()
 }
 
-fn advice_for(finding: &Finding, group: &GroupView, findings: &[Finding]) -> Vec<advice::Advice> {
+/// What to do about a finding, by its cause and by what servers said when they were asked about it.
+fn advice_for(
+    finding: &Finding,
+    group: &GroupView,
+    view: &ClusterView,
+    findings: &[Finding],
+    diagnosis: &[Diagnosis],
+) -> Vec<Advice> {
     let cause = finding.cause.as_ref().map_or(check::CauseKind::Unknown, |cause| cause.kind);
     if let Some(peer) = finding.peer.and_then(|id| group.peer(id)) {
-        let name = peer.name.as_ref().map_or(peer.id.as_str(), Name::as_str);
-        return advice::for_peer(cause, name, peer.id.as_str());
+        let answers = |peer: &&PeerView| peer.answer == Answer::Member;
+        let member = group.peers.iter().find(answers).and_then(|peer| peer.name.as_ref()).map(Name::as_str);
+        let others = view.groups.iter().any(|other| other.key != group.key && other.answering > 0);
+        return advice::for_peer(
+            cause,
+            &advice::PeerCase {
+                name: peer.name.as_ref().map(Name::as_str),
+                id: peer.id.as_str(),
+                can_agree: check::impact(group, findings).failures_left.is_some_and(|left| left >= 0),
+                through: member.filter(|_| others),
+                off_since_start: peer.off_since_start,
+                diagnosis,
+            },
+        );
     }
     if finding.check == "META_002" {
         return advice::for_disagreement();
@@ -235,6 +290,9 @@ fn advice_for(finding: &Finding, group: &GroupView, findings: &[Finding]) -> Vec
     let down = findings.iter().filter(|other| {
         other.group == group.key && matches!(other.verdict, Verdict::Fault | Verdict::Suspect)
     });
-    let down = down.filter_map(|other| other.peer.and_then(|id| group.peer(id))).map(PeerView::label);
-    advice::for_quorum(down)
+    let down = down.filter_map(|other| other.peer.and_then(|id| group.peer(id)));
+    let down = down.filter(|peer| peer.answer != Answer::Member && peer.id.is_sound());
+    let mut missing: Vec<String> = down.map(PeerView::label).collect();
+    missing.sort();
+    advice::for_group(cause, &advice::GroupCase { missing, diagnosis })
 }

@@ -27,10 +27,11 @@ fn cut(event: &mut AlertEvent) -> Option<&'static str> {
     };
     let because = event.cause.as_mut().map_or(&mut nothing, |cause| &mut cause.because);
     // From the most to the least telling: of equals, the last is taken.
-    let mut lists: [(&'static str, &mut dyn List); 7] = [
+    let mut lists: [(&'static str, &mut dyn List); 8] = [
         ("because", because),
         ("diagnosis", &mut event.diagnosis),
         ("advice", &mut event.advice),
+        ("notes", &mut event.notes),
         ("reporters", reporters),
         ("routes", routes),
         ("missing", &mut event.epoch.missing),
@@ -83,7 +84,7 @@ mod tests {
         (evidence.routes, evidence.reporters) = (say("held"), say("offline"));
         let diagnosis = |server: &String| {
             let (server, asked) = (server.clone(), "RAFTZ".to_owned());
-            Diagnosis { server, asked, says: "é".repeat(200) }
+            Diagnosis { server, asked, says: "é".repeat(200), kind: None, missing: Vec::new() }
         };
         event.diagnosis = names.iter().take(4).map(diagnosis).collect();
         event.peer.as_mut().expect("a peer").name = Some(names[0].clone());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::build::{event_epoch, event_group};
-use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor};
+use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor, NOTES_MAX};
 use crate::alert::{Alert, Book, Identity, State};
 use crate::check::{self, Finding, Severity, Verdict};
 use crate::view::ClusterView;
@@ -62,8 +62,11 @@ pub struct Heartbeat {
     pub incidents: u64,
     /// The worst of them: what fires before what is suspected, a lost quorum before all else.
     pub active: Vec<ActiveIncident>,
-    /// What this heartbeat lacks, by name, as in `{"active":3}`; absent when it is whole. `active` and
-    /// `groups` are its lists; `announcements` are those of servers that nobody knows, beyond those that the
+    /// What the replies of the epoch contradict each other in, and what else is worth knowing; the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What this heartbeat lacks, by name, as in `{"active":3}`; absent when it is whole. `active`, `groups` and
+    /// `notes` are its lists; `announcements` are those of servers that nobody knows, beyond those that the
     /// epoch could keep.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
@@ -117,7 +120,7 @@ impl ActiveIncident {
         Self {
             check: alert.identity.check.to_owned(),
             group: alert.identity.group.as_str().to_owned(),
-            peer: alert.identity.peer.map(|id| id.to_string()),
+            peer: alert.identity.peer.map(|id| id.as_str().to_owned()),
             name: alert.subject_name.as_str().to_owned(),
             state: alert.state,
             severity: alert.severity(),
@@ -177,6 +180,7 @@ impl Heartbeat {
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             incidents: book.active().count() as u64,
             active: worst_first(book).into_iter().take(LIST_MAX).map(ActiveIncident::of).collect(),
+            notes: view.remarks().take(NOTES_MAX).cloned().collect(),
             left_out: left_out(view, book),
             system: None,
             speaker: monitor.name.clone(),
@@ -202,11 +206,12 @@ pub fn worst_first(book: &Book) -> Vec<&Alert> {
 }
 
 fn left_out(view: &ClusterView, book: &Book) -> BTreeMap<String, u64> {
-    let beyond = |entries: usize| entries.saturating_sub(LIST_MAX) as u64;
+    let beyond = |entries: usize, max: usize| entries.saturating_sub(max) as u64;
     let lists = [
-        ("active", beyond(book.active().count())),
-        ("groups", beyond(view.groups.len())),
-        ("announcements", view.epoch.counts.announcements),
+        ("active", beyond(book.active().count(), LIST_MAX)),
+        ("groups", beyond(view.groups.len(), LIST_MAX)),
+        ("notes", beyond(view.remarks().count(), NOTES_MAX)),
+        ("announcements", view.epoch.counts.announcements_dropped),
     ];
     lists.into_iter().filter(|(_, lacks)| *lacks > 0).map(|(list, lacks)| (list.to_owned(), lacks)).collect()
 }

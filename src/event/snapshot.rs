@@ -31,8 +31,10 @@ struct SnapshotEpoch {
     rejected: u64,
     late: u64,
     duplicate: u64,
+    conflicting: u64,
     unexpected: u64,
     dropped: u64,
+    announcements_dropped: u64,
     rejects: Vec<String>,
     elapsed_ms: u64,
 }
@@ -100,7 +102,7 @@ impl Snapshot {
                 domain: text(&group.domain),
                 clusters: group.clusters.iter().map(text).collect(),
                 leader: group.authority.as_ref().map(|authority| text(&authority.name)),
-                leader_id: group.authority.as_ref().map(|authority| authority.peer.to_string()),
+                leader_id: group.authority.as_ref().map(|authority| authority.peer.as_str().to_owned()),
                 claimants: group.claimants.iter().map(text).collect(),
                 complete: group.authority.as_ref().is_some_and(|authority| authority.complete),
                 size: group.size,
@@ -147,7 +149,8 @@ pub fn part(part: Part) -> &'static str {
 }
 
 fn snapshot_epoch(view: &ClusterView, epoch: EventEpoch) -> SnapshotEpoch {
-    let Counts { rejected, late, duplicate, unexpected, dropped, announcements: _ } = view.epoch.counts;
+    let Counts { rejected, late, duplicate, conflicting, unexpected, dropped, announcements_dropped } =
+        view.epoch.counts;
     SnapshotEpoch {
         id: epoch.id,
         ended: epoch.ended,
@@ -157,8 +160,10 @@ fn snapshot_epoch(view: &ClusterView, epoch: EventEpoch) -> SnapshotEpoch {
         rejected,
         late,
         duplicate,
+        conflicting,
         unexpected,
         dropped,
+        announcements_dropped,
         rejects: view.epoch.rejects.iter().map(|(_, detail)| detail.clone()).collect(),
         elapsed_ms: epoch.elapsed_ms,
     }
@@ -167,7 +172,7 @@ fn snapshot_epoch(view: &ClusterView, epoch: EventEpoch) -> SnapshotEpoch {
 fn snapshot_peer(peer: &PeerView, finding: Option<&Finding>) -> SnapshotPeer {
     let row = peer.row.as_ref();
     SnapshotPeer {
-        id: peer.id.to_string(),
+        id: peer.id.as_str().to_owned(),
         name: peer.name.as_ref().map(text),
         cluster: (!peer.cluster.is_empty()).then(|| text(&peer.cluster)),
         leader: peer.leader,

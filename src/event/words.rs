@@ -1,11 +1,11 @@
 //! The one line that a person reads.
 
 use crate::alert::{Alert, Reason, State};
-use crate::check::{CauseKind, Finding, Grounds, Impact, Witness, plain};
+use crate::check::{Cause, CauseKind, Finding, Grounds, Impact, Witness};
 use crate::diagnosis::Diagnosis;
 use crate::name::few;
-use crate::stamp::Stamp;
-use crate::view::GroupView;
+use crate::stamp::{Stamp, human_duration};
+use crate::view::{GroupView, PeerView};
 
 /// So many answers of servers are told in one line.
 const SAID_MAX: usize = 2;
@@ -26,7 +26,7 @@ pub(super) fn of_peer(
     match alert.state {
         State::Firing => {
             let again = if reason == Reason::Reminder {
-                format!(", for {} now", plain(now.since(alert.since)))
+                format!(", for {} now", human_duration(now.since(alert.since)))
             } else if reason == Reason::Updated && alert.grounds == Some(Grounds::Reported) {
                 ", the servers report it now".to_owned()
             } else {
@@ -38,28 +38,38 @@ pub(super) fn of_peer(
         State::Resolved if reason == Reason::Removed => {
             format!("{name} was removed from the meta group: {rest}")
         }
+        State::Resolved if reason == Reason::Forgotten => {
+            format!("nothing shows {name} any more, so its alert ends without a word of recovery")
+        }
         State::Resolved if reason == Reason::Withdrawn => {
             format!("{name} is well, the suspicion is withdrawn: {rest}")
         }
-        State::Resolved => format!("{name} is back after {}: {rest}", plain(now.since(alert.since))),
+        State::Resolved => format!("{name} is back after {}: {rest}", human_duration(now.since(alert.since))),
     }
 }
 
 /// The summary of an event about a whole group.
 pub(super) fn of_group(
     alert: &Alert,
+    reason: Reason,
     finding: Option<&Finding>,
     group: &GroupView,
     impact: Impact,
     now: Stamp,
 ) -> String {
     if alert.state == State::Resolved {
+        if reason == Reason::Forgotten {
+            return format!(
+                "nothing shows meta group {} any more, so its alert ends without a word of recovery",
+                group.key
+            );
+        }
         let leader =
             group.authority.as_ref().map_or_else(String::new, |leader| format!(", led by {}", leader.name));
         return format!(
             "meta group {} is well again after {}{leader}: {}",
             group.key,
-            plain(now.since(alert.since)),
+            human_duration(now.since(alert.since)),
             peers_online(group, impact)
         );
     }
@@ -83,24 +93,55 @@ pub(super) fn diagnosis(diagnosis: &[Diagnosis]) -> String {
 
 /// `s3 is offline (stopped)`
 pub(super) fn offline(name: &str, finding: Option<&Finding>) -> String {
-    format!("{name} is offline{}", cause_in_brackets(finding))
+    let cause = finding.and_then(|finding| finding.cause.as_ref());
+    match cause.map(|cause| cause.kind) {
+        Some(CauseKind::FlagContradicted) => {
+            format!("{name} is called offline by its leader, but it answers and is in contact")
+        }
+        _ => format!("{name} is offline{}", cause_in_brackets(cause)),
+    }
 }
 
 /// `s3 may be offline (it does not answer)`
 pub(super) fn suspected(name: &str, finding: Option<&Finding>) -> String {
-    format!("{name} may be offline ({})", finding.map_or("no more is known", why_suspected))
+    let cause = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.kind);
+    match cause {
+        Some(CauseKind::HiddenFromUs) => format!("{name} does not answer us, but the leader hears it"),
+        Some(CauseKind::MonitoringStuck) => {
+            format!(
+                "{name} takes part in the group, but its monitoring is stuck: it answers STATSZ and not JSZ"
+            )
+        }
+        _ => format!("{name} may be offline ({})", finding.map_or("no more is known", why_suspected)),
+    }
 }
 
-/// `meta group default has lost its quorum, …`
+/// `meta group default has lost its quorum: …`, in the words of its case.
 pub(super) fn group_fault(check: &str, group: &GroupView, finding: Option<&Finding>) -> String {
     let of = format!("meta group {}", group.key);
-    let because = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| few(cause.because.clone()));
+    let cause = finding.and_then(|finding| finding.cause.as_ref());
+    let because = cause.map(|cause| few(cause.because.clone()));
     let because = because.unwrap_or_else(|| "as before".to_owned());
     if check == "META_002" {
-        format!("{of}: its members do not agree on the leader: {because}")
-    } else {
-        format!("{of} has lost its quorum, the JetStream API does not work: {because}")
+        return format!("{of}: its members do not agree on the leader: {because}");
     }
+    let what = match cause.map(|cause| cause.kind) {
+        Some(CauseKind::NoLeaderElected) => {
+            "has no leader although enough members answer, the JetStream API does not work"
+        }
+        Some(CauseKind::ElectionUnderWay) => {
+            "has no leader, the JetStream API does not work; enough members answer again, an election is under way"
+        }
+        Some(CauseKind::Renamed) => {
+            "has no leader, the JetStream API does not work; were its servers renamed?"
+        }
+        Some(CauseKind::RemovalNotAgreed) => {
+            "has lost its quorum, and peers were removed without it: the JetStream API does not work"
+        }
+        Some(CauseKind::GroupUnheard) => "does not answer at all",
+        _ => "has lost its quorum, the JetStream API does not work",
+    };
+    format!("{of} {what}: {because}")
 }
 
 /// Why no complete list tells how many peers are online.
@@ -121,6 +162,15 @@ pub fn without_a_list(group: &GroupView) -> String {
 /// `2 of 3 meta peers online, no failure left before the JetStream API stops`
 pub fn peers_online(group: &GroupView, impact: Impact) -> String {
     let size = group.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
+    if let Some(online) = impact.last_online.filter(|_| group.answering == 0) {
+        return format!("{online} of {size} meta peers online, by the last answers");
+    }
+    if group.answering == 0 && !group.outsiders.is_empty() {
+        return format!(
+            "0 of {size} meta peers answer, {} servers in nobody's list do",
+            group.outsiders.len()
+        );
+    }
     if group.answering == 0 {
         return format!("none of {size} meta peers answered this time");
     }
@@ -129,6 +179,23 @@ pub fn peers_online(group: &GroupView, impact: Impact) -> String {
         let leader = without_a_list(group);
         return format!("{leader}, {} of {size} meta peers answering{quorum}", group.answering);
     };
+    if group.peers.iter().any(PeerView::contradicts_its_flag) {
+        let quorum = group.quorum.unwrap_or_default();
+        return format!("{online} of {size} meta peers online, {quorum} must agree");
+    }
+    if failures_left < 0 && !group.quorum_gone() {
+        let quorum = group.quorum.unwrap_or_default();
+        return format!(
+            "{online} of {size} meta peers online by the leader's list, {} answering, {quorum} must agree",
+            group.answering
+        );
+    }
+    if failures_left < 0
+        && i64::try_from(impact.suspected).is_ok_and(|suspected| failures_left + suspected >= 0)
+    {
+        let quorum = group.quorum.unwrap_or_default();
+        return format!("{online} of {size} meta peers surely online, {quorum} must agree");
+    }
     let left = match failures_left {
         ..0 => format!("quorum of {} is lost and the JetStream API stops", group.quorum.unwrap_or_default()),
         0 => "no failure left before the JetStream API stops".to_owned(),
@@ -138,16 +205,31 @@ pub fn peers_online(group: &GroupView, impact: Impact) -> String {
     format!("{online} of {size} meta peers online, {left}")
 }
 
-fn cause_in_brackets(finding: Option<&Finding>) -> &'static str {
-    match finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.kind) {
-        Some(CauseKind::Stopping) => " (stopped)",
-        Some(CauseKind::Crashed) => " (crashed)",
-        Some(CauseKind::CrashedOrUnreachable) => " (crashed or unreachable)",
-        Some(CauseKind::JetstreamDisabled) => " (JetStream disabled)",
-        Some(CauseKind::FrozenOrPartitioned) => " (frozen or partitioned)",
-        Some(CauseKind::Ghost) => " (never seen: renamed or replaced?)",
-        Some(CauseKind::Unlisted | CauseKind::Unknown) | None => "",
-    }
+fn cause_in_brackets(cause: Option<&Cause>) -> String {
+    let Some(cause) = cause else { return String::new() };
+    let what = match cause.kind {
+        CauseKind::Stopping => "stopped",
+        CauseKind::Crashed => "crashed",
+        CauseKind::CrashedOrUnreachable => "crashed or unreachable",
+        CauseKind::JetstreamDisabled => "JetStream disabled",
+        CauseKind::FrozenOrPartitioned => "frozen or partitioned",
+        CauseKind::DownBeforeTerm => "down since before this leader's term",
+        CauseKind::DamagedId => "no server can have such an id",
+        // How long it has been gone says most.
+        CauseKind::Ghost => cause.because.first().map_or("gone for long", String::as_str),
+        CauseKind::Unlisted
+        | CauseKind::FlagContradicted
+        | CauseKind::HiddenFromUs
+        | CauseKind::MonitoringStuck
+        | CauseKind::TooFewMembers
+        | CauseKind::NoLeaderElected
+        | CauseKind::ElectionUnderWay
+        | CauseKind::Renamed
+        | CauseKind::RemovalNotAgreed
+        | CauseKind::GroupUnheard
+        | CauseKind::Unknown => return String::new(),
+    };
+    format!(" ({what})")
 }
 
 fn why_suspected(finding: &Finding) -> &'static str {

@@ -46,7 +46,7 @@ fn a_ledger_is_read_as_it_was_written() {
 fn an_alert_that_cannot_be_ours_is_left_out() {
     let changes = [
         ("check", serde_json::json!("META_999")),
-        ("peer", serde_json::json!("no peer id")),
+        ("peer", serde_json::json!("no id of any peer")),
         ("incident", serde_json::json!("../../etc")),
         ("incident", serde_json::json!("x".repeat(65))),
         ("merged", serde_json::json!(["a b"])),

@@ -129,15 +129,15 @@ impl From<BasisWord> for Basis {
 #[derive(Clone, Debug, Args)]
 pub struct RuleFlags {
     /// How long the leader may be without contact to a peer before that counts
-    #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "Judgement")]
+    #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "CheckReport")]
     #[arg(value_name = "DURATION", default_value = "10s", value_parser = values::lost_contact)]
     pub lost_contact: Duration,
     /// Which evidence may call a peer offline
-    #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "Judgement")]
+    #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "CheckReport")]
     #[arg(value_name = "BASIS", value_enum, default_value_t = BasisWord::Observed)]
     pub basis: BasisWord,
     /// A peer that has been offline for longer is taken for one that will not come back
-    #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "Judgement")]
+    #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "CheckReport")]
     #[arg(value_name = "DURATION", default_value = "24h", value_parser = values::positive)]
     pub ghost_after: Duration,
 }
@@ -230,6 +230,9 @@ pub struct ViewFlags {
     /// Show what this file holds instead of asking the servers: a recording, a capture, or bare replies; - is stdin
     #[arg(long, env = "METAWATCH_FROM", hide_env_values = true, value_name = "FILE|-")]
     pub from: Option<PathBuf>,
+    /// Show what one epoch says, and do not look again until every verdict is settled
+    #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true)]
+    pub once: bool,
     /// How to print the view
     #[arg(long, env = "METAWATCH_VIEW_FORMAT", hide_env_values = true, value_name = "FORMAT")]
     #[arg(value_enum, default_value_t = ViewFormat::Table)]

@@ -49,6 +49,13 @@ const GRACE: Duration = Duration::from_millis(20);
 /// A request that is not taken by the client in this time is not sent.
 const SEND_MAX: Duration = Duration::from_millis(500);
 
+/// A server in lame duck mode is left after this long: the alert about it goes out over its own connection
+/// first. It lets its clients stay for 10 s, and closes their connections during the 2 minutes after that
+/// (nats-server `server/const.go`).
+const LAME_DUCK_STAY: Duration = Duration::from_secs(1);
+/// The next epoch waits this long for the connection to the other server.
+const MOVE_MAX: Duration = Duration::from_secs(1);
+
 /// Why [`Collector::idle_until`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
@@ -82,6 +89,8 @@ pub struct Collector<P = NatsPort> {
     /// Something has come since the last epoch opened that makes the next one urgent: a server stops, a leader was
     /// elected.
     urgent: bool,
+    /// When the server at the other end is to be left.
+    leave_at: Option<Stamp>,
 }
 
 impl Collector<NatsPort> {
@@ -122,6 +131,7 @@ impl<P: Port> Collector<P> {
             news: VecDeque::new(),
             raw: Raw::default(),
             urgent: false,
+            leave_at: None,
         }
     }
 
@@ -149,13 +159,20 @@ impl<P: Port> Collector<P> {
     }
 
     /// Listens until `at`, or until something makes the next epoch urgent.
-    pub async fn idle_until(&mut self, at: Stamp) -> Woken {
-        let at = self.clock.instant(at);
+    pub async fn idle_until(&mut self, mut at: Stamp) -> Woken {
         if self.urgent {
             return Woken::Event;
         }
         loop {
-            let Ok(incoming) = timeout_at(at, self.port.next()).await else { return Woken::Time };
+            let until = self.clock.instant(self.leave_at.map_or(at, |leave| leave.min(at)));
+            let Ok(incoming) = timeout_at(until, self.port.next()).await else {
+                if self.leave_when_due().await {
+                    at = at.max(self.clock.now().plus(MOVE_MAX));
+                } else if self.clock.now().has_reached(at) {
+                    return Woken::Time;
+                }
+                continue;
+            };
             let connected = matches!(incoming, Incoming::Link(LinkEvent::Connected));
             self.keep(incoming);
             if connected {
@@ -165,6 +182,28 @@ impl<P: Port> Collector<P> {
                 return Woken::Event;
             }
         }
+    }
+
+    /// Waits until `at` at most for the connection to be there again. Whether it is.
+    pub async fn reconnected(&mut self, at: Stamp) -> bool {
+        let at = self.clock.instant(at);
+        while !self.port.connected() {
+            let Ok(incoming) = timeout_at(at, self.port.next()).await else { return false };
+            self.keep(incoming);
+        }
+        true
+    }
+
+    /// Leaves a server that is about to stop, once the time has come and where another one is known. Whether
+    /// it did.
+    async fn leave_when_due(&mut self) -> bool {
+        let now = self.clock.now();
+        if !self.leave_at.is_some_and(|leave| now.has_reached(leave)) {
+            return false;
+        }
+        let left = timeout(SEND_MAX, self.port.leave()).await.unwrap_or(false);
+        self.leave_at = None;
+        left
     }
 
     /// What happened to the connection that is not the collector's own concern, and every loss and return of it.
@@ -368,17 +407,21 @@ impl<P: Port> Collector<P> {
     /// Takes what happened to the connection; what others may want to know is kept for them.
     fn note(&mut self, event: LinkEvent, now: Stamp) {
         match &event {
-            LinkEvent::Connected => self.rights.reset(),
+            LinkEvent::Connected => {
+                self.rights.reset();
+                self.leave_at = None;
+            }
             LinkEvent::PermissionDenied { operation, subject } => {
                 if let Some(right) = Right::of(*operation, subject, self.port.inbox()) {
                     return self.rights.refuse(right, subject, now);
                 }
             }
             LinkEvent::Disconnected | LinkEvent::Closed => {}
-            LinkEvent::SlowConsumer
-            | LinkEvent::AuthorizationViolation
-            | LinkEvent::LameDuck
-            | LinkEvent::Error(_) => return,
+            LinkEvent::LameDuck => {
+                self.leave_at.get_or_insert(now.plus(LAME_DUCK_STAY));
+                return;
+            }
+            LinkEvent::SlowConsumer | LinkEvent::AuthorizationViolation | LinkEvent::Error(_) => return,
         }
         if self.news.len() < NEWS_MAX {
             self.news.push_back(event);

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::alert::LifeRules;
 use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
-use crate::pipeline::{Settings, Step};
+use crate::pipeline::Settings;
+use crate::report::CheckReport;
 use crate::rules::Rules;
 use crate::shell::cli::{
     self, CheckFlags, CheckFormat, Cli, Command, LifeFlags, LineFormat, ReplayFlags, RuleFlags, RunFlags,
@@ -17,10 +18,10 @@ use crate::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
 use crate::shell::daemon::RunOptions;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::from;
+use crate::shell::look::Looked;
 use crate::shell::replay::{self, Audience};
 use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
 use crate::shell::state::Keep;
-use crate::shell::verdict::Judgement;
 
 /// Does what the command line asks for, and gives the exit code.
 pub fn run(cli: Cli, around: &Surroundings) -> u8 {
@@ -106,16 +107,22 @@ fn complain(message: &str) {
 }
 
 fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Failure> {
-    let (judgement, failure) = match look(flags.from.as_deref(), &flags.rules, place, Depth::Verdict) {
-        Ok((step, epochs)) => (Judgement::new(&step, epochs), None),
-        Err(failure) => (Judgement::failed(&failure.to_string()), Some(failure)),
+    let (report, failure) = match look(flags.from.as_deref(), &flags.rules, place, Depth::Verdict) {
+        Ok(looked) => (CheckReport::new(&looked.step, looked.epochs.into(), &looked.alerts), None),
+        Err(failure) => (CheckReport::failed(&failure.to_string()), Some(failure)),
     };
+    let login = if flags.from.is_none() {
+        place.config().map(|config| config.login()).unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let report = report.with_login(&login);
     let style = out.style();
     let text = match flags.format {
-        CheckFormat::Nagios => nagios::report(&judgement),
-        CheckFormat::Json => json::document(&judgement, out.is_terminal())?,
-        CheckFormat::Prometheus => prometheus::report(&judgement),
-        CheckFormat::Text => text::report(&judgement, style),
+        CheckFormat::Nagios => nagios::page(&report),
+        CheckFormat::Json => json::document(&report, out.is_terminal())?,
+        CheckFormat::Prometheus => prometheus::page(&report),
+        CheckFormat::Text => text::page(&report, style),
     };
     match &flags.outfile {
         Some(path) => report::write_file(path, &text)?,
@@ -127,12 +134,13 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
             out.flush()?;
             Err(failure)
         }
-        None => Ok(judgement.code),
+        None => Ok(report.code),
     }
 }
 
 fn view(flags: &ViewFlags, place: &Place<'_>, out: &mut Out) -> Result<(), Failure> {
-    let (step, _) = look(flags.from.as_deref(), &flags.rules, place, Depth::Once)?;
+    let depth = if flags.once { Depth::Once } else { Depth::Verdict };
+    let Looked { step, .. } = look(flags.from.as_deref(), &flags.rules, place, depth)?;
     match flags.format {
         ViewFormat::Table => out.write(&table::report(&step, out.style())),
         ViewFormat::Json => {
@@ -154,16 +162,11 @@ enum Depth {
 }
 
 /// Looks at what a file holds, or at the servers.
-fn look(
-    path: Option<&Path>,
-    flags: &RuleFlags,
-    place: &Place<'_>,
-    depth: Depth,
-) -> Result<(Step, u64), Failure> {
+fn look(path: Option<&Path>, flags: &RuleFlags, place: &Place<'_>, depth: Depth) -> Result<Looked, Failure> {
     match path {
         Some(path) => {
             let settings = settings_of_look(flags, monitor(place.name(), "file"));
-            from::look(path, settings, &mut complain).map(|read| (read.step, read.epochs))
+            from::look(path, settings, &mut complain)
         }
         None => {
             let config = place.config()?;

@@ -1,6 +1,7 @@
 //! Connects to the servers, keeps the connection, and says what happens to it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, ServerAddr};
@@ -10,18 +11,20 @@ use tokio::time::{sleep, timeout};
 mod diagnose;
 mod event;
 mod identity;
+mod servers;
 mod tls;
 
 pub use event::{LinkEvent, Operation};
 
 use crate::shell::config::{Auth, ConnectConfig};
 use crate::shell::failure::{Failure, FailureKind};
-use event::Watcher;
+use event::{State, Watcher};
 use identity::Identity;
 
-/// How often the server is asked whether it is alive. The client gives up at the third unanswered ping, so that
-/// a frozen server is noticed within four of these.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// A server that accepts a connection and says nothing for this long is frozen or far away: the next one is
+/// tried. As long as other NATS clients wait, too (nats.go, `DefaultTimeout`). Where every server needs
+/// longer, later tries wait longer, up to the timeout of the configuration.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Messages that may wait in one subscription: the replies and events of the largest systems, with room.
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
@@ -45,6 +48,31 @@ pub struct Link {
     pub client: Client,
     /// What happens to the connection; the first one is `Connected`. When nobody reads, events are dropped.
     pub events: mpsc::Receiver<LinkEvent>,
+    state: Arc<State>,
+}
+
+impl Link {
+    /// A question was sent. When the connection is lost before anything [came](Self::heard), the server is
+    /// taken for frozen or cut off, and tried again after all others.
+    pub(crate) fn asked(&self) {
+        self.state.set_unanswered(true);
+    }
+
+    /// Something came.
+    pub(crate) fn heard(&self) {
+        self.state.set_unanswered(false);
+    }
+
+    /// Leaves a server that is about to stop for another one, if any other is known. Whether it did.
+    pub(crate) async fn leave(&self) -> bool {
+        let another = self.client.server_pool().await.is_ok_and(|known| known.len() > 1);
+        if !another {
+            return false;
+        }
+        self.state.leave();
+        // It fails where the client has ended.
+        self.client.force_reconnect().await.is_ok()
+    }
 }
 
 /// Connects as `config` says.
@@ -60,12 +88,19 @@ pub async fn connect(config: &ConnectConfig, retry: Retry) -> Result<Link, Failu
     let mut said: Option<FailureKind> = None;
     for attempt in 2.. {
         // Every round has its own watcher: one that belongs to a failed try must not speak for the next.
-        let failure = match round(config, retry, &Watcher::new(sender.clone(), config)).await {
-            Ok(client) => {
-                if said.is_some() {
-                    tracing::warn!(server = %address_of(&client), "{prefix}connected at last");
+        let watcher = Watcher::new(sender.clone(), config);
+        let failure = match round(config, patience(config, retry, attempt), &watcher).await {
+            Ok((client, passed_over)) => {
+                let server = address_of(&client);
+                match passed_over {
+                    _ if said.is_some() => tracing::warn!(server, "{prefix}connected at last"),
+                    Some(failure) => {
+                        let reason = word(failure).to_string();
+                        tracing::warn!(server, reason, "{prefix}connected to another server");
+                    }
+                    None => {}
                 }
-                return Ok(Link { client, events });
+                return Ok(Link { client, events, state: watcher.state() });
             }
             Err(failure) => word(failure),
         };
@@ -93,18 +128,42 @@ pub(crate) fn pause(attempt: usize, refused: bool) -> Duration {
     (Duration::from_millis(50) * 2_u32.pow(doublings)).min(longest)
 }
 
-/// Tries every server once, in their order.
-async fn round(config: &ConnectConfig, retry: Retry, watcher: &Watcher) -> Result<Client, Failure> {
-    let share = match retry {
-        Retry::Once => config.timeout / u32::try_from(config.servers.len()).unwrap_or(u32::MAX).max(1),
-        Retry::Forever => config.timeout,
-    };
+/// How long a try may take.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    /// With one server, however many addresses it has.
+    Server(Duration),
+    /// With each address of a server, now and whenever the connection is made again.
+    Address(Duration),
+}
+
+/// How long a try of this attempt may take. The first one is number 2.
+fn patience(config: &ConnectConfig, retry: Retry, attempt: usize) -> Patience {
+    match retry {
+        Retry::Once => {
+            let servers = u32::try_from(config.servers.len()).unwrap_or(u32::MAX).max(1);
+            Patience::Server(config.timeout / servers)
+        }
+        Retry::Forever => {
+            let doublings = u32::try_from(attempt.saturating_sub(2)).unwrap_or(u32::MAX).min(10);
+            Patience::Address((ANSWER_MAX * 2_u32.pow(doublings)).min(config.timeout))
+        }
+    }
+}
+
+/// Tries every server once, in their order. Gives the client, and what kept us from the servers before.
+async fn round(
+    config: &ConnectConfig,
+    patience: Patience,
+    watcher: &Watcher,
+) -> Result<(Client, Option<Failure>), Failure> {
     let mut failures = Vec::new();
     for server in &config.servers {
-        match attempt(config, server, share, watcher).await {
+        match attempt(config, server, patience, watcher).await {
             Ok(client) => {
                 widen_pool(&client, config).await;
-                return Ok(client);
+                let passed_over = (!failures.is_empty()).then(|| diagnose::most_telling(failures));
+                return Ok((client, passed_over));
             }
             Err(failure) => failures.push(failure),
         }
@@ -118,22 +177,29 @@ async fn round(config: &ConnectConfig, retry: Retry, watcher: &Watcher) -> Resul
 async fn attempt(
     config: &ConnectConfig,
     server: &ServerAddr,
-    share: Duration,
+    patience: Patience,
     watcher: &Watcher,
 ) -> Result<Client, Failure> {
-    let late = || diagnose::too_late(server, share);
-    let addresses: Vec<SocketAddr> = match timeout(share, server.socket_addrs()).await {
+    let (Patience::Server(limit) | Patience::Address(limit)) = patience;
+    let addresses: Vec<SocketAddr> = match timeout(limit, server.socket_addrs()).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => return Err(diagnose::unknown_host(server, &error)),
-        Err(_) => return Err(late()),
+        Err(_) => return Err(diagnose::too_late(server, limit)),
     };
     // The timeout of the options is for one address; one that swallows packets must leave time for the next.
-    let each = share / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let (each, share) = match patience {
+        Patience::Server(share) => (share / count, share),
+        Patience::Address(each) => (each, each * count),
+    };
     let connecting = options(config, each, watcher).connect(server.clone());
     let failure = match timeout(share, connecting).await {
-        Ok(Ok(client)) => return Ok(client),
+        Ok(Ok(client)) => {
+            watcher.begin(server);
+            return Ok(client);
+        }
         Ok(Err(error)) => diagnose::failure(server, config, share, &error),
-        Err(_) => late(),
+        Err(_) => diagnose::too_late(server, share),
     };
     if failure.kind() != FailureKind::Unreachable || addresses.len() < 2 {
         return Err(failure);
@@ -189,28 +255,22 @@ fn options(config: &ConnectConfig, each: Duration, watcher: &Watcher) -> Connect
     if config.tls.first {
         options = options.tls_first();
     }
-    let (on_event, on_pool, on_delay) = (watcher.clone(), watcher.clone(), watcher.clone());
+    let (on_event, on_loss) = (watcher.clone(), watcher.clone());
     options
         .require_tls(config.tls.required())
         .name(&config.name)
         .custom_inbox_prefix(&config.inbox_prefix)
         .connection_timeout(each)
         .request_timeout(Some(config.timeout))
-        .ping_interval(PING_INTERVAL)
+        // The client gives a connection up at the third ping without an answer.
+        .ping_interval(config.ping_interval)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
-        // The first server is the one next door; the others are for when it is gone.
-        .retain_servers_order()
         .max_reconnects(None)
-        .reconnect_delay_callback(move |attempt| pause(attempt, on_delay.refused()))
         .event_callback(move |event| {
             on_event.hear(event);
             std::future::ready(())
         })
-        // It chooses nothing: it is the only place that tells why tries to reconnect fail.
-        .reconnect_to_server_callback(move |servers, _| {
-            on_pool.look_at(&servers);
-            std::future::ready(None)
-        })
+        .reconnect_to_server_callback(move |known, last| std::future::ready(on_loss.choose(&known, &last)))
 }
 
 /// Lets the client reconnect to all servers of the configuration, and to those it heard of.
@@ -240,6 +300,21 @@ fn address_of(client: &Client) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::config::{ConnectFlags, Surroundings};
+
+    #[test]
+    fn a_watcher_waits_longer_for_servers_from_try_to_try_and_a_single_look_shares_its_time() {
+        let flags = |servers: &str| ConnectFlags { server: Some(servers.into()), ..ConnectFlags::default() };
+        let config = |servers| ConnectConfig::resolve(&flags(servers), &Surroundings::default());
+        let config = config("a,b").expect("a configuration");
+        let millis = |retry| {
+            [2, 3, 4, 99].map(|attempt| match patience(&config, retry, attempt) {
+                Patience::Server(limit) | Patience::Address(limit) => limit.as_millis(),
+            })
+        };
+        assert_eq!(millis(Retry::Forever), [2_000, 4_000, 5_000, 5_000]);
+        assert_eq!(millis(Retry::Once), [2_500; 4]);
+    }
 
     #[test]
     fn the_pause_grows_to_a_second_and_for_refused_logins_to_five() {

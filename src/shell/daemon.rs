@@ -69,6 +69,7 @@ pub async fn run(
     tokio::pin!(shutdown);
     let clock = Clock::new();
     let interval = options.settings.rules.interval;
+    let config = &config.watching_every(interval);
     let recorder = options.record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
     let (state, held) = StateFile::open(&options.state)?.unzip();
     let link = tokio::select! {
@@ -82,7 +83,7 @@ pub async fn run(
     let also = Also { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, also).await;
     let road = match options.alerts {
-        Some(config) => Road::own(config),
+        Some(config) => Road::own(config.watching_every(interval)),
         None => Road::Shared(collector.client().clone()),
     };
     let publisher = Publisher::new(road, options.mode, clock, &options.settings.prefix);
@@ -293,7 +294,7 @@ impl Daemon {
         }
         // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
         let due = gathered.opened.plus(step.next_in);
-        self.requests.epoch_ended(&step, self.number + 1);
+        self.requests.epoch_ended(&step, self.number + 1, self.pipeline.book());
         self.last = Some(step);
         if let Some(client) = self.publisher.lend() {
             self.offer(client).await;
@@ -385,6 +386,10 @@ impl Daemon {
 
     fn tell_status(&mut self, heartbeat: &Heartbeat) {
         let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
+        // What keeps us from knowing is told with its reason, by the connection or by `Access`.
+        if status == Status::Unknown {
+            return tracing::debug!(summary, "epoch");
+        }
         match self.status.replace(status) {
             Some(before) if before == status => tracing::debug!(summary, "epoch"),
             _ if status == Status::Ok => tracing::info!("{summary}"),

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::recording::{self, Item, RecordedEpoch, RecordingClock};
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::look::Looked;
 use crate::shell::unpack::{self, unpack};
 use crate::stamp::{Stamp, parse_wall_ns};
 
@@ -27,17 +28,8 @@ pub(super) const SAMPLED_EPOCHS: usize = 200;
 /// How long a server would have been given to answer. It only matters to who is taken for missing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a file led to.
-#[derive(Debug)]
-pub struct FromFile {
-    /// The last epoch.
-    pub step: Step,
-    /// How many epochs there were.
-    pub epochs: u64,
-}
-
 /// Sends everything that `path` holds through the pipeline. What cannot be read is told to `complain`.
-pub fn look(path: &Path, settings: Settings, complain: &mut dyn FnMut(&str)) -> Result<FromFile, Failure> {
+pub fn look(path: &Path, settings: Settings, complain: &mut dyn FnMut(&str)) -> Result<Looked, Failure> {
     let name = shown(path);
     let text = read_whole(path)?;
     let mut epochs: Vec<Box<RecordedEpoch<'_>>> = Vec::new();
@@ -59,7 +51,8 @@ pub fn look(path: &Path, settings: Settings, complain: &mut dyn FnMut(&str)) -> 
         last = Some(player.play(epoch));
     }
     let step = last.ok_or_else(|| nothing_readable(&name))?;
-    Ok(FromFile { step, epochs: player.epochs })
+    let epochs = u32::try_from(player.epochs).unwrap_or(u32::MAX);
+    Ok(Looked { step, alerts: player.pipeline.book().clone(), epochs })
 }
 
 /// Tells of lines that cannot be read, without a flood.

@@ -107,7 +107,7 @@ pub async fn listen(
 ) -> Result<ListenEnd, Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let Link { client, mut events } = connect(config, Retry::Once).await?;
+    let Link { client, mut events, .. } = connect(config, Retry::Once).await?;
     let (alerts_on, heartbeats_on) = (format!("{prefix}.alert.>"), format!("{prefix}.heartbeat"));
     let mut alerts = subscribe(&client, &alerts_on).await?;
     let mut heartbeats = subscribe(&client, &heartbeats_on).await?;

@@ -2,21 +2,30 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
+
+use crate::alert::Book;
 use crate::check::Verdict;
 use crate::pipeline::{Pipeline, Settings, Step};
-use crate::rules::LEADERLESS_MIN;
+use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN};
+use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
-use crate::shell::collect::{Also, Collector, Port};
+use crate::shell::collect::{Also, Collector, Port, Trouble};
 use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::stamp::Stamp;
+use crate::view::Standing;
 
 /// The time between two epochs.
 const STEP: Duration = Duration::from_millis(250);
+/// The least time between two pings, however short the timeout is.
+const PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// What is not settled after this long, and after so many epochs, stays so: longer than silence takes to count.
 const SETTLED: Duration = Duration::from_millis(2_500);
 const EPOCHS_MIN: u32 = 3;
+/// So often the servers are asked about what is left open.
+const ROUNDS_MAX: usize = 2;
 /// A group without a leader is given as long as an election may last, and a little more.
 const ELECTION: Duration = LEADERLESS_MIN.saturating_add(Duration::from_secs(1));
 
@@ -36,6 +45,8 @@ pub enum Look<'a> {
 pub struct Looked {
     /// What the last epoch that saw anything leads to.
     pub step: Step,
+    /// The alerts that this leads to, with what servers said when they were asked about them.
+    pub alerts: Book,
     /// How many epochs it took.
     pub epochs: u32,
 }
@@ -43,33 +54,61 @@ pub struct Looked {
 /// Connects, looks, and lets go. Fails when nothing at all could be seen, and says why.
 pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>) -> Result<Looked, Failure> {
     let clock = Clock::new();
+    // A server that freezes now leaves half of the time for another one.
+    let ping_interval = (config.timeout / 6).max(PING_INTERVAL_MIN);
+    let config = &ConnectConfig { ping_interval, ..config.clone() };
     let link = connect(config, Retry::Once).await?;
     let mut collector = Collector::new(link, clock, Also::default()).await;
-    look_through(&mut collector, clock, config, Pipeline::new(settings), &mut how).await
+    let mut pipeline = Pipeline::new(settings);
+    let mut looked = look_through(&mut collector, clock, config, &mut pipeline, &mut how).await?;
+    if matches!(how, Look::UntilSettled { .. }) {
+        ask(&mut pipeline, &looked.step, collector.client().clone(), clock).await;
+        looked.alerts = pipeline.book().clone();
+    }
+    Ok(looked)
+}
+
+/// Asks the servers why, about what is left open. Nobody who does not answer makes the verdict any worse.
+async fn ask(pipeline: &mut Pipeline, step: &Step, client: Client, clock: Clock) {
+    let mut asker = Asker::new(client);
+    // Each question is put once; what has no room in one round comes in the next.
+    for _ in 0..ROUNDS_MAX {
+        let Some(inquiry) = pipeline.inquire(step) else { return };
+        asker.ask(inquiry);
+        let (inquiry, replies) = asker.answered().await;
+        pipeline.answer(&inquiry, &replies, step, clock.now());
+    }
 }
 
 async fn look_through<P: Port>(
     collector: &mut Collector<P>,
     clock: Clock,
     config: &ConnectConfig,
-    mut pipeline: Pipeline,
+    pipeline: &mut Pipeline,
     how: &mut Look<'_>,
 ) -> Result<Looked, Failure> {
     let mut judge = Judge::default();
     let mut last: Option<Looked> = None;
-    for epochs in 1.. {
-        let plan = pipeline.plan(epochs.into(), clock.now(), config.timeout);
+    // The clock was made when the look began.
+    let (until, mut epochs) = (Stamp::new(0, 0).plus(config.timeout), 0);
+    for number in 1.. {
+        let plan = pipeline.plan(number, clock.now(), config.timeout);
         let gathered = collector.epoch(plan).await;
         if let Some(trouble) = collector.trouble(&gathered) {
+            let lost = trouble == Trouble::Disconnected;
+            if lost && last.is_none() && collector.reconnected(until).await {
+                continue;
+            }
             // What was seen before counts; it is only not settled.
             return last.ok_or_else(|| trouble.failure(&config.inbox_prefix));
         }
+        epochs += 1;
         let step = pipeline.step(&gathered);
         let more = match how {
             Look::Once => More::No,
             Look::UntilSettled { .. } => judge.wants_more(&step, gathered.opened, gathered.closed, epochs),
         };
-        let looked = Looked { step, epochs };
+        let looked = Looked { step, alerts: pipeline.book().clone(), epochs };
         match (more, &mut *how) {
             (More::No, _) | (_, Look::Once) => return Ok(looked),
             (More::ForALeader, Look::UntilSettled { progress }) if !judge.told => {
@@ -110,14 +149,18 @@ impl Judge {
         let verdicts = || step.findings.iter().map(|finding| finding.verdict);
         let settled = |verdict| matches!(verdict, Verdict::Clear | Verdict::Gone | Verdict::Fault);
         // No finding is no evidence: nobody told of a meta group.
-        if verdicts().next().is_some() && verdicts().all(settled) {
+        if verdicts().next().is_some() && verdicts().all(settled) && step.view.warnings.is_empty() {
             return More::No;
         }
         let looked = closed.since(*self.began.get_or_insert(opened));
         let leaderless = step.view.groups.iter().any(|group| group.leaderless.is_some());
         if leaderless {
             self.led_since = None;
-            return if looked < ELECTION { More::ForALeader } else { More::No };
+            // A leader that was just elected is given the time to show its list.
+            let settles = |claim: Standing| claim.lasted() < CLAIM_SETTLES_MAX;
+            let claimed = step.view.groups.iter().any(|group| group.claimed.is_some_and(settles));
+            let limit = if claimed { ELECTION + CLAIM_SETTLES_MAX } else { ELECTION };
+            return if looked < limit { More::ForALeader } else { More::No };
         }
         let led = closed.since(*self.led_since.get_or_insert(opened));
         if led < SETTLED || epochs < EPOCHS_MIN { More::Yes } else { More::No }

@@ -14,8 +14,6 @@ pub mod record;
 
 pub mod publish;
 
-pub mod verdict;
-
 pub mod service;
 
 pub mod state;

@@ -18,12 +18,13 @@ use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::alert::Book;
 use crate::event::heartbeat::{ActiveIncident, Status, worst_first};
 use crate::event::{Monitor, Snapshot};
 use crate::pipeline::{Pipeline, Settings, Step};
+use crate::report::CheckReport;
 use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
-use crate::shell::verdict::Judgement;
 use micro::{Answer, Endpoint, Micro, QUEUE, Refusal, Ticket, Verb};
 
 /// Requests that may wait, for the watcher and for an epoch; whoever asks more is told to come again.
@@ -131,11 +132,11 @@ impl Requests {
     }
 
     /// Answers everyone who waited for an epoch, all with one verdict.
-    pub fn epoch_ended(&mut self, step: &Step, epochs: u64) {
+    pub fn epoch_ended(&mut self, step: &Step, epochs: u64, alerts: &Book) {
         if self.checks.is_empty() {
             return;
         }
-        let verdict = written(&Judgement::new(step, epochs));
+        let verdict = written(&CheckReport::new(step, epochs, alerts));
         for asked in self.checks.drain(..) {
             asked.respond(verdict.clone());
         }

@@ -198,7 +198,8 @@ impl Sidecar {
             Role::Silent if before != Role::Claiming => {
                 tracing::info!(speaker, "another watcher speaks; this one stands by");
             }
-            Role::Joining if before == Role::Speaking => {
+            // A frozen server or a lost connection says so itself.
+            Role::Joining if before == Role::Speaking && self.company.size() > 1 => {
                 tracing::warn!("this watcher lost touch with the others, and listens before it speaks again");
             }
             Role::Joining | Role::Silent | Role::Claiming | Role::Speaking => {}

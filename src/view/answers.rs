@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Answer;
 use super::memory::ServerMemory;
 use crate::epoch::{Gathered, ServerKey};
-use crate::name::Name;
+use crate::name::{Name, PeerId};
 use crate::wire::{JetStream, Reply, Statsz};
 
 /// What everyone sent, by server: looked up by every group.
@@ -68,6 +68,21 @@ impl<'a> Answers<'a> {
     /// The answers to `STATSZ` from the servers of one cluster.
     pub(super) fn statsz(&self, domain: &Name, cluster: &Name) -> &[&'a Statsz] {
         self.statsz.get(domain).and_then(|clusters| clusters.get(cluster)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The cluster of a server that holds a route to this one. Routes join servers of one cluster only.
+    pub(super) fn cluster_with_a_route_to(&self, peer: PeerId, domain: &Name) -> Option<&'a Name> {
+        let clusters = self.statsz.get(domain).into_iter().flatten();
+        let holds = |reply: &&Statsz| reply.routes.binary_search(&peer).is_ok();
+        clusters.filter(|(_, replies)| replies.iter().any(holds)).map(|(cluster, _)| *cluster).next()
+    }
+
+    /// Whether the server answered `STATSZ` itself; from any cluster where its own is not known.
+    pub(super) fn has_statsz_of(&self, peer: PeerId, domain: &Name, cluster: &Name) -> bool {
+        let clusters = self.statsz.get(domain).into_iter().flatten();
+        clusters
+            .filter(|(of, _)| cluster.is_empty() || **of == cluster)
+            .any(|(_, replies)| replies.iter().any(|reply| reply.server.peer == peer))
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Inconsistencies;
+use super::leader::{claims, complete};
 use super::memory::Memory;
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::Name;
@@ -44,21 +46,11 @@ impl Component<'_> {
     }
 }
 
-/// Whether a reply names its own server as the leader.
-pub(super) fn claims(reply: &Reply, meta: &Meta) -> bool {
-    meta.leader.as_ref() == Some(&reply.server.name) && meta.leader_id == Some(reply.server.peer)
-}
-
-/// Whether a leader's list names every peer of the group.
-pub(super) fn complete(meta: &Meta) -> bool {
-    i64::try_from(meta.rows.len() + 1) == Ok(meta.size)
-}
-
 /// Sorts the replies of members into groups, by the key of the group.
 pub(super) fn link<'a>(
     gathered: &'a Gathered,
     memory: &Memory,
-    inconsistent: &mut Vec<String>,
+    inconsistent: &mut Inconsistencies,
 ) -> BTreeMap<Name, Linked<'a>> {
     let mut components = components(gathered, memory, inconsistent);
     // The order in which keys are given away must not depend on the order of the replies.
@@ -114,7 +106,9 @@ fn base_key(domain: &Name) -> Name {
 /// A key that no other group has: the domain, else `default`; then with the cluster; then with a peer's id.
 fn free_key(component: &Component<'_>, memory: &Memory, groups: &BTreeMap<Name, Linked<'_>>) -> Name {
     let base = base_key(&component.domain());
-    let taken = |key: &Name| groups.contains_key(key) || memory.group(key).is_some();
+    // A group that only saved alerts tell of has been waiting for this one.
+    let heard = |key: &Name| memory.group(key).is_some_and(|group| group.first_heard.is_some());
+    let taken = |key: &Name| groups.contains_key(key) || heard(key);
     if !taken(&base) {
         return base;
     }
@@ -130,7 +124,7 @@ fn free_key(component: &Component<'_>, memory: &Memory, groups: &BTreeMap<Name, 
 fn components<'a>(
     gathered: &'a Gathered,
     memory: &Memory,
-    inconsistent: &mut Vec<String>,
+    inconsistent: &mut Inconsistencies,
 ) -> Vec<Component<'a>> {
     let members: Vec<(&Reply, &Meta)> = gathered
         .replies
@@ -186,7 +180,7 @@ fn remembered<'a>(mut component: Component<'a>, memory: &Memory) -> Component<'a
 
 /// A member can answer under another domain than its leader for a while (a domain that is introduced by a rolling
 /// restart). It belongs to the leader that lists it, if nobody of that leader's own domain has its place.
-fn join_across_domains(members: &[(&Reply, &Meta)], sets: &mut Sets, inconsistent: &mut Vec<String>) {
+fn join_across_domains(members: &[(&Reply, &Meta)], sets: &mut Sets, inconsistent: &mut Inconsistencies) {
     let leaders: Vec<_> = members.iter().filter(|(reply, meta)| claims(reply, meta)).collect();
     if leaders.len() == members.len() {
         return;
@@ -205,7 +199,7 @@ fn join_across_domains(members: &[(&Reply, &Meta)], sets: &mut Sets, inconsisten
             if leader.server.peer == leader_id && lists_it && !answered.contains(&place) {
                 let (own, leader_node) = (sets.node(own.clone()), sets.node(ServerKey::of(&leader.server)));
                 sets.join(own, leader_node);
-                inconsistent.push(format!(
+                inconsistent.note(format!(
                     "{} answers with the domain `{}`, its leader {} with `{}`",
                     reply.server.name, reply.server.domain, leader.server.name, leader.server.domain
                 ));

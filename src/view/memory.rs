@@ -1,34 +1,32 @@
 //! What is remembered from epoch to epoch: who there is, who belongs to which group, and since when we see what.
 
+mod plan;
+
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Contact, Standing};
-use crate::epoch::{Expected, Gathered, Plan, REPLIES_MAX, ServerKey};
+use super::{Contact, Held, Standing};
+use crate::epoch::{Ended, Gathered, REPLIES_MAX, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::wire::{AnnouncementKind, JetStream, Server};
+use crate::wire::{AnnouncementKind, JetStream, Row, Server};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
-/// The least and the usual patience: how long an epoch waits for a server that answered the last one.
-const PATIENCE_MIN: Duration = Duration::from_millis(500);
-/// Patience in multiples of the slowest answer known.
-const PATIENCE_FACTOR: u32 = 5;
 /// A server is awaited once it has answered so many epochs running, unless nobody has yet: for one that
 /// answers once and never again no epoch waits.
 const ANSWERED_MIN: u32 = 2;
-/// So many servers that no leader lists are awaited, those that have answered most often.
-const OUTSIDERS_AWAITED_MAX: usize = 64;
 /// A late answer teaches no longer delay than this: more patience would cost more than it gives.
 const LATENESS_MAX: Duration = Duration::from_secs(1);
 /// Groups beyond this are forgotten, the longest unheard first, then the newest.
 const GROUPS_MAX: usize = 4_096;
 /// A group that nobody has answered for, for this long, is forgotten.
 const GROUP_FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// A group that only saved alerts tell of, and that nobody has answered for, is forgotten this soon.
+const REMEMBERED_FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 /// How many openings are kept to tell how late a late reply is.
 const OPENINGS_MAX: usize = 32;
 
@@ -39,6 +37,8 @@ pub struct Memory {
     groups: BTreeMap<Name, GroupMemory>,
     group_of: BTreeMap<ServerKey, Name>,
     last_informative: Option<Stamp>,
+    /// The end of the last time in which we could not see or hear anything, events included.
+    blind_until: Option<Stamp>,
     openings: VecDeque<(u64, Stamp)>,
 }
 
@@ -58,6 +58,8 @@ pub(super) struct ServerMemory {
     stopped: bool,
     /// It has answered as a member of a meta group, from this cluster.
     pub(super) member: bool,
+    /// The id of the run in which it last did; empty when it never did.
+    pub(super) member_run: Name,
 }
 
 impl ServerMemory {
@@ -72,6 +74,7 @@ impl ServerMemory {
             delay,
             stopped: false,
             member,
+            member_run: if member { server.id.clone() } else { Name::default() },
         }
     }
 }
@@ -87,12 +90,50 @@ pub(super) struct GroupMemory {
     pub(super) size: Option<u64>,
     pub(super) quorum: Option<u64>,
     pub(super) rescue: bool,
+    /// A smaller list that too few could agree on.
+    pub(super) held: Option<Held>,
     pub(super) leaderless: Option<Standing>,
+    /// Since when as many members have answered as must agree.
+    pub(super) enough: Option<Standing>,
+    /// Since when somebody has claimed to lead whom too few follow.
+    pub(super) claimed: Option<Standing>,
+    /// Who has claimed to lead without a list since nobody leads.
+    pub(super) listless: BTreeSet<Name>,
+    pub(super) tenure: Option<Tenure>,
     pub(super) short: Option<Standing>,
     pub(super) disagreement: Option<Standing>,
+    /// Since when members have told different sizes.
+    pub(super) sizes: Option<Standing>,
+    /// Since when nobody of it has given a sign of life while others did.
+    pub(super) unheard: Option<Standing>,
+    /// Who was last known to be online, and when.
+    pub(super) last_online: Option<(BTreeSet<PeerId>, Stamp)>,
     pub(super) peers: BTreeMap<PeerId, PeerMemory>,
     pub(super) first_heard: Option<Stamp>,
+    /// When anybody of it last gave a sign of life; before that, when it was taken over from saved alerts.
     pub(super) last_heard: Option<Stamp>,
+}
+
+/// Who leads a group, and for how long at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tenure {
+    /// `None` while nobody does.
+    pub(super) leader: Option<PeerId>,
+    /// The last moment that showed another leader or none; `None` for one that was there when we began to watch.
+    pub(super) since: Option<Stamp>,
+}
+
+/// What saved alerts tell of a group before any epoch does: whom they are about, and how large it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The key of the group.
+    pub group: Name,
+    /// Its domain.
+    pub domain: Name,
+    /// The peer that the alert is about, with its name; `None` for the whole group.
+    pub peer: Option<(PeerId, Name)>,
+    /// The last agreed size, and how many must agree.
+    pub size: Option<(u64, u64)>,
 }
 
 /// One peer of a group.
@@ -113,109 +154,85 @@ pub(super) struct PeerMemory {
     pub(super) unlisted: Option<Standing>,
     pub(super) absent_epochs: u32,
     pub(super) down_since: Option<Stamp>,
-    pub(super) ever_in_contact: bool,
+    pub(super) off_since_start: bool,
+    /// The cluster of the servers that held a route to it.
+    pub(super) cluster_by_routes: Option<Name>,
+    /// Since when it has answered without being current, with the lag of the first such epoch.
+    pub(super) behind: Option<(Standing, u64)>,
+    /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.
+    pub(super) met: bool,
 }
 
 impl PeerMemory {
-    /// Remembers what a row or its absence says of contact, and tells it.
+    /// Remembers what a row or its absence says of contact, and tells it. `led_for` is how long the leader has led at
+    /// most; `None` when it was there before us.
+    ///
+    /// Source: measured. A leader of 2.12.8 and 2.15.1 begins with `active` 0 for everybody; one of 2.10.25 that led
+    /// before begins with the ages of then. Contact older than the term is contact of another term.
     pub(super) fn contact(
         &mut self,
-        row: Option<&crate::wire::Row>,
-        opened: Stamp,
-        closed: Stamp,
+        row: Option<&Row>,
+        gathered: &Gathered,
+        led_for: Option<Duration>,
         rules: &Rules,
     ) -> Contact {
         let Some(row) = row else {
             self.no_contact_since = None;
             return Contact::Untold;
         };
-        self.ever_in_contact |= row.current || row.active_ns > 0;
         if row.active_ns < 0 && !row.current {
             // The leader's clock jumped: it says nothing about contact.
             return Contact::Untold;
         }
-        let active = Duration::from_nanos(u64::try_from(row.active_ns).unwrap_or(0));
-        if row.current || (!active.is_zero() && active <= rules.lost_contact) {
+        let active = contact_in_term(row, led_for);
+        if row.current || active.is_some_and(|active| active <= rules.lost_contact) {
             (self.no_contact_since, self.contact_lost) = (None, false);
             return Contact::Fresh;
         }
-        let away = if active.is_zero() {
-            let missed_since = self.silence.map_or(opened, |silence| silence.since);
-            let since = *self.no_contact_since.get_or_insert(opened.min(missed_since));
-            closed.since(since)
-        } else {
-            self.no_contact_since = None;
-            active
+        let away = match active {
+            Some(active) => {
+                self.no_contact_since = None;
+                active
+            }
+            None => {
+                let missed_since = self.silence.map_or(gathered.opened, |silence| silence.since);
+                let since = *self.no_contact_since.get_or_insert(gathered.opened.min(missed_since));
+                gathered.closed.since(since)
+            }
         };
         self.contact_lost = away > rules.lost_contact;
         Contact::Away(away)
     }
 }
 
+/// How long ago the leader last heard a peer, if that was in its present term.
+pub(super) fn contact_in_term(row: &Row, led_for: Option<Duration>) -> Option<Duration> {
+    let active = u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos)?;
+    led_for.is_none_or(|led| active <= led).then_some(active)
+}
+
+impl GroupMemory {
+    /// We saw nothing of the group for a while: what happened meanwhile is not known, so nothing counts as having
+    /// lasted.
+    pub(super) fn restart_clocks(&mut self) {
+        (self.leaderless, self.claimed, self.short, self.enough) = (None, None, None, None);
+        (self.disagreement, self.sizes, self.unheard, self.last_online) = (None, None, None, None);
+        if let Some(held) = &mut self.held {
+            held.standing.since = held.standing.until;
+        }
+        self.listless.clear();
+        for peer in self.peers.values_mut() {
+            peer.silence = None;
+            peer.no_contact_since = None;
+            peer.unlisted = None;
+            peer.disconnected_epochs = 0;
+            peer.down_since = None;
+            peer.behind = None;
+        }
+    }
+}
+
 impl Memory {
-    /// The plan of the next epoch: who should answer, whom to wait for, for how long at most.
-    pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
-        let expected = self.expected(now);
-        let learning = !expected.values().any(|expected| expected.awaited);
-        // What strangers take costs no time.
-        let counts = |key: &ServerKey| learning || expected.get(key).is_some_and(|expected| expected.awaited);
-        let delays = self.servers.iter().filter(|(key, _)| counts(key)).map(|(_, server)| server.delay);
-        let slowest = delays.max().unwrap_or_default();
-        let patience =
-            if learning { timeout } else { PATIENCE_MIN.max(slowest * PATIENCE_FACTOR).min(timeout) };
-        Plan {
-            number,
-            expected,
-            learning,
-            ask_statsz: self.somebody_is_silent(),
-            patience,
-            settle: slowest * 2,
-        }
-    }
-
-    /// Whether a member of any group has missed the last epoch.
-    pub fn somebody_is_silent(&self) -> bool {
-        self.groups.values().any(|group| {
-            let silent = |peer: &PeerId| group.peers.get(peer).is_some_and(|peer| peer.silence.is_some());
-            group.members.iter().any(silent)
-        })
-    }
-
-    fn expected(&self, now: Stamp) -> BTreeMap<ServerKey, Expected> {
-        let mut expected = BTreeMap::new();
-        let awaited = self.awaited();
-        for (key, server) in &self.servers {
-            if now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped {
-                let awaited = awaited.contains(key);
-                expected.insert(key.clone(), Expected { name: Some(server.name.clone()), awaited });
-            }
-        }
-        for group in self.groups.values() {
-            for peer in &group.members {
-                let key = ServerKey { peer: *peer, domain: group.domain.clone() };
-                let name = || group.peers.get(peer).and_then(|peer| peer.name.clone());
-                expected.entry(key).or_insert_with(|| Expected { name: name(), awaited: false });
-            }
-        }
-        expected
-    }
-
-    /// Who is waited for: the members that a leader lists, and the most constant of the others.
-    fn awaited(&self) -> BTreeSet<&ServerKey> {
-        let answering = || self.servers.iter().filter(|(_, server)| server.missed == 0);
-        let constant = |server: &ServerMemory| server.answered >= ANSWERED_MIN;
-        let somebody_is = answering().any(|(_, server)| constant(server));
-        let known = answering().filter(|(_, server)| constant(server) || !somebody_is);
-        let is_listed = |key: &ServerKey| {
-            let group = self.group_of.get(key).and_then(|group| self.groups.get(group));
-            group.is_some_and(|group| group.has_list && group.members.contains(&key.peer))
-        };
-        let (listed, mut others): (Vec<_>, Vec<_>) = known.partition(|(key, _)| is_listed(key));
-        others.sort_by_key(|(_, server)| Reverse(server.answered));
-        others.truncate(OUTSIDERS_AWAITED_MAX);
-        listed.into_iter().chain(others).map(|(key, _)| key).collect()
-    }
-
     /// The last known name of a server.
     pub(super) fn name_of(&self, key: &ServerKey) -> Option<&Name> {
         self.servers.get(key).map(|server| &server.name)
@@ -237,13 +254,41 @@ impl Memory {
         self.group_of.get(key)
     }
 
+    /// Remembers what saved alerts tell, as far as nothing better is known.
+    pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>, now: Stamp) {
+        for told in remembered {
+            let mut group = self.take(&told.group);
+            if group.first_heard.is_none() {
+                group.domain = told.domain;
+                group.last_heard = group.last_heard.or(Some(now));
+                group.size = group.size.max(told.size.map(|(size, _)| size));
+                group.quorum = group.quorum.max(told.size.map(|(_, quorum)| quorum));
+                // Whoever is missing from a list must have been removed by agreement.
+                group.has_list |= told.size.is_some();
+                group.members.extend(told.peer.iter().map(|(id, _)| *id));
+            }
+            if let Some((id, name)) = told.peer {
+                let peer = group.peers.entry(id).or_default();
+                // The name of a peer that nobody named is its id.
+                let named = (name.as_str() != id.as_str()).then_some(name);
+                peer.name = peer.name.take().or(named);
+            }
+            self.put(told.group, group);
+        }
+    }
+
+    /// Whether we have watched since then without a gap, so that every event of a server would have been heard.
+    pub(super) fn watched_since(&self, moment: Stamp) -> bool {
+        self.blind_until.is_none_or(|blind| moment.has_reached(blind))
+    }
+
     /// Takes a group out to change it; [`Self::put`] brings it back.
     pub(super) fn take(&mut self, key: &Name) -> GroupMemory {
         self.groups.remove(key).unwrap_or_default()
     }
 
     pub(super) fn put(&mut self, key: Name, group: GroupMemory) {
-        if group.peers.is_empty() {
+        if group.peers.is_empty() && group.last_heard.is_none() {
             return;
         }
         for peer in group.members.iter().chain(group.peers.keys()) {
@@ -269,7 +314,15 @@ impl Memory {
         let blind =
             self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3);
         if blind {
-            self.restart_clocks();
+            self.groups.values_mut().for_each(GroupMemory::restart_clocks);
+        }
+        let deaf = matches!(gathered.ended, Ended::Disconnected | Ended::Denied | Ended::NoResponders);
+        if deaf || blind {
+            self.blind_until = Some(if deaf { gathered.closed } else { gathered.opened });
+            // Nobody is given up for a time in which nobody could be heard.
+            for group in self.groups.values_mut().filter(|group| group.first_heard.is_none()) {
+                group.last_heard = Some(gathered.closed);
+            }
         }
         if !gathered.replies.is_empty() {
             self.last_informative = Some(gathered.closed);
@@ -314,14 +367,20 @@ impl Memory {
                     // Another server of the same name.
                     return;
                 }
-                let member = member || (known.member && same_cluster);
+                let (of_a_member, member) = (member, member || (known.member && same_cluster));
                 let delay = delay.max(known.delay * 3 / 4);
                 if (&known.name, &known.id, &known.cluster) == (&server.name, &server.id, &server.cluster) {
                     (known.last_heard, known.missed, known.delay, known.stopped) = (closed, 0, delay, false);
                     known.member = member;
+                    if of_a_member {
+                        known.member_run = server.id.clone();
+                    }
                 } else {
-                    let answered = known.answered;
+                    let (answered, run) = (known.answered, std::mem::take(&mut known.member_run));
                     *known = ServerMemory { answered, ..ServerMemory::of(server, closed, delay, member) };
+                    if !of_a_member {
+                        known.member_run = run;
+                    }
                 }
                 known.answered = known.answered.saturating_add(1);
             }
@@ -367,8 +426,10 @@ impl Memory {
             members.contains_key(key)
                 || (now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped)
         });
-        let old =
-            |group: &GroupMemory| group.last_heard.is_none_or(|heard| now.since(heard) > GROUP_FORGOTTEN);
+        let old = |group: &GroupMemory| {
+            let limit = if group.first_heard.is_some() { GROUP_FORGOTTEN } else { REMEMBERED_FORGOTTEN };
+            group.last_heard.is_none_or(|heard| now.since(heard) > limit)
+        };
         let mut forgotten: BTreeSet<Name> =
             self.groups.iter().filter(|(_, group)| old(group)).map(|(key, _)| key.clone()).collect();
         if self.groups.len() > GROUPS_MAX {
@@ -381,19 +442,6 @@ impl Memory {
         if !forgotten.is_empty() {
             self.groups.retain(|key, _| !forgotten.contains(key));
             self.group_of.retain(|_, group| !forgotten.contains(group));
-        }
-    }
-
-    /// We saw nothing for a while: what happened meanwhile is not known, so nothing counts as having lasted.
-    fn restart_clocks(&mut self) {
-        for group in self.groups.values_mut() {
-            (group.leaderless, group.short, group.disagreement) = (None, None, None);
-            for peer in group.peers.values_mut() {
-                peer.silence = None;
-                peer.no_contact_since = None;
-                peer.unlisted = None;
-                peer.disconnected_epochs = 0;
-            }
         }
     }
 }

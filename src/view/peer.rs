@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::answers::Answers;
-use super::memory::{PeerMemory, ServerMemory};
-use super::{Answer, Authority, Opinion, PeerView, Route, Standing};
+use super::memory::{PeerMemory, ServerMemory, contact_in_term};
+use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Standing};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::{ANNOUNCED_FLAG_MAX, Rules};
@@ -20,6 +20,16 @@ pub(super) struct Witnesses<'a> {
     pub(super) answers: &'a Answers<'a>,
     pub(super) rules: &'a Rules,
     pub(super) authority: Option<&'a Authority>,
+    /// How long the authority has led at most; `None` when it was there before us.
+    pub(super) led_for: Option<Duration>,
+    /// The list lacks it, and too few could agree on that.
+    pub(super) held: bool,
+    /// We have watched without a gap since its last answer.
+    pub(super) watched_since_heard: bool,
+    /// It answers, and no list has it.
+    pub(super) outsider: bool,
+    /// The cluster of the servers that hold, or lately held, a route to it.
+    pub(super) cluster_by_routes: Option<&'a Name>,
     /// Its row in the authoritative list.
     pub(super) row: Option<&'a Row>,
     /// Its own reply, as a member.
@@ -43,19 +53,25 @@ pub(super) struct Witnesses<'a> {
 /// Joins what the witnesses say with what is remembered of the peer.
 pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemory) -> PeerView {
     let answer = witnesses.answer(id);
-    witnesses.announcement(id, answer, memory);
+    witnesses.switched_off(answer, memory);
+    let answers_statsz = witnesses.answers_statsz(id);
+    witnesses.announcement(id, answer != Answer::None || answers_statsz, memory);
     witnesses.silence(answer, memory);
-    let (opened, closed) = (witnesses.gathered.opened, witnesses.gathered.closed);
     let lost_earlier = memory.contact_lost;
-    let contact = memory.contact(witnesses.row, opened, closed, witnesses.rules);
+    let contact = memory.contact(witnesses.row, witnesses.gathered, witnesses.led_for, witnesses.rules);
     if answer == Answer::Member && witnesses.row.is_none() {
         memory.contact_lost = false;
     }
-    witnesses.flag(memory);
-    let (routes, more_routes) = witnesses.routes(id, memory);
+    let flagged = witnesses.flag(memory);
+    let (routes, more_routes) = witnesses.routes(id, answers_statsz, memory);
     witnesses.membership(id, answer, memory);
-    let well = answer == Answer::Member && memory.flag_epochs == 0;
-    memory.down_since = if well { None } else { memory.down_since.or(Some(opened)) };
+    witnesses.down(answer, memory);
+    let behind = witnesses.behind(answer, memory);
+    let heard = |row: &Row| leader_still_hears(row, memory.silence, witnesses.gathered);
+    // Where nobody of its own cluster holds a route to it, the leader cannot have heard it, whatever its list says.
+    let cut_off = !routes.is_empty() && routes.values().all(|route| *route == Route::Lost);
+    let hears = contact == Contact::Fresh && !cut_off && witnesses.row.is_some_and(heard);
+    let leader_still_hears = answer == Answer::None && hears;
     let said_offline = witnesses.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
     PeerView {
         id,
@@ -64,11 +80,18 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         server_id: witnesses.server.map(|server| server.id.clone()).unwrap_or_default(),
         leader: witnesses.authority.is_some_and(|authority| authority.peer == id),
         member: witnesses.member,
+        online: false,
         row: witnesses.row.cloned(),
         answer,
+        behind,
+        outsider: witnesses.outsider,
+        flagged,
         flag_epochs: memory.flag_epochs,
         flag_announced: memory.flag_announced,
         contact,
+        leader_heard: witnesses.row.and_then(|row| contact_in_term(row, witnesses.led_for)),
+        leader_still_hears,
+        answers_statsz,
         contact_lost_earlier: witnesses.authority.is_none() && lost_earlier && memory.contact_lost,
         silence: memory.silence,
         back_since: memory.back_since,
@@ -76,6 +99,8 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         routes,
         more_routes,
         routes_held: memory.routes_held,
+        watched_since_heard: witnesses.watched_since_heard,
+        off_since_start: memory.off_since_start,
         announced: memory.announced,
         hearsay: (if witnesses.authority.is_none() { said_offline as u64 } else { 0 }, witnesses.lists),
         opinions: witnesses
@@ -89,7 +114,7 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
         absent_epochs: memory.absent_epochs,
         last_heard: witnesses.server.map(|server| server.last_heard),
         down_since: memory.down_since,
-        ever_in_contact: memory.ever_in_contact,
+        met: memory.met,
     }
 }
 
@@ -105,18 +130,58 @@ impl Witnesses<'_> {
         }
     }
 
-    /// The last cluster it answered from; where the whole group is in one, that one.
+    /// The last cluster it answered from, else the one whose servers hold routes to it. Whoever never answered has no
+    /// other: it may be in a cluster that none of those who answer is in.
     fn cluster(&self) -> Name {
         // Whoever never answered as a member may be a server outside the group that has this one's name.
         let of_the_group = |server: &&ServerMemory| server.member || self.clusters.contains(&server.cluster);
         let known = self.server.filter(|server| of_the_group(server) || self.clusters.is_empty());
-        let remembered = known.map(|server| &server.cluster).filter(|cluster| !cluster.is_empty());
-        let only = self.clusters.first().filter(|_| self.clusters.len() == 1);
-        remembered.or(only).cloned().unwrap_or_default()
+        known.map(|server| &server.cluster).or(self.cluster_by_routes).cloned().unwrap_or_default()
+    }
+
+    /// Whether its JetStream has been off since its server was started anew: after a stop or a silence, or in another
+    /// run than the one that was a member.
+    fn switched_off(&self, answer: Answer, memory: &mut PeerMemory) {
+        let another_run =
+            self.server.is_some_and(|server| !server.member_run.is_empty() && server.member_run != server.id);
+        let was_away = memory.announced.is_some() || memory.silence.is_some();
+        memory.off_since_start =
+            answer == Answer::Disabled && (another_run || was_away || memory.off_since_start);
+    }
+
+    /// Whether the peer itself answered the question for its routes, from the cluster that it is known to be in.
+    fn answers_statsz(&self, id: PeerId) -> bool {
+        self.gathered.asked_statsz && self.answers.has_statsz_of(id, self.domain, &self.cluster())
+    }
+
+    /// Since when it has answered without being current: noise for seconds, worth a word after minutes.
+    fn behind(&self, answer: Answer, memory: &mut PeerMemory) -> Option<(Standing, u64, u64)> {
+        if answer == Answer::None && self.row.is_none() {
+            return None;
+        }
+        let row = self.row.filter(|row| !row.current && !row.offline && answer == Answer::Member);
+        let Some(row) = row else {
+            memory.behind = None;
+            return None;
+        };
+        let (standing, first) =
+            memory.behind.map_or((None, row.lag), |(standing, lag)| (Some(standing), lag));
+        let standing = Standing::again(standing, self.gathered);
+        memory.behind = Some((standing, first));
+        Some((standing, first, row.lag))
+    }
+
+    /// Since when it has been down, as far as somebody saw that: time in which we saw nothing does not count.
+    fn down(&self, answer: Answer, memory: &mut PeerMemory) {
+        if answer == Answer::Member && memory.flag_epochs == 0 {
+            memory.down_since = None;
+        } else if answer != Answer::None || memory.flag_epochs > 0 || memory.silence.is_some() {
+            memory.down_since = memory.down_since.or(Some(self.gathered.opened));
+        }
     }
 
     /// An announcement stands until the peer answers; one stamped after the epoch opened is later than its replies.
-    fn announcement(&self, id: PeerId, answer: Answer, memory: &mut PeerMemory) {
+    fn announcement(&self, id: PeerId, lives: bool, memory: &mut PeerMemory) {
         for (at, announcement) in &self.gathered.announcements {
             let server = &announcement.server;
             // Another run of it, or a server of the same name elsewhere, is not this peer's end.
@@ -126,7 +191,7 @@ impl Witnesses<'_> {
             }
         }
         let before_replies = memory.announced.is_some_and(|(at, _)| at <= self.gathered.opened);
-        if answer != Answer::None && before_replies {
+        if lives && before_replies {
             memory.announced = None;
         }
     }
@@ -143,44 +208,50 @@ impl Witnesses<'_> {
         }
     }
 
-    /// Counts how long the flag stands, and remembers whether it came too soon to be the sweep's: that one needs
-    /// 150 s of silence.
-    fn flag(&self, memory: &mut PeerMemory) {
+    /// Whether the flag stands. Counts for how long, and remembers whether it came too soon to be the sweep's: that one
+    /// needs 150 s of silence. A flag outlives its row while the list lacks the peer without agreement.
+    fn flag(&self, memory: &mut PeerMemory) -> bool {
+        if self.held && memory.flag_epochs > 0 {
+            memory.flag_epochs = memory.flag_epochs.saturating_add(1);
+            return true;
+        }
         let Some(row) = self.authority.and(self.row).filter(|row| row.offline) else {
             if self.authority.is_some() {
                 memory.flag_epochs = 0;
             }
-            return;
+            return false;
         };
         if memory.flag_epochs == 0 {
             let heard = match self.server {
                 Some(server) => Some(self.gathered.closed.since(server.last_heard)),
-                // Who never heard it goes by the leader's last contact; 0 is none.
-                None => u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos),
+                // Who never heard it goes by the leader's last contact, as far as that is of its present term.
+                None => contact_in_term(row, self.led_for),
             };
             memory.flag_announced = row.name.is_some() && heard.is_some_and(|ago| ago <= ANNOUNCED_FLAG_MAX);
         }
         memory.flag_epochs = memory.flag_epochs.saturating_add(1);
+        true
     }
 
     /// Who of the peer's own cluster holds a route to it. Routes join servers of one cluster only, so the word of
     /// other clusters says nothing; and where less than a quorum answers, the cut-off side may be ours.
-    fn routes(&self, id: PeerId, memory: &mut PeerMemory) -> (BTreeMap<Name, Route>, usize) {
-        if memory.silence.is_none() || !self.gathered.asked_statsz {
+    fn routes(&self, id: PeerId, lives: bool, memory: &mut PeerMemory) -> (BTreeMap<Name, Route>, usize) {
+        if memory.silence.is_none() || !self.gathered.asked_statsz || self.cluster().is_empty() {
             return (BTreeMap::new(), 0);
         }
         let reporters = self.answers.statsz(self.domain, &self.cluster());
         let route = |reporter: &&Statsz| {
             let held = reporter.routes.binary_search(&id).is_ok();
-            (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost })
+            // A route that could not be read may be the one to this peer.
+            (held || reporter.unreadable_routes == 0)
+                .then(|| (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost }))
         };
         let others = reporters.iter().filter(|reporter| reporter.server.peer != id);
-        let mut routes: Vec<(Name, Route)> = others.map(route).collect();
+        let mut routes: Vec<(Name, Route)> = others.filter_map(route).collect();
         if routes.is_empty() {
             return (BTreeMap::new(), 0);
         }
         // Whoever answers this question lives, whatever became of its other reply.
-        let lives = reporters.iter().any(|reporter| reporter.server.peer == id);
         if lives || routes.iter().any(|(_, route)| *route == Route::Held) {
             (memory.disconnected_epochs, memory.routes_held) = (0, true);
         } else if self.quorum_answers {
@@ -190,7 +261,8 @@ impl Witnesses<'_> {
         }
         routes.sort_by_key(|(_, route)| *route == Route::Lost);
         let more = routes.len().saturating_sub(TOLD_MAX);
-        (routes.into_iter().take(TOLD_MAX).collect(), more)
+        // Of two runs of one reporter, the one that holds a route counts.
+        (routes.into_iter().take(TOLD_MAX).rev().collect(), more)
     }
 
     /// Whether the leader's complete list has the peer at all.
@@ -200,6 +272,7 @@ impl Witnesses<'_> {
             self.reply.is_none() && answer != Answer::Unreadable && self.gathered.counts_absence();
         let authority = self.authority.filter(|authority| authority.complete);
         let lacks_it = authority.is_some_and(|authority| authority.peer != id) && self.row.is_none();
+        let lacks_it = lacks_it && !self.held;
         let absent = self.moved || (lacks_it && may_be_gone);
         memory.absent_epochs = if absent { memory.absent_epochs.saturating_add(1) } else { 0 };
         let Some(authority) = authority else { return };
@@ -207,4 +280,16 @@ impl Witnesses<'_> {
         let unlisted = lacks_it && follows;
         memory.unlisted = unlisted.then(|| Standing::again(memory.unlisted, self.gathered));
     }
+}
+
+/// So much later than the peer's first missed epoch the leader must have heard it: it may have died while that epoch
+/// waited for it.
+const HEARD_LATER_MIN: Duration = Duration::from_secs(1);
+
+/// Whether the leader has heard the peer since it fell silent to us, by the ages that both tell. A leader that lost it
+/// in the same moment has an older contact.
+pub(super) fn leader_still_hears(row: &Row, silence: Option<Standing>, gathered: &Gathered) -> bool {
+    let Some(silence) = silence else { return false };
+    let active = u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos);
+    active.is_some_and(|active| active + HEARD_LATER_MIN < gathered.opened.since(silence.since))
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Reject, Server, bounded, malformed, parse, spelled};
+use super::fields::{Fields, Flaws};
+use super::lenient::{Envelope, Text};
+use super::shapes::Object;
+use super::{Reject, Server, bounded, malformed, spelled, strict};
 use crate::name::{Name, PeerId};
 
 /// The name of the meta group among the Raft groups.
@@ -35,10 +38,14 @@ pub struct Raft {
     pub leader: Option<PeerId>,
     /// Whether it knew any leader since it started.
     pub ever_had_leader: bool,
+    /// It only watches the group of a hub that its leaf node extends, and can elect nobody.
+    pub observer: bool,
     /// That its write-ahead log has failed, and how where it tells (most versions do not).
     pub wal_error: Option<String>,
     /// The other peers. A follower tells of its leader only when it last saw it (measured, 2.12 to 2.15).
     pub peers: BTreeMap<PeerId, RaftPeer>,
+    /// How many further peers could not be read.
+    pub unreadable_peers: u32,
 }
 
 /// What a member is in a Raft group.
@@ -65,34 +72,97 @@ pub struct RaftPeer {
 
 /// Reads one reply to `HEALTHZ`.
 pub fn decode_healthz(payload: &[u8]) -> Result<Health, Reject> {
-    let spelled: Spelled<HealthData> = parse(payload)?;
-    let (server, data) = spelled.open()?;
-    let data = data.ok_or_else(|| malformed("the reply holds neither data nor an error", None))?;
+    let (server, data) = match strict::<Spelled<Object<HealthData>>>(payload)? {
+        Ok(spelled) => spelled.open()?,
+        Err(error) => lenient_health(Text::of(payload).open(&error)?)?,
+    };
+    let Some(Object(data)) = data else {
+        return Err(malformed("the reply holds neither data nor an error", Some(server)));
+    };
     let well = data.status == "ok";
     let words = if data.error.is_empty() { data.status } else { data.error };
+    if words.is_empty() {
+        return Err(malformed("the server does not say how it is", Some(server)));
+    }
     Ok(Health { server, error: (!well).then(|| bounded(&words)) })
 }
 
 /// Reads one reply to `RAFTZ`; `None` from a server that is in no meta group.
 pub fn decode_raftz(payload: &[u8]) -> Result<Option<Raft>, Reject> {
-    let spelled: Spelled<BTreeMap<String, BTreeMap<String, RaftData>>> = parse(payload)?;
-    let (server, accounts) = spelled.open()?;
-    let group = accounts.unwrap_or_default().into_values().find_map(|mut groups| groups.remove(META_GROUP));
-    Ok(group.map(|group| group.into_raft(server)))
+    let (server, group) =
+        match strict::<Spelled<BTreeMap<String, BTreeMap<String, Object<RaftData>>>>>(payload)? {
+            Ok(spelled) => {
+                let (server, accounts) = spelled.open()?;
+                let mut accounts = accounts.unwrap_or_default().into_values();
+                (server, accounts.find_map(|mut groups| groups.remove(META_GROUP)))
+            }
+            Err(error) => lenient_raft(Text::of(payload).open(&error)?)?,
+        };
+    Ok(group.map(|Object(group)| group.into_raft(server)))
+}
+
+fn lenient_health(envelope: Envelope<'_>) -> Result<(Server, Option<Object<HealthData>>), Reject> {
+    let Envelope { server, error, fields, mut flaws } = envelope;
+    let data = fields.object("data", &mut flaws).map(|data| {
+        Object(HealthData { status: data.text("status", &mut flaws), error: data.text("error", &mut flaws) })
+    });
+    Spelled { server: Object(server), data, error }.open()
+}
+
+/// A group that is not found where some account cannot be read may be there all the same.
+fn lenient_raft(envelope: Envelope<'_>) -> Result<(Server, Option<Object<RaftData>>), Reject> {
+    let Envelope { server, error, fields, mut flaws } = envelope;
+    let data = fields.object("data", &mut flaws);
+    let (accounts, others) = data.as_ref().map(Fields::objects).unwrap_or_default();
+    let group = accounts.iter().find_map(|(_, groups)| groups.object(META_GROUP, &mut flaws));
+    let lost = others > 0
+        || (data.is_none() && fields.has("data"))
+        || accounts.iter().any(|(_, groups)| groups.has(META_GROUP));
+    let group = group.map(|group| Object(raft_data(&group, &mut flaws)));
+    let (server, group) = Spelled { server: Object(server), data: group, error }.open()?;
+    if group.is_none() && lost {
+        return Err(malformed("the meta group cannot be read", Some(server)));
+    }
+    Ok((server, group))
+}
+
+fn raft_data(group: &Fields<'_>, flaws: &mut Flaws) -> RaftData {
+    let (peers, others) = match group.object("peers", flaws) {
+        Some(peers) => {
+            let (peers, others) = peers.objects();
+            let read = |(id, peer): &(&str, Fields<'_>)| {
+                let data =
+                    PeerData { name: peer.text("name", flaws), last_seen: peer.text("last_seen", flaws) };
+                ((*id).to_owned(), Object(data))
+            };
+            (Some(peers.iter().map(read).collect()), others)
+        }
+        None => (None, usize::from(group.has("peers"))),
+    };
+    RaftData {
+        state: group.text("state", flaws),
+        leader: group.text("leader", flaws),
+        ever_had_leader: !group.has("ever_had_leader")
+            || group.flag("ever_had_leader", false, flaws).unwrap_or_else(yes),
+        observer: group.flag("observer", false, flaws).unwrap_or_default(),
+        wal_error: group.has("wal_error").then(|| Value::String(group.text("wal_error", flaws))),
+        peers,
+        unread: others,
+    }
 }
 
 #[derive(Deserialize)]
 struct Spelled<T> {
-    server: spelled::Server,
+    server: Object<spelled::Server>,
     data: Option<T>,
-    error: Option<spelled::ApiError>,
+    error: Option<Object<spelled::ApiError>>,
 }
 
 impl<T> Spelled<T> {
     fn open(self) -> Result<(Server, Option<T>), Reject> {
-        let server = self.server.into_server()?;
+        let server = self.server.0.into_server()?;
         match self.error {
-            Some(error) => Err(Reject { server: Some(Box::new(server)), ..error.into_reject() }),
+            Some(Object(error)) => Err(error.into_reject(server)),
             None => Ok((server, self.data)),
         }
     }
@@ -114,9 +184,13 @@ struct RaftData {
     // Absent in the first versions that answer at all: then nothing is claimed.
     #[serde(default = "yes")]
     ever_had_leader: bool,
-    wal_error: Option<Value>,
     #[serde(default)]
-    peers: Option<BTreeMap<String, PeerData>>,
+    observer: bool,
+    wal_error: Option<Value>,
+    peers: Option<BTreeMap<String, Object<PeerData>>>,
+    /// How many peers are not among those.
+    #[serde(skip)]
+    unread: usize,
 }
 
 #[derive(Deserialize)]
@@ -133,10 +207,13 @@ fn yes() -> bool {
 
 impl RaftData {
     fn into_raft(self, server: Server) -> Raft {
-        let peer = |(id, peer): (String, PeerData)| {
+        let sent = self.peers.unwrap_or_default();
+        let all = sent.len() + self.unread;
+        let peer = |(id, Object(peer)): (String, Object<PeerData>)| {
             let name = (!peer.name.is_empty()).then(|| Name::new(&peer.name));
             Some((PeerId::parse(&id)?, RaftPeer { name, last_seen: last_seen(&peer.last_seen) }))
         };
+        let peers: BTreeMap<PeerId, RaftPeer> = sent.into_iter().filter_map(peer).collect();
         Raft {
             server,
             role: match self.state.as_str() {
@@ -145,11 +222,14 @@ impl RaftData {
                 "CANDIDATE" => Role::Candidate,
                 _ => Role::Other,
             },
-            leader: PeerId::parse(&self.leader),
+            // A damaged id is no server's, and no other leads.
+            leader: PeerId::parse(&self.leader).filter(PeerId::is_sound),
             ever_had_leader: self.ever_had_leader,
+            observer: self.observer,
             // Go writes most errors as an empty object.
             wal_error: self.wal_error.map(|error| bounded(error.as_str().unwrap_or_default())),
-            peers: self.peers.unwrap_or_default().into_iter().filter_map(peer).collect(),
+            unreadable_peers: u32::try_from(all - peers.len()).unwrap_or(u32::MAX),
+            peers,
         }
     }
 }
@@ -235,14 +315,48 @@ mod tests {
         assert_eq!(decode(r#""data":null"#).unwrap(), None);
         let refused = decode(r#""error":{"code":404,"description":"no\u0007"}"#).unwrap_err();
         assert_eq!(refused.reason, RejectReason::ServerError);
-        for wrong in ["[]", r#"{"_meta_":1}"#, r#"{"SYS":{"_meta_":{"peers":[1]}}}"#, "{"] {
-            assert!(decode(&format!("\"data\":{wrong}")).is_err(), "{wrong}");
+        for wrong in ["[]", r#"{"_meta_":1}"#, r#"{"SYS":{"_meta_":[]}}"#, r#"{"SYS":{},"APP":3}"#, "{"] {
+            let reject = decode(&format!("\"data\":{wrong}")).unwrap_err();
+            assert_eq!(reject.server.expect(wrong).name, Name::new("s2"));
         }
-        let raft =
-            raftz(r#"{"state":"GOD","leader":"../../x","peers":{"nobody":{},"k2My6qdB":{"name":"s1"}}}"#);
-        assert_eq!((raft.role, raft.leader, raft.peers.len()), (Role::Other, None, 1));
+        let raft = raftz(
+            r#"{"state":"GOD","leader":"../../x","peers":{"far too long for one":{},"k2My6qdB":{"name":"s1"}}}"#,
+        );
+        assert_eq!((raft.role, raft.leader), (Role::Other, None));
+        assert_eq!((raft.peers.len(), raft.unreadable_peers), (1, 1));
         assert!(decode_healthz(&b"[".repeat(100_000)).is_err());
         assert!(decode_healthz(br#"{"server":{"name":""},"data":{"status":"ok"}}"#).is_err());
+    }
+
+    #[test]
+    fn one_bad_peer_costs_one_peer_and_one_bad_field_one_field() {
+        let raft = raftz(
+            r#"{"state":7,"leader":"3ahZoO2Q","ever_had_leader":"no","wal_error":{"a":[]},"peers":{
+                "3ahZoO2Q":{"name":1,"last_seen":"1s"},"noC8kOtg":5,"\"kCGheKT":{"last_seen":9}}}"#,
+        );
+        assert_eq!((raft.role, raft.leader), (Role::Other, PeerId::parse("3ahZoO2Q")));
+        assert!(raft.ever_had_leader && raft.wal_error.as_deref() == Some(""));
+        let known = RaftPeer { name: None, last_seen: Some(Duration::from_secs(1)) };
+        assert_eq!(raft.peers[&PeerId::of_server("s3")], known);
+        let damaged = RaftPeer { name: None, last_seen: None };
+        assert_eq!(raft.peers[&PeerId::parse("\"kCGheKT").unwrap()], damaged);
+        assert_eq!((raft.peers.len(), raft.unreadable_peers), (2, 1));
+        assert_eq!(raftz(r#"{"peers":[1]}"#).unreadable_peers, 1);
+        let others =
+            format!(r#"{{{SERVER},"data":{{"APP":[],"SYS":{{"x":1,"_meta_":{{"state":"LEADER"}}}}}}}}"#);
+        assert_eq!(decode_raftz(others.as_bytes()).unwrap().unwrap().role, Role::Leader);
+    }
+
+    #[test]
+    fn health_is_told_as_far_as_it_can_be_read() {
+        let health = |data: &str| decode_healthz(format!(r#"{{{SERVER},"data":{data}}}"#).as_bytes());
+        let error = |data: &str| health(data).unwrap().error;
+        assert_eq!(error(r#"{"status":"ok","error":[]}"#), None);
+        assert_eq!(error(r#"{"status":"unavailable","error":5}"#).as_deref(), Some("unavailable"));
+        assert_eq!(error(r#"{"status":503,"error":"JetStream"}"#).as_deref(), Some("JetStream"));
+        for wrong in ["{}", r#"{"status":200}"#, "[]", "null", r#"{"status":"ok""#] {
+            assert!(health(wrong).unwrap_err().server.is_some(), "{wrong}");
+        }
     }
 
     #[test]

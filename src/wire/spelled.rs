@@ -1,47 +1,40 @@
 //! The JSON of nats-server, field by field. Unknown fields are ignored; optional ones were absent in some version
 //! from 2.9 to 2.15.
 
-use std::fmt;
-use std::marker::PhantomData;
+use serde::{Deserialize, Deserializer};
 
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-use serde::{Deserialize, de};
-
-use super::{JetStream, Meta, ROWS_MAX, Reject, RejectReason, Reply, Row, Statsz, bounded, malformed};
+use super::fields::Flaws;
+use super::shapes::{Bounded, Object};
+use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, Statsz, bounded, malformed};
 use crate::name::{Name, PeerId};
 
 #[derive(Deserialize)]
 pub(super) struct JszReply {
-    pub(super) server: Server,
-    pub(super) data: Option<JszData>,
-    pub(super) error: Option<ApiError>,
+    pub(super) server: Object<Server>,
+    pub(super) data: Option<Object<JszData>>,
+    pub(super) error: Option<Object<ApiError>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct StatszReply {
-    pub(super) server: Server,
-    pub(super) statsz: Option<StatszData>,
-    pub(super) error: Option<ApiError>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct SenderOnly {
-    pub(super) server: Server,
+    pub(super) server: Object<Server>,
+    pub(super) statsz: Option<Object<StatszData>>,
+    pub(super) error: Option<Object<ApiError>>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Server {
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    id: String,
+    pub(super) id: String,
     #[serde(default)]
-    cluster: String,
+    pub(super) cluster: String,
     #[serde(default)]
-    domain: String,
+    pub(super) domain: String,
     #[serde(default)]
-    ver: String,
+    pub(super) ver: String,
     #[serde(default)]
-    seq: u64,
+    pub(super) seq: u64,
 }
 
 impl Server {
@@ -64,121 +57,143 @@ impl Server {
 #[derive(Deserialize)]
 pub(super) struct ApiError {
     #[serde(default)]
-    code: i64,
+    pub(super) code: i64,
     #[serde(default)]
-    description: String,
+    pub(super) description: String,
 }
 
 impl ApiError {
-    pub(super) fn into_reject(self) -> Reject {
+    pub(super) fn into_reject(self, server: super::Server) -> Reject {
         let detail = bounded(&format!("error {}: {}", self.code, self.description));
-        Reject { reason: RejectReason::ServerError, detail, server: None }
+        Reject { reason: RejectReason::ServerError, detail, server: Some(Box::new(server)) }
     }
+}
+
+/// A flag that is absent is false; `None` is one that is there and is none.
+fn absent() -> Option<bool> {
+    Some(false)
+}
+
+/// Only the lenient reader makes a `None` of what is no flag.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    bool::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
 pub(super) struct JszData {
-    #[serde(default)]
-    disabled: bool,
-    config: Option<Config>,
-    meta_cluster: Option<MetaCluster>,
+    #[serde(default = "absent", deserialize_with = "flag")]
+    pub(super) disabled: Option<bool>,
+    pub(super) config: Option<Object<Config>>,
+    pub(super) meta_cluster: Option<Object<MetaCluster>>,
 }
 
 #[derive(Deserialize)]
-struct Config {
+pub(super) struct Config {
     #[serde(default)]
-    domain: String,
+    pub(super) domain: String,
 }
 
 #[derive(Deserialize)]
-struct MetaCluster {
+pub(super) struct MetaCluster {
     #[serde(default)]
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    leader: String,
+    pub(super) leader: String,
     #[serde(default)]
-    peer: String,
+    pub(super) peer: String,
+    pub(super) replicas: Option<Bounded<Object<Replica>>>,
     #[serde(default)]
-    replicas: Option<Bounded<Replica>>,
+    pub(super) cluster_size: i64,
+    pub(super) quorum_needed: Option<i64>,
     #[serde(default)]
-    cluster_size: i64,
-    quorum_needed: Option<i64>,
-    #[serde(default)]
-    rescue: bool,
+    pub(super) rescue: bool,
 }
 
 #[derive(Deserialize)]
-struct Replica {
+pub(super) struct Replica {
     #[serde(default)]
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    peer: String,
+    pub(super) peer: String,
+    #[serde(default = "absent", deserialize_with = "flag")]
+    pub(super) offline: Option<bool>,
     #[serde(default)]
-    offline: bool,
+    pub(super) current: bool,
     #[serde(default)]
-    current: bool,
+    pub(super) active: i64,
     #[serde(default)]
-    active: i64,
-    #[serde(default)]
-    lag: u64,
+    pub(super) lag: u64,
 }
 
 impl JszData {
-    pub(super) fn into_reply(self, mut server: super::Server) -> Result<Reply, Reject> {
+    pub(super) fn into_reply(self, mut server: super::Server, mut flaws: Flaws) -> Result<Reply, Reject> {
         if server.domain.is_empty()
-            && let Some(config) = &self.config
+            && let Some(Object(config)) = &self.config
         {
             server.domain = Name::new(&config.domain);
         }
-        let jetstream = match self.meta_cluster {
-            _ if self.disabled => JetStream::Disabled,
+        let jetstream = match (self.disabled, self.meta_cluster) {
+            (Some(true), _) => JetStream::Disabled,
+            (_, Some(Object(meta))) => {
+                let meta = meta.into_meta(&server, &mut flaws);
+                if meta.tells_nothing() {
+                    return Err(malformed(
+                        "its meta group has neither a size, a leader nor peers",
+                        Some(server),
+                    ));
+                }
+                JetStream::Member(meta)
+            }
+            (None, None) => return Err(malformed("`disabled` is no flag", Some(server))),
             // Every report of JetStream holds its configuration; other endpoints answer in the same envelope.
-            None if self.config.is_none() => {
+            (Some(false), None) if self.config.is_none() => {
                 return Err(malformed("the data is no report of JetStream", Some(server)));
             }
-            None => JetStream::Standalone,
-            Some(meta) => JetStream::Member(meta.into_meta(&server)?),
+            (Some(false), None) => JetStream::Standalone,
         };
-        Ok(Reply { server, jetstream })
+        Ok(Reply { server, jetstream, flaws: flaws.into_words() })
     }
 }
 
 impl MetaCluster {
-    fn into_meta(self, server: &super::Server) -> Result<Meta, Reject> {
-        let replicas = self.replicas.map(|replicas| replicas.0).unwrap_or_default();
-        let mut rows = Vec::with_capacity(replicas.len());
-        for replica in replicas {
-            rows.push(replica.into_row().map_err(|detail| malformed(&detail, Some(server.clone())))?);
-        }
-        let leader = (!self.leader.is_empty()).then(|| Name::new(&self.leader));
-        let leader_id = leader
-            .is_some()
-            .then(|| PeerId::parse(&self.peer).unwrap_or_else(|| PeerId::of_server(&self.leader)));
-        Ok(Meta {
+    fn into_meta(self, server: &super::Server, flaws: &mut Flaws) -> Meta {
+        let replicas = self.replicas.unwrap_or_default();
+        let sent = replicas.entries.len() + replicas.unread;
+        let mut rows = Vec::with_capacity(replicas.entries.len());
+        rows.extend(replicas.entries.into_iter().filter_map(|Object(replica)| replica.into_row(flaws)));
+        // Servers that know no leader send no peer id, or the hash of the empty name. A damaged id is no server's.
+        let told = PeerId::parse(&self.peer).filter(PeerId::is_sound);
+        let named = (!self.leader.is_empty()).then(|| Name::new(&self.leader));
+        let leader_id = told.or_else(|| named.is_some().then(|| PeerId::of_server(&self.leader)));
+        let itself = || (leader_id == Some(server.peer)).then(|| server.name.clone());
+        Meta {
             cluster: Name::new(&self.name),
-            leader,
+            leader: named.or_else(itself),
             leader_id,
+            unreadable_rows: u32::try_from(sent - rows.len()).unwrap_or(u32::MAX),
             rows,
             size: self.cluster_size,
             quorum_needed: self.quorum_needed,
             rescue: self.rescue,
-        })
+        }
     }
 }
 
 impl Replica {
-    fn into_row(self) -> Result<Row, String> {
+    fn into_row(self, flaws: &mut Flaws) -> Option<Row> {
         // `server/jetstream_cluster.go` writes these words in place of a name it does not know.
         let known = !self.name.is_empty() && !self.name.starts_with("Server name unknown");
-        let peer = match PeerId::parse(&self.peer) {
-            Some(peer) => peer,
-            None if self.peer.is_empty() && known => PeerId::of_server(&self.name),
-            None => return Err(format!("a replica's peer id is {:?}, not 8 letters and digits", self.peer)),
+        let from_name = || (self.peer.is_empty() && known).then(|| PeerId::of_server(&self.name));
+        let Some(peer) = PeerId::parse(&self.peer).or_else(from_name) else {
+            let shown: String = self.peer.chars().take(40).collect();
+            flaws.add(format_args!("replicas has a row with the peer id {shown:?}, which cannot be one"));
+            return None;
         };
-        Ok(Row {
+        Some(Row {
             peer,
             name: known.then(|| Name::new(&self.name)),
-            offline: self.offline,
+            offline: self.offline.unwrap_or_default(),
+            offline_unreadable: self.offline.is_none(),
             current: self.current,
             active_ns: self.active,
             lag: self.lag,
@@ -188,61 +203,32 @@ impl Replica {
 
 #[derive(Deserialize)]
 pub(super) struct StatszData {
+    pub(super) routes: Option<Bounded<Object<Route>>>,
     #[serde(default)]
-    routes: Option<Bounded<Route>>,
-    #[serde(default)]
-    active_servers: i64,
+    pub(super) active_servers: i64,
 }
 
 #[derive(Deserialize)]
-struct Route {
+pub(super) struct Route {
     #[serde(default)]
-    name: String,
+    pub(super) name: String,
 }
 
 impl StatszData {
-    pub(super) fn into_statsz(self, server: super::Server) -> Statsz {
-        let routes = self.routes.map(|routes| routes.0).unwrap_or_default();
-        let mut routes: Vec<PeerId> = routes.iter().map(|route| PeerId::of_server(&route.name)).collect();
+    pub(super) fn into_statsz(self, server: super::Server, flaws: Flaws) -> Statsz {
+        let sent = self.routes.unwrap_or_default();
+        let named = sent.entries.iter().filter(|Object(route)| !route.name.is_empty());
+        let mut routes: Vec<PeerId> = named.map(|Object(route)| PeerId::of_server(&route.name)).collect();
+        let unreadable = sent.entries.len() - routes.len() + sent.unread;
         // One row a pooled connection: names repeat.
         routes.sort_unstable();
         routes.dedup();
-        Statsz { server, routes, active_servers: self.active_servers }
-    }
-}
-
-/// A list that refuses to grow beyond [`ROWS_MAX`] while it is read.
-struct Bounded<T>(Vec<T>);
-
-impl<T> Default for Bounded<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(BoundedVisitor(PhantomData))
-    }
-}
-
-struct BoundedVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedVisitor<T> {
-    type Value = Bounded<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {ROWS_MAX} entries")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = list.next_element()? {
-            if entries.len() == ROWS_MAX {
-                return Err(A::Error::invalid_length(ROWS_MAX + 1, &self as &dyn de::Expected));
-            }
-            entries.push(entry);
+        Statsz {
+            server,
+            routes,
+            unreadable_routes: u32::try_from(unreadable).unwrap_or(u32::MAX),
+            active_servers: self.active_servers,
+            flaws: flaws.into_words(),
         }
-        Ok(Bounded(entries))
     }
 }

@@ -228,7 +228,13 @@ fn a_recording_says_how_far_apart_its_epochs_are_or_shows_it() {
     let silent = |second: u64| epoch(second, &healthy()[..2]);
     let slow: String =
         (0..6).map(|n| if n < 2 { epoch(n * 10, &healthy()) } else { silent(n * 10) }).collect();
-    check(&["replay", "-", "--format", "text"], &slow, 0, &["s3 may be offline (it does not answer)"], &[]);
+    check(
+        &["replay", "-", "--format", "text"],
+        &slow,
+        0,
+        &["s3 does not answer us, but the leader hears it"],
+        &[],
+    );
     let said = check(
         &["replay", "-", "--interval", "1s"],
         &slow,

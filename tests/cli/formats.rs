@@ -19,7 +19,8 @@ fn nagios_gives_one_line_with_performance_data_and_then_the_details() {
     );
     assert_eq!(
         data,
-        "peers=3 online=2;;;0;3 quorum=2 failures_left=0 offline=1 suspected=0 silent=1 servers=2;;;0;3 elapsed=0.000s"
+        "peers=3 online=2;;;0;3 quorum=2 failures_left=0 offline=1 suspected=0 silent=1 not_current=0 lag=0 servers=2;;;0;3 \
+         elapsed=0.000s"
     );
     assert_eq!(said.out.matches('|').count(), 1, "{said:?}");
     assert!(said.out.contains("\n  because "), "{said:?}");

@@ -20,10 +20,10 @@ fn metawatch(arguments: &[&str]) -> Command {
 
 /// What a command said.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Said {
@@ -37,7 +37,7 @@ impl From<Output> for Said {
 }
 
 /// Runs `metawatch` with `input` on stdin.
-fn run(arguments: &[&str], input: &str) -> Said {
+pub(crate) fn run(arguments: &[&str], input: &str) -> Said {
     finish(metawatch(arguments), input)
 }
 

@@ -53,7 +53,7 @@ fn what_is_contradictory_or_unreadable_is_said_and_accuses_nobody() {
         (0, with(&|meta| meta["quorum_needed"] = json!(-2)), ["OK metawatch", everybody, "failures_left=1"]),
         (
             3,
-            with(&|meta| meta["replicas"][1]["lag"] = json!(-3)),
+            with(&|meta| *meta = json!("away")),
             [
                 "UNKNOWN metawatch a reply cannot be read (s1: ",
                 "the answer of the leader s1 cannot be read, 2 of 3 meta peers answering",
@@ -85,6 +85,28 @@ fn what_is_contradictory_or_unreadable_is_said_and_accuses_nobody() {
     let impossible = with(&|meta| meta["quorum_needed"] = json!(99));
     let words = ["2 must agree", "inconsistent: the leader s1 says that 99 of 3 peers must agree"];
     check(&["view", "--from", "-"], &impossible, 0, &words, &[]);
+    // One bad field costs one field.
+    let negative = with(&|meta| meta["replicas"][1]["lag"] = json!(-3));
+    check(&FROM, &negative, 0, &["OK metawatch", everybody], &[]);
+    let words = ["inconsistent: s1: data.meta_cluster.replicas[1].lag is out of range"];
+    check(&["view", "--from", "-"], &negative, 0, &words, &[]);
+}
+
+#[test]
+fn what_is_wrong_with_the_answers_is_shown_beside_the_rest() {
+    let view = |replies: &[serde_json::Value], words: &[&str]| {
+        check(&["view", "--from", "-"], &lines(replies), 0, words, &[]);
+    };
+    let mut damaged = healthy();
+    damaged[0]["data"]["meta_cluster"]["replicas"][1] = json!(7);
+    let lost = "inconsistent: the leader s1 lists 1 peer that cannot be read";
+    view(&damaged, &["led by s1", "the leader's list is not complete", lost, "replicas[1] is no object"]);
+    let mut forged = healthy();
+    forged.push(forged[2].clone());
+    view(&forged, &["replies: 1 duplicate\n"]);
+    forged[3]["data"]["meta_cluster"]["leader"] = json!("s2");
+    let two = "inconsistent: s3 (Ns3) gave two different answers to one request";
+    view(&forged, &["replies: 1 duplicate, 1 conflicting\n", two]);
 }
 
 #[test]

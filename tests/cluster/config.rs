@@ -46,6 +46,8 @@ pub struct Layout {
     pub users: Vec<User>,
     /// Whether the routes lead through proxies that can cut a server off.
     pub proxied: bool,
+    /// Whether the servers name each other's addresses to clients.
+    pub advertised: bool,
     /// Lines that every configuration file gets besides.
     pub extra: String,
     /// Lines of the account SYS, such as exports.
@@ -164,9 +166,10 @@ pub fn file(
         let advertise = if layout.proxied { "advertise: \"127.0.0.1:1\"," } else { "" };
         writeln!(
             text,
-            "cluster {{ name: \"{}\", listen: 127.0.0.1:{}, no_advertise: true, {advertise} routes: [{}] }}",
+            "cluster {{ name: \"{}\", listen: 127.0.0.1:{}, no_advertise: {}, {advertise} routes: [{}] }}",
             node.cluster,
             own.route,
+            !layout.advertised,
             routes.join(", ")
         )
         .ok();

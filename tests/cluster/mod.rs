@@ -31,6 +31,8 @@ use proxy::Proxy;
 /// The limit of every wait: long enough for a slow and noisy machine.
 pub const LONG: Duration = Duration::from_secs(90);
 
+const PING_JSZ: &str = "$SYS.REQ.SERVER.PING.JSZ";
+
 /// How long a first boot may take before it is tried anew.
 const FIRST_BOOT: Duration = Duration::from_secs(30);
 
@@ -181,6 +183,11 @@ impl Cluster {
         }
     }
 
+    /// Whether the process of a server runs.
+    pub fn runs(&mut self, name: &str) -> bool {
+        self.processes.get_mut(name).is_some_and(|process| !process.has_ended())
+    }
+
     /// Cuts a server off from all others without closing anything, resets its routes, or mends them.
     pub fn routes(&self, name: &str, mode: Mode) {
         for (_, proxy) in self.proxies.iter().filter(|((from, to), _)| from == name || to == name) {
@@ -229,7 +236,7 @@ impl Cluster {
             // What is not stored any more is not acknowledged either.
             answer(&client, "fill", vec![b'x'; 300_000]).await;
             let filter = format!(r#"{{"server_name":"{name}"}}"#);
-            let jsz = answer(&admin, "$SYS.REQ.SERVER.PING.JSZ", filter.into()).await;
+            let jsz = answer(&admin, PING_JSZ, filter.into()).await;
             if jsz.contains(r#""disabled":true"#) {
                 return Ok(());
             }
@@ -267,6 +274,24 @@ impl Cluster {
         self.boot(new)
     }
 
+    /// The server that a client of the system account with this name is connected to.
+    pub async fn server_of(&self, client_name: &str) -> io::Result<String> {
+        let request = "$SYS.REQ.SERVER.PING.CONNZ";
+        let deadline = Instant::now() + LONG;
+        while Instant::now() < deadline {
+            let replies = Self::ask(self.admin().await?, request).await?;
+            let holds = |reply: &&Value| {
+                let connections = reply["data"]["connections"].as_array();
+                connections.is_some_and(|all| all.iter().any(|one| one["name"] == client_name))
+            };
+            if let Some(name) = replies.iter().find(holds).and_then(|reply| reply["server"]["name"].as_str())
+            {
+                return Ok(name.to_owned());
+            }
+        }
+        Err(self.too_long(&format!("{client_name} is connected to no server")))
+    }
+
     async fn api(&self, subject: &'static str, request: String) -> io::Result<Value> {
         let client = self.admin().await?;
         let reply = client.request(subject, request.into()).await.map_err(io::Error::other)?;
@@ -289,7 +314,7 @@ impl Cluster {
 
     /// Every reply to `JSZ` that comes within a short while, asked through any running server.
     pub async fn jsz(&self) -> io::Result<Vec<Value>> {
-        Self::ask(self.admin().await?).await
+        Self::ask(self.admin().await?, PING_JSZ).await
     }
 
     /// Waits until just so many servers answer a client of this server.
@@ -298,7 +323,7 @@ impl Cluster {
         let deadline = Instant::now() + LONG;
         loop {
             let client = options().connect(self.url(through)).await.map_err(io::Error::other)?;
-            if Self::ask(client).await?.len() == count {
+            if Self::ask(client, PING_JSZ).await?.len() == count {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -307,10 +332,10 @@ impl Cluster {
         }
     }
 
-    async fn ask(client: async_nats::Client) -> io::Result<Vec<Value>> {
+    /// Every reply of a server to this request that comes within a short while.
+    async fn ask(client: async_nats::Client, request: &'static str) -> io::Result<Vec<Value>> {
         let inbox = client.new_inbox();
         let mut replies = client.subscribe(inbox.clone()).await.map_err(io::Error::other)?;
-        let request = "$SYS.REQ.SERVER.PING.JSZ";
         client.publish_with_reply(request, inbox, "".into()).await.map_err(io::Error::other)?;
         let mut heard = Vec::new();
         while let Ok(Some(reply)) = tokio::time::timeout(Duration::from_millis(300), replies.next()).await {

@@ -8,6 +8,7 @@ mod diagnosis;
 mod faults;
 mod harness;
 mod listen;
+mod own_server;
 mod recipes;
 mod service;
 mod sidecars;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use metawatch::epoch::{Epoch, Heard};
 use metawatch::event::Outgoing;
+use metawatch::pipeline::{Pipeline, Step};
 use metawatch::recording::{Item, RecordedEpoch, items};
 use metawatch::stamp::{Stamp, parse_wall_ns};
 use metawatch::view::Part;
@@ -84,42 +85,48 @@ pub(crate) fn play(text: &[u8], change: impl FnOnce(&mut Vec<Line>)) -> Vec<Play
 /// Plays epochs that are nominally `interval` apart.
 pub(crate) fn play_lines(lines: &[Line], interval: Duration) -> Vec<Played> {
     let mut pipeline = pipeline(interval);
-    let mut played = Vec::with_capacity(lines.len());
-    for (line, number) in lines.iter().zip(1..) {
-        let opened = Stamp::new(line.opened_ns, line.opened_ns);
-        let closed = opened.plus(line.elapsed);
-        let mut plan = pipeline.plan(number, opened, Duration::from_secs(5));
-        plan.ask_statsz = line.statsz.is_some();
-        let mut epoch = Epoch::open(plan, opened);
-        for (at, subject, payload) in &line.events {
-            epoch.hear(closed, Heard::Event { at: Stamp::new(*at, *at), subject, payload });
-        }
-        for payload in &line.replies {
-            epoch.hear(closed, Heard::Jsz { epoch: number, payload });
-        }
-        for payload in line.statsz.iter().flatten() {
-            epoch.hear(closed, Heard::Statsz { epoch: number, payload });
-        }
-        for payload in &line.late {
-            epoch.hear(closed, Heard::Jsz { epoch: number - 1, payload });
-            epoch.hear(closed, Heard::Unexpected);
-        }
-        // Whenever it is asked, the epoch is over by now.
-        let ended = epoch.ended(closed.plus(Duration::from_secs(60))).expect("an end");
-        let step = pipeline.step(&epoch.close(closed, ended));
+    let played = lines.iter().zip(1..).map(|(line, number)| {
+        let step = line.play(&mut pipeline, number);
         let members = step.view.servers.iter().filter(|server| server.part == Part::Member);
-        played.push(Played {
-            day: opened.to_string(),
+        Played {
+            day: step.view.epoch.opened.to_string(),
             opened_ns: line.opened_ns,
-            closed_ns: closed.wall_ns(),
+            closed_ns: step.view.epoch.closed.wall_ns(),
             asked_statsz: line.statsz.is_some(),
             answered: members.map(|server| server.name.as_str().to_owned()).collect(),
             led: !step.view.groups.is_empty()
                 && step.view.groups.iter().all(|group| group.authority.is_some()),
             events: step.events,
-        });
+        }
+    });
+    played.collect()
+}
+
+impl Line {
+    /// Plays the epoch.
+    pub(crate) fn play(&self, pipeline: &mut Pipeline, number: u64) -> Step {
+        let opened = Stamp::new(self.opened_ns, self.opened_ns);
+        let closed = opened.plus(self.elapsed);
+        let mut plan = pipeline.plan(number, opened, Duration::from_secs(5));
+        plan.ask_statsz = self.statsz.is_some();
+        let mut epoch = Epoch::open(plan, opened);
+        for (at, subject, payload) in &self.events {
+            epoch.hear(closed, Heard::Event { at: Stamp::new(*at, *at), subject, payload });
+        }
+        for payload in &self.replies {
+            epoch.hear(closed, Heard::Jsz { epoch: number, payload });
+        }
+        for payload in self.statsz.iter().flatten() {
+            epoch.hear(closed, Heard::Statsz { epoch: number, payload });
+        }
+        for payload in &self.late {
+            epoch.hear(closed, Heard::Jsz { epoch: number - 1, payload });
+            epoch.hear(closed, Heard::Unexpected);
+        }
+        // Whenever it is asked, the epoch is over by now.
+        let ended = epoch.ended(closed.plus(Duration::from_secs(60))).expect("an end");
+        pipeline.step(&epoch.close(closed, ended))
     }
-    played
 }
 
 /// A moment of the first epoch.

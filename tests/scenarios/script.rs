@@ -87,6 +87,7 @@ impl Script {
             ["no", "STATSZ"] => self.statsz = false,
             ["nobody", "leads"] => self.world.groups[0].leader = None,
             ["nobody", "leads", domain] => self.group_of(domain)?.leader = None,
+            ["quorum", quorum] => self.world.groups[0].quorum = Some(number(quorum)?),
             ["rescue", "quorum", quorum] => {
                 self.world.groups[0].rescue = true;
                 self.world.groups[0].quorum = Some(number(quorum)?);
@@ -176,7 +177,12 @@ fn change(server: &mut Server, words: &[&str]) -> Result<(), String> {
         ["names", leader] => server.follows = Some(Some((*leader).to_owned())),
         ["gives", "size", size] => server.size = Some(number(size)?),
         ["sends", "no", "list"] => server.no_list = true,
+        ["lists", "row", row] => {
+            server.lists_rows.push(serde_json::from_str(row).map_err(|error| format!("{row}: {error}"))?);
+        }
         ["lists", peer] => server.also_lists.push((*peer).to_owned()),
+        ["is", "forged"] => server.forged = true,
+        ["renamed", name] => (server.name, server.run) = ((*name).to_owned(), server.run + 1),
         ["domain", domain] => server.domain = (*domain).to_owned(),
         ["cluster", cluster] => server.cluster = (*cluster).to_owned(),
         ["version", version] => server.minor = minor(version),
@@ -203,6 +209,10 @@ fn says(group: &mut Group, reporter: &str, peer: &str, words: &[&str]) -> Result
         ["behind", ago] => {
             let ago = millis(ago)?;
             said(&|said| (said.current, said.active_ms) = (false, ago));
+        }
+        ["lag", lag] => {
+            let lag = number(lag)?;
+            said(&|said| said.lag = lag);
         }
         ["never"] => said(&|said| (said.current, said.active_ms) = (false, 0)),
         ["current", ago] => {

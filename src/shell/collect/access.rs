@@ -86,22 +86,27 @@ pub struct Access {
 
 /// A single epoch without a reply may be an accident.
 const SILENT_BEFORE_SAID: u32 = 2;
+/// So many epochs without a reply on a connection that was good tell that it still is: by then unanswered
+/// pings would have ended it, which the connection itself says.
+const SILENT_BEFORE_SAID_OF_A_GOOD_ONE: u32 = 5;
 
 impl Access {
     /// Takes the trouble of an epoch, if it had any. `generation` tells one connection from the next.
     pub fn take(&mut self, trouble: Option<Trouble>, generation: u64, inbox_prefix: &str) {
         self.silent = if trouble == Some(Trouble::NoReply) { self.silent.saturating_add(1) } else { 0 };
+        let good = self.seen_on == Some(generation);
+        let patience = if good { SILENT_BEFORE_SAID_OF_A_GOOD_ONE } else { SILENT_BEFORE_SAID };
         match trouble {
             // The connection itself says that it was lost, and why.
             Some(Trouble::Disconnected) => {}
-            Some(Trouble::NoReply) if self.silent < SILENT_BEFORE_SAID => {}
+            Some(Trouble::NoReply) if self.silent < patience => {}
             Some(trouble) if self.said == Some(trouble) => {}
             Some(trouble) => {
                 self.said = Some(trouble);
-                if trouble == Trouble::NoReply && self.seen_on == Some(generation) {
+                if trouble == Trouble::NoReply && good {
                     tracing::warn!(
-                        hint = "the server at the other end may be frozen or cut off; another connection is made \
-                                when it leaves our pings unanswered, too",
+                        hint = "the server at the other end answers pings: look whether its disk is stuck, \
+                                and whether this user still may ask",
                         "no server answers any more on this connection"
                     );
                     return;

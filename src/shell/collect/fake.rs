@@ -20,6 +20,10 @@ pub(crate) struct World {
     pub(crate) listened: Vec<Ear>,
     pub(crate) disconnected: bool,
     pub(crate) generation: u64,
+    /// No other server is known.
+    pub(crate) alone: bool,
+    /// How often the server was left.
+    pub(crate) left: u32,
     /// Answers to each request with this subject, after this time; the request's reply subject is filled in.
     pub(crate) answers: BTreeMap<String, Vec<(Duration, Answer)>>,
 }
@@ -137,6 +141,12 @@ impl Port for FakePort {
     fn listen(&mut self, ear: Ear) -> impl Future<Output = ()> {
         self.world.lock().unwrap().listened.push(ear);
         std::future::ready(())
+    }
+
+    fn leave(&mut self) -> impl Future<Output = bool> {
+        let mut world = self.world.lock().unwrap();
+        world.left += u32::from(!world.alone);
+        std::future::ready(!world.alone)
     }
 
     fn connected(&self) -> bool {

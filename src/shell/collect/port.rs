@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use async_nats::connection::State;
 use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::mpsc;
 
 use crate::shell::connect::{Link, LinkEvent};
 
@@ -46,6 +45,8 @@ pub trait Port {
     fn ask(&mut self, subject: &str, reply: String) -> impl Future<Output = ()>;
     /// Listens, or listens again where the server refused it before.
     fn listen(&mut self, ear: Ear) -> impl Future<Output = ()>;
+    /// Leaves a server that is about to stop, where another one is known. Whether it did.
+    fn leave(&mut self) -> impl Future<Output = bool>;
     /// Whether there is a connection now.
     fn connected(&self) -> bool;
     /// How many connections there have been: another number is another connection.
@@ -61,8 +62,7 @@ pub trait Port {
 /// The real one.
 #[derive(Debug)]
 pub struct NatsPort {
-    client: Client,
-    events: mpsc::Receiver<LinkEvent>,
+    link: Link,
     inbox: String,
     replies: Option<Subscriber>,
     shutdowns: Option<Subscriber>,
@@ -73,28 +73,29 @@ pub struct NatsPort {
 impl NatsPort {
     /// Takes over the connection. It listens to nothing yet.
     pub fn new(link: Link) -> Self {
-        let Link { client, events } = link;
-        let inbox = client.new_inbox();
-        Self { client, events, inbox, replies: None, shutdowns: None, lameducks: None, elections: None }
+        let inbox = link.client.new_inbox();
+        Self { link, inbox, replies: None, shutdowns: None, lameducks: None, elections: None }
     }
 
     /// The client, to publish with.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.link.client
     }
 }
 
 impl Port for NatsPort {
     async fn next(&mut self) -> Incoming {
-        tokio::select! {
+        let incoming = tokio::select! {
             // What the connection went through matters for what came over it.
             biased;
-            Some(event) = self.events.recv() => Incoming::Link(event),
+            Some(event) = self.link.events.recv() => return Incoming::Link(event),
             message = from(&mut self.replies) => Incoming::Reply(message),
             message = from(&mut self.shutdowns) => Incoming::Stop(message),
             message = from(&mut self.lameducks) => Incoming::Stop(message),
             _ = from(&mut self.elections) => Incoming::Elected,
-        }
+        };
+        self.link.heard();
+        incoming
     }
 
     fn ready(&mut self) -> Option<Incoming> {
@@ -102,14 +103,15 @@ impl Port for NatsPort {
     }
 
     async fn ask(&mut self, subject: &str, reply: String) {
-        if let Err(error) = self.client.publish_with_reply(subject.to_owned(), reply, "".into()).await {
+        self.link.asked();
+        if let Err(error) = self.link.client.publish_with_reply(subject.to_owned(), reply, "".into()).await {
             tracing::debug!(%error, subject, "a request could not be sent");
         }
     }
 
     async fn listen(&mut self, ear: Ear) {
         let subject = ear.subject(&self.inbox);
-        let subscriber = match self.client.subscribe(subject).await {
+        let subscriber = match self.link.client.subscribe(subject).await {
             Ok(subscriber) => Some(subscriber),
             Err(error) => {
                 tracing::warn!(%error, ?ear, "cannot subscribe");
@@ -124,20 +126,24 @@ impl Port for NatsPort {
         }
     }
 
+    async fn leave(&mut self) -> bool {
+        self.link.leave().await
+    }
+
     fn connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.link.client.connection_state() == State::Connected
     }
 
     fn generation(&self) -> u64 {
-        self.client.statistics().connects.load(Ordering::Relaxed)
+        self.link.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     fn server_id(&self) -> String {
-        self.client.server_info().server_id
+        self.link.client.server_info().server_id
     }
 
     fn server_name(&self) -> String {
-        self.client.server_info().server_name
+        self.link.client.server_info().server_name
     }
 
     fn inbox(&self) -> &str {

@@ -253,6 +253,79 @@ async fn an_old_loss_does_not_end_an_epoch_and_an_unheard_one_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_in_lame_duck_mode_is_left_once_the_alert_about_it_had_time_to_go_out() {
+    let mut bench = Bench::healthy().await;
+    bench.epoch().await;
+    let left = |bench: &Bench| bench.fake.world.lock().unwrap().left;
+    bench.fake.link(LinkEvent::LameDuck);
+    let half = LAME_DUCK_STAY / 2;
+    assert_eq!(bench.rest(half).await, (Woken::Time, half));
+    bench.epoch().await;
+    assert_eq!(left(&bench), 0);
+    let fake = bench.fake.clone();
+    let moving = async {
+        tokio::time::sleep(half + Duration::from_millis(7)).await;
+        fake.link(LinkEvent::Disconnected);
+        fake.link(LinkEvent::Connected);
+    };
+    let (rested, ()) = tokio::join!(bench.rest(half), moving);
+    assert_eq!((rested.0, left(&bench)), (Woken::Connected, 1), "the next epoch waits for the other server");
+    assert_eq!(bench.rest(SECOND * 5).await, (Woken::Time, SECOND * 5));
+    assert_eq!(left(&bench), 1, "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_the_connection_itself_is_not_left_and_neither_is_the_next_one() {
+    let mut bench = Bench::healthy().await;
+    bench.fake.link(LinkEvent::LameDuck);
+    bench.fake.link(LinkEvent::Disconnected);
+    bench.fake.link(LinkEvent::Connected);
+    assert_eq!(bench.rest(SECOND).await.0, Woken::Connected);
+    bench.rest(LAME_DUCK_STAY * 2).await;
+    assert_eq!(bench.fake.world.lock().unwrap().left, 0);
+    // Without another server there is nothing to wait for either.
+    bench.fake.world.lock().unwrap().alone = true;
+    bench.fake.link(LinkEvent::LameDuck);
+    assert_eq!(bench.rest(LAME_DUCK_STAY * 2).await, (Woken::Time, LAME_DUCK_STAY * 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn epochs_of_a_lost_connection_count_against_nobody_and_the_next_one_is_planned_as_before() {
+    let mut bench = Bench::healthy().await;
+    let before = bench.epoch().await;
+    // The own server freezes: one epoch that nobody answers, one that ends with the connection.
+    bench.fake.answers(PING_JSZ, Vec::new());
+    let silent = bench.epoch().await;
+    bench.fake.world.lock().unwrap().disconnected = true;
+    let cut = bench.epoch().await;
+    assert_eq!((silent.ended, cut.ended), (Ended::Deadline, Ended::Disconnected));
+    let fake = bench.fake.clone();
+    let reconnecting = async {
+        tokio::time::sleep(SECOND).await;
+        fake.world.lock().unwrap().disconnected = false;
+        fake.link(LinkEvent::Connected);
+    };
+    let until = bench.clock.now().plus(SECOND * 2);
+    let (there, ()) = tokio::join!(bench.collector.reconnected(until), reconnecting);
+    assert!(there);
+    let plan = bench.pipeline.plan(9, bench.clock.now(), SECOND * 5);
+    assert!(!plan.learning && !plan.ask_statsz);
+    assert_eq!(plan.expected.keys().collect::<Vec<_>>(), before.expected.keys().collect::<Vec<_>>());
+    assert!(plan.expected.values().all(|expected| expected.awaited), "nobody is taken for silent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_does_not_return_is_waited_for_as_long_as_there_is_time() {
+    let mut bench = Bench::new().await;
+    let until = bench.clock.now().plus(SECOND * 2);
+    assert!(bench.collector.reconnected(until).await, "it was never lost");
+    bench.fake.world.lock().unwrap().disconnected = true;
+    bench.fake.link(LinkEvent::Disconnected);
+    assert!(!bench.collector.reconnected(until).await);
+    assert_eq!(bench.clock.now(), until);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_belongs_to_no_request_is_counted() {
     let mut bench = Bench::healthy().await;
     bench.epoch().await;

@@ -2,7 +2,7 @@
 
 use tokio::sync::Notify;
 
-use crate::pipeline::{Settings, Step};
+use crate::pipeline::Settings;
 use crate::shell::cli::{LineFormat, ListenFlags};
 use crate::shell::config::ConnectConfig;
 use crate::shell::daemon::{self, RunOptions};
@@ -17,15 +17,14 @@ pub(super) fn look(
     settings: Settings,
     until_settled: bool,
     quiet: bool,
-) -> Result<(Step, u64), Failure> {
+) -> Result<Looked, Failure> {
     let mut progress = |message: &str| {
         if !quiet {
             report::note(message);
         }
     };
     let how = if until_settled { Look::UntilSettled { progress: &mut progress } } else { Look::Once };
-    let Looked { step, epochs } = block_on(look::look(config, settings, how))?;
-    Ok((step, epochs.into()))
+    block_on(look::look(config, settings, how))
 }
 
 /// Watches until it is told to stop.

@@ -10,6 +10,7 @@ use async_nats::ServerAddr;
 
 mod context;
 mod flags;
+mod login;
 mod purpose;
 mod secret;
 mod server;
@@ -31,6 +32,10 @@ use server::{Login, Servers};
 
 const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The shortest and the longest interval that a watcher's pings follow.
+const PINGED_EVERY_MIN: Duration = Duration::from_secs(1);
+const PINGED_EVERY_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that is needed to connect. Its `Debug` output holds no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +52,9 @@ pub struct ConnectConfig {
     pub name: String,
     /// How long to wait for a connection.
     pub timeout: Duration,
+    /// How long nothing may come before the server is asked whether it is alive. When nothing has come for
+    /// three times as long, the connection is given up.
+    pub ping_interval: Duration,
     /// What the connection is for.
     pub purpose: Purpose,
     /// The nats CLI context that was used, if any.
@@ -107,6 +115,17 @@ impl ConnectConfig {
         Self::of_layers(vec![Layer::of_flags(flags), own, nats], around)
     }
 
+    /// The same, to be asked through every `interval`: it is given up when nothing has come for 2.5 of them
+    /// (2.5 to 5 s).
+    ///
+    /// Besides the answers, the watcher's own words come back twice in an interval: a server that stops for
+    /// less than two intervals, because it is busy, is not given up.
+    #[must_use]
+    pub fn watching_every(&self, interval: Duration) -> Self {
+        let interval = interval.clamp(PINGED_EVERY_MIN, PINGED_EVERY_MAX);
+        Self { ping_interval: interval * 5 / 6, ..self.clone() }
+    }
+
     /// Resolves these layers, and the context that they choose.
     fn of_layers(layers: Vec<Layer>, around: &Surroundings) -> Result<Self, Failure> {
         let mut layers = Layers { layers, around };
@@ -119,6 +138,7 @@ impl ConnectConfig {
             inbox_prefix: layers.inbox_prefix()?,
             name: layers.text(Setting::ConnectionName).unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned()),
             timeout: layers.timeout()?,
+            ping_interval: DEFAULT_PING_INTERVAL,
             purpose: Purpose::Watching,
             context: layers.layers.iter().find_map(|layer| match &layer.origin {
                 Origin::Context(name) => Some(name.clone()),

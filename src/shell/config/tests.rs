@@ -424,7 +424,9 @@ fn the_command_line_knows_the_aliases_and_the_help_names_both_variables() {
     assert_eq!((flags.timeout, flags.tlsfirst), (Some(Duration::from_secs(60)), true));
     assert_eq!(parse(&["-s", "b"]).expect("flags").server, some("b"));
     assert!(parse(&["--context", "a", "--no-context"]).is_err());
+    // The help flows to the width of the terminal: its words are what counts, not where its lines break.
     let help = command.clone().render_long_help().to_string();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for name in
         ["METAWATCH_SERVER, NATS_URL", "METAWATCH_TLSCERT, NATS_CERT", "METAWATCH_NO_CONTEXT", "Connection:"]
     {
@@ -434,5 +436,17 @@ fn the_command_line_knows_the_aliases_and_the_help_names_both_variables() {
     for argument in command.get_arguments() {
         let name = format!("METAWATCH_{}", argument.get_id().as_str().to_uppercase());
         assert!(argument.get_help().is_some_and(|help| help.to_string().contains(&name)), "{name}");
+    }
+}
+
+#[test]
+fn pings_keep_up_with_the_interval_within_limits() {
+    let config = ConnectConfig::resolve(&ConnectFlags::default(), &Surroundings::default()).unwrap();
+    for (interval, given_up_after) in
+        [(100, 2_500), (1_000, 2_500), (1_600, 4_000), (2_000, 5_000), (60_000, 5_000)]
+    {
+        let ping_interval = config.watching_every(Duration::from_millis(interval)).ping_interval;
+        let after = (ping_interval * 3).as_millis();
+        assert!(after.abs_diff(given_up_after) <= 1, "{interval} ms: {after} ms");
     }
 }

@@ -1,12 +1,15 @@
 //! What happens to a connection, in types instead of words.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{ClientError, ConnectErrorKind, Event, Server, ServerError};
+use async_nats::{
+    ClientError, ConnectErrorKind, Event, ReconnectToServer, Server, ServerAddr, ServerError, ServerInfo,
+};
 use tokio::sync::mpsc;
 
-use super::diagnose;
+use super::servers::{Loss, Servers, Try};
+use super::{diagnose, pause};
 use crate::shell::config::{Auth, ConnectConfig, Purpose};
 
 /// Something that happened to the connection.
@@ -51,7 +54,11 @@ impl LinkEvent {
     }
 }
 
-/// Hears what the client says about its connection, passes it on, and says once an outage what is wrong.
+/// The first failures of an outage say nothing: a server that restarts is away for a second or two.
+const ROUNDS_BEFORE_SAID: usize = 7;
+
+/// Hears what the client says about its connection, passes it on, chooses where to go after a loss, and says
+/// once an outage what is wrong.
 #[derive(Clone, Debug)]
 pub(super) struct Watcher {
     sender: mpsc::Sender<LinkEvent>,
@@ -60,24 +67,69 @@ pub(super) struct Watcher {
     state: Arc<State>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+/// What is known of the connection, by whoever holds it and by the client.
+#[derive(Debug)]
+pub(super) struct State {
     /// The last try was refused for its login.
     refused: AtomicBool,
-    /// The connection is lost.
-    lost: AtomicBool,
     /// Why the tries to reconnect fail has been said.
     said_why: AtomicBool,
+    /// Nothing has come since a question was sent.
+    unanswered: AtomicBool,
+    /// The server is being left, because it is about to stop.
+    leaving: AtomicBool,
+    servers: Mutex<Servers>,
+}
+
+impl State {
+    fn new(given: &[ServerAddr]) -> Self {
+        Self {
+            refused: AtomicBool::new(false),
+            said_why: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            servers: Mutex::new(Servers::new(given)),
+        }
+    }
+
+    /// A question was sent, or something came.
+    pub(super) fn set_unanswered(&self, unanswered: bool) {
+        self.unanswered.store(unanswered, Ordering::Relaxed);
+    }
+
+    /// The connection is about to be ended on our side, for another server.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_loss(&self) -> Loss {
+        let unanswered = self.unanswered.swap(false, Ordering::Relaxed);
+        match self.leaving.swap(false, Ordering::Relaxed) {
+            true => Loss::LameDuck,
+            false if unanswered => Loss::Silent,
+            false => Loss::Closed,
+        }
+    }
 }
 
 impl Watcher {
     pub(super) fn new(sender: mpsc::Sender<LinkEvent>, config: &ConnectConfig) -> Self {
-        Self { sender, auth: Arc::new(config.auth.clone()), purpose: config.purpose, state: Arc::default() }
+        let state = Arc::new(State::new(&config.servers));
+        Self { sender, auth: Arc::new(config.auth.clone()), purpose: config.purpose, state }
     }
 
-    /// Whether the last try was refused for its login.
-    pub(super) fn refused(&self) -> bool {
-        self.state.refused.load(Ordering::Relaxed)
+    /// What is known of the connection.
+    pub(super) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
+    }
+
+    /// The first connection has come about, to this server.
+    pub(super) fn begin(&self, server: &ServerAddr) {
+        self.state.servers().begin(server);
     }
 
     /// Takes an event of the client.
@@ -87,26 +139,25 @@ impl Watcher {
             Event::Connected => {
                 state.refused.store(false, Ordering::Relaxed);
                 state.said_why.store(false, Ordering::Relaxed);
-                if state.lost.swap(false, Ordering::Relaxed) {
-                    tracing::warn!("{prefix}connected again");
+                let mut servers = state.servers();
+                if servers.found() {
+                    tracing::info!(server = servers.current().map(url), "{prefix}connected again");
                 }
-            }
-            Event::Disconnected => {
-                state.lost.store(true, Ordering::Relaxed);
-                tracing::warn!("{prefix}connection lost; trying again for as long as it takes");
             }
             // Only tries to reconnect end up here, and each ends one way.
             Event::ClientError(ClientError::Other(text)) => {
                 state.refused.store(is_refusal(text), Ordering::Relaxed);
             }
-            Event::LameDuckMode
+            // That, and why, is said where the next server is chosen.
+            Event::Disconnected
+            | Event::LameDuckMode
             | Event::Draining
             | Event::Closed
             | Event::SlowConsumer(_)
             | Event::ServerError(_)
             | Event::ClientError(_) => {}
         }
-        // A login that cannot even be sent is told with its reason, in `look_at`.
+        // A login that cannot even be sent is told with its reason, in `choose`.
         let unsent = matches!(&event, Event::ClientError(ClientError::Other(text)) if is_unsent(text));
         let Some(event) = translate(event) else { return };
         let news = event == LinkEvent::AuthorizationViolation && !unsent;
@@ -122,17 +173,39 @@ impl Watcher {
         }
     }
 
-    /// Looks at how the servers fared so far, before a try to reconnect.
-    pub(super) fn look_at(&self, servers: &[Server]) {
-        // The first failures of an outage say nothing: a server that restarts is away for a second or two.
-        let Some(server) = servers.iter().find(|server| server.failed_attempts >= 7) else { return };
-        let lost = self.state.lost.load(Ordering::Relaxed);
-        if lost && !self.state.said_why.swap(true, Ordering::Relaxed) {
-            let reason = server.last_error.as_deref().unwrap_or("no reason is known");
-            let prefix = self.purpose.prefix();
-            tracing::warn!(server = server.addr.as_url_str(), reason, "{prefix}still not connected");
+    /// Chooses the server of the next try to reconnect among those that the client knows. `last` is what the
+    /// server told of itself that we were connected to. `None` leaves it to the client: the first try of all.
+    ///
+    /// It is the only place that learns at once that a connection is lost, and why tries to reconnect fail.
+    pub(super) fn choose(&self, known: &[Server], last: &ServerInfo) -> Option<ReconnectToServer> {
+        let (state, prefix) = (&self.state, self.purpose.prefix());
+        let mut servers = state.servers();
+        let address = servers.current().map(url)?;
+        let loss = state.take_loss();
+        if servers.lost(loss) {
+            let (server, reason, what) = (&last.server_name, loss.reason(), loss.what());
+            tracing::warn!(
+                server,
+                address,
+                reason,
+                "{prefix}{what}; trying to connect for as long as it takes"
+            );
         }
+        let Try { server, round, opens_round } = servers.next(known)?;
+        let failing = round >= ROUNDS_BEFORE_SAID && opens_round;
+        if failing && !state.said_why.swap(true, Ordering::Relaxed) {
+            let of = known.iter().find(|known| known.addr == server);
+            let reason = of.and_then(|known| known.last_error.as_deref()).unwrap_or("no reason is known");
+            tracing::warn!(server = url(&server), reason, "{prefix}still not connected");
+        }
+        let delay = pause(round.saturating_add(1), state.refused.load(Ordering::Relaxed));
+        Some(ReconnectToServer { addr: server, delay: Some(delay) })
     }
+}
+
+/// An address, as people write it.
+fn url(server: &ServerAddr) -> String {
+    server.as_url_str().to_owned()
 }
 
 /// Whether this is how the client tells that a try to reconnect failed for the login.
@@ -233,8 +306,12 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_noise_leaves_room_for_what_comes_once() {
         let (sender, mut events) = mpsc::channel(8);
-        let watcher =
-            Watcher { sender, auth: Arc::default(), purpose: Purpose::Watching, state: Arc::default() };
+        let watcher = Watcher {
+            sender,
+            auth: Arc::default(),
+            purpose: Purpose::Watching,
+            state: Arc::new(State::new(&[])),
+        };
         for sid in 0..100 {
             watcher.hear(Event::SlowConsumer(sid));
         }

@@ -2,6 +2,7 @@ use super::*;
 use crate::shell::collect::fake::{Fake, fake, jsz, statsz};
 use crate::shell::collect::{PING_JSZ, Trouble};
 use crate::shell::config::{ConnectFlags, Surroundings};
+use crate::shell::connect::LinkEvent;
 use crate::shell::failure::FailureKind;
 
 struct Outcome {
@@ -23,7 +24,7 @@ async fn check(set_up: impl FnOnce(&Fake)) -> Outcome {
     let mut told = Vec::new();
     let mut progress = |text: &str| told.push(text.to_owned());
     let mut how = Look::UntilSettled { progress: &mut progress };
-    let looked = look_through(&mut collector, clock, &config, Pipeline::new(settings), &mut how).await;
+    let looked = look_through(&mut collector, clock, &config, &mut Pipeline::new(settings), &mut how).await;
     Outcome { looked, told, took: clock.now().since(Stamp::new(0, 0)) }
 }
 
@@ -116,4 +117,30 @@ async fn a_connection_lost_later_leaves_what_was_seen() {
     .await;
     receiver.await.unwrap();
     assert_eq!(outcome.looked.expect("what was seen").step.view.epoch.heard, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_lost_before_anything_was_seen_is_waited_for_within_the_timeout() {
+    let reply = |name| jsz(name, Some("s1"), &[]);
+    for (returns_after, seen) in [(2_000, true), (60_000, false)] {
+        let outcome = check(|fake| {
+            fake.world.lock().unwrap().disconnected = true;
+            fake.answers(PING_JSZ, vec![(1, reply("s1")), (2, reply("s2")), (3, reply("s3"))]);
+            let fake = fake.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(returns_after)).await;
+                fake.world.lock().unwrap().disconnected = false;
+                fake.link(LinkEvent::Connected);
+            });
+        })
+        .await;
+        let took = outcome.took;
+        match outcome.looked {
+            Ok(looked) => assert!(seen && looked.epochs == 1 && took < Duration::from_secs(3), "{took:?}"),
+            Err(failure) => {
+                assert!(!seen && took == Duration::from_secs(5), "{took:?}");
+                assert_eq!(failure.kind(), FailureKind::Disconnected);
+            }
+        }
+    }
 }

@@ -1,30 +1,40 @@
 //! The verdict as a Nagios plugin prints it: one line, performance data behind `|`, then details.
 
 use crate::name::printable;
-use crate::shell::verdict::{GroupNumbers, Judgement};
+use crate::report::{CheckReport, GroupNumbers};
 
 /// The report.
-pub fn report(judgement: &Judgement) -> String {
+pub fn page(report: &CheckReport) -> String {
     let mut text = format!(
         "{} metawatch {} | {}\n",
-        judgement.status.as_str(),
-        clean(&judgement.summary),
-        performance(judgement)
+        report.status.as_str(),
+        clean(&report.summary),
+        performance(report)
     );
-    for judged in judgement.bad() {
-        text.push_str(&clean(&format!("{} {} {}", judged.check, judged.group, judged.summary)));
+    for finding in report.bad() {
+        text.push_str(&clean(&format!("{} {} {}", finding.check, finding.group, finding.summary)));
         text.push('\n');
-        if let Some(cause) = &judged.cause {
+        if let Some(cause) = &finding.cause {
             text.push_str(&clean(&format!("  because {}", cause.because.join(", "))));
             text.push('\n');
         }
-        for advice in &judged.advice {
+        for said in &finding.diagnosis {
+            text.push_str(&clean(&format!("  {} says: {} ({})", said.server, said.says, said.asked)));
+            text.push('\n');
+        }
+        for advice in &finding.advice {
             let command = advice.command.as_ref().map_or_else(String::new, |command| format!(": {command}"));
             text.push_str(&clean(&format!("  next: {}{command}", advice.action)));
             text.push('\n');
         }
     }
-    for reason in judgement.untold() {
+    for (kind, remarks) in [("warning", &report.warnings), ("note", &report.notes)] {
+        for remark in remarks {
+            text.push_str(&clean(&format!("{kind}: {remark}")));
+            text.push('\n');
+        }
+    }
+    for reason in report.untold() {
         text.push_str(&clean(&format!("not known: {reason}")));
         text.push('\n');
     }
@@ -36,16 +46,16 @@ fn clean(text: &str) -> String {
     printable(text).replace('|', "/")
 }
 
-fn performance(judgement: &Judgement) -> String {
-    let several = judgement.groups.len() > 1;
+fn performance(report: &CheckReport) -> String {
+    let several = report.groups.len() > 1;
     let mut data: Vec<String> = Vec::new();
-    for group in &judgement.groups {
+    for group in &report.groups {
         let prefix = if several { format!("{}.", label(&group.numbers.name)) } else { String::new() };
         data.extend(of_group(group).into_iter().map(|(name, value)| format!("{prefix}{name}={value}")));
     }
-    if let Some(epoch) = &judgement.epoch {
+    if let Some(epoch) = &report.epoch {
         data.push(format!("servers={};;;0;{}", epoch.heard, epoch.expected));
-        data.push(format!("elapsed={:.3}s", judgement.elapsed.as_secs_f64()));
+        data.push(format!("elapsed={:.3}s", report.elapsed.as_secs_f64()));
     } else {
         data.push("servers=0".to_owned());
     }
@@ -72,6 +82,8 @@ fn of_group(group: &GroupNumbers) -> Vec<(&'static str, String)> {
         ("offline", group.offline.to_string()),
         ("suspected", group.suspected.to_string()),
         ("silent", group.silent.to_string()),
+        ("not_current", group.not_current.to_string()),
+        ("lag", known(group.lag.map(|lag| lag.to_string()))),
     ]
 }
 

@@ -4,35 +4,35 @@
 //! `NaN`. Names can change, so they stand in `_info` series of their own.
 
 use crate::check::{CHECKS, Verdict};
-use crate::shell::verdict::{Judged, Judgement};
+use crate::report::{CheckReport, FindingReport};
 
 /// The report.
-pub fn report(judgement: &Judgement) -> String {
+pub fn page(report: &CheckReport) -> String {
     let mut page = Page::default();
     page.metric("metawatch_info", "The version of metawatch.");
     page.sample("metawatch_info", &[("version", env!("CARGO_PKG_VERSION"))], "1");
     page.metric("metawatch_status", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.");
-    page.sample("metawatch_status", &[], &judgement.code.to_string());
-    epoch(judgement, &mut page);
-    groups(judgement, &mut page);
-    peers(judgement, &mut page);
+    page.sample("metawatch_status", &[], &report.code.to_string());
+    epoch(report, &mut page);
+    groups(report, &mut page);
+    peers(report, &mut page);
     page.text
 }
 
-fn epoch(judgement: &Judgement, page: &mut Page) {
-    let epoch = judgement.epoch.as_ref();
+fn epoch(report: &CheckReport, page: &mut Page) {
+    let epoch = report.epoch.as_ref();
     let heard = epoch.map_or(0, |epoch| epoch.heard);
     let expected = number(epoch.map(|epoch| epoch.expected));
-    let at = judgement.closed_ns.map(|ns| format!("{}.{:03}", ns / 1_000_000_000, ns / 1_000_000 % 1_000));
-    let seconds = epoch.map(|_| format!("{:.6}", judgement.elapsed.as_secs_f64()));
+    let at = report.closed_ns.map(|ns| format!("{}.{:03}", ns / 1_000_000_000, ns / 1_000_000 % 1_000));
+    let seconds = epoch.map(|_| format!("{:.6}", report.elapsed.as_secs_f64()));
     page.single("metawatch_servers_heard", "Servers that answered the last epoch.", &heard.to_string());
     page.single("metawatch_servers_expected", "Servers that should have answered it.", &expected);
     page.single("metawatch_epoch_seconds", "How long the last epoch took.", &number(seconds));
     page.single("metawatch_epoch_timestamp_seconds", "When it ended, in seconds since 1970.", &number(at));
 }
 
-fn groups(judgement: &Judgement, page: &mut Page) {
-    type Value = fn(&crate::shell::verdict::GroupNumbers) -> String;
+fn groups(report: &CheckReport, page: &mut Page) {
+    type Value = fn(&crate::report::GroupNumbers) -> String;
     let metrics: [(&str, &str, Value); 7] = [
         ("metawatch_meta_peers", "Peers of the meta group, the dead ones included.", |group| {
             number(group.numbers.size)
@@ -50,13 +50,13 @@ fn groups(judgement: &Judgement, page: &mut Page) {
     ];
     for (name, help, value) in metrics {
         page.metric(name, help);
-        for group in &judgement.groups {
+        for group in &report.groups {
             let labels = [("domain", group.numbers.domain.as_str()), ("group", group.numbers.name.as_str())];
             page.sample(name, &labels, &value(group));
         }
     }
     page.metric("metawatch_meta_group_info", "The leader whose list counts; empty when there is none.");
-    for group in &judgement.groups {
+    for group in &report.groups {
         let leader = group.numbers.leader.as_deref().unwrap_or_default();
         let labels = [
             ("domain", group.numbers.domain.as_str()),
@@ -67,16 +67,19 @@ fn groups(judgement: &Judgement, page: &mut Page) {
     }
     page.metric("metawatch_meta_check", "Checks of a whole group: 0 well, 1 fault, NaN not known.");
     for check in CHECKS {
-        for judged in of_groups(judgement).filter(|judged| judged.check == check.code) {
-            let labels =
-                [("check", check.code), ("domain", judged.domain.as_str()), ("group", judged.group.as_str())];
-            page.sample("metawatch_meta_check", &labels, said(judged.verdict, Verdict::Fault));
+        for finding in of_groups(report).filter(|finding| finding.check == check.code) {
+            let labels = [
+                ("check", check.code),
+                ("domain", finding.domain.as_str()),
+                ("group", finding.group.as_str()),
+            ];
+            page.sample("metawatch_meta_check", &labels, said(finding.verdict, Verdict::Fault));
         }
     }
 }
 
-fn of_groups(judgement: &Judgement) -> impl Iterator<Item = &Judged> {
-    judgement.findings.iter().filter(|judged| judged.peer.is_none())
+fn of_groups(report: &CheckReport) -> impl Iterator<Item = &FindingReport> {
+    report.findings.iter().filter(|finding| finding.peer.is_none())
 }
 
 fn said(verdict: Verdict, what: Verdict) -> &'static str {
@@ -87,12 +90,12 @@ fn said(verdict: Verdict, what: Verdict) -> &'static str {
     }
 }
 
-fn peers(judgement: &Judgement, page: &mut Page) {
-    let mut peers: Vec<_> = judgement
+fn peers(report: &CheckReport, page: &mut Page) {
+    let mut peers: Vec<_> = report
         .findings
         .iter()
-        .filter(|judged| judged.check == "META_001" && judged.verdict != Verdict::Gone)
-        .filter_map(|judged| Some((judged, judged.peer.as_ref()?)))
+        .filter(|finding| finding.check == "META_001" && finding.verdict != Verdict::Gone)
+        .filter_map(|finding| Some((finding, finding.peer.as_ref()?)))
         .collect();
     peers.sort_by(|(a, peer), (b, other)| (&a.group, &peer.id).cmp(&(&b.group, &other.id)));
     let metrics = [
@@ -109,17 +112,17 @@ fn peers(judgement: &Judgement, page: &mut Page) {
     ];
     for (name, help, what) in metrics {
         page.metric(name, help);
-        for (judged, peer) in &peers {
-            let labels = [("domain", judged.domain.as_str()), ("group", &judged.group), ("peer", &peer.id)];
-            page.sample(name, &labels, said(judged.verdict, what));
+        for (finding, peer) in &peers {
+            let labels = [("domain", finding.domain.as_str()), ("group", &finding.group), ("peer", &peer.id)];
+            page.sample(name, &labels, said(finding.verdict, what));
         }
     }
     page.metric("metawatch_meta_peer_info", "The name of the peer, and the cluster it last answered from.");
-    for (judged, peer) in &peers {
+    for (finding, peer) in &peers {
         let labels = [
             ("cluster", peer.cluster.as_str()),
-            ("domain", &judged.domain),
-            ("group", &judged.group),
+            ("domain", &finding.domain),
+            ("group", &finding.group),
             ("name", peer.name.as_deref().unwrap_or_default()),
             ("peer", &peer.id),
         ];

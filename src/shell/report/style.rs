@@ -1,7 +1,7 @@
 //! Colours, and the widths of text on a terminal.
 
 use crate::check::Verdict;
-use crate::shell::verdict::Status;
+use crate::report::Status;
 
 /// How to colour text: with escape codes, or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

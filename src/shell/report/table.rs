@@ -70,12 +70,15 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> String {
         _ => "",
     };
     let rescue = if group.rescue { ", quorum lowered by an operator (rescue)" } else { "" };
+    let size = told(group.size.map(|size| size.to_string()));
     format!(
-        "{} peers, {} online, {} must agree, failures left: {}{complete}{rescue}",
-        told(group.size.map(|size| size.to_string())),
+        "{} peers, {} online, {} must agree, failures left: {}, {} of {} answering{complete}{rescue}",
+        &size,
         told(impact.online.map(|online| online.to_string())),
         told(group.quorum.map(|quorum| quorum.to_string())),
         told(impact.failures_left.map(|left| left.to_string())),
+        group.answering,
+        size,
     )
 }
 
@@ -90,7 +93,7 @@ fn peer_row(group: &GroupView, peer: &PeerView, findings: &[Finding]) -> Vec<Cel
     let lag = peer.row.as_ref().map_or_else(|| "–".to_owned(), |row| row.lag.to_string());
     vec![
         Cell::toned(tone, peer.name.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string)),
-        Cell::plain(peer.id.as_str()),
+        Cell::plain(peer.id.to_string()),
         Cell::plain(if peer.cluster.is_empty() { "–".to_owned() } else { peer.cluster.to_string() }),
         Cell::plain(state(peer)),
         Cell::plain(contact(peer)),
@@ -212,6 +215,7 @@ fn trouble(view: &ClusterView, style: Style) -> String {
     let counts = [
         ("late", epoch.counts.late),
         ("duplicate", epoch.counts.duplicate),
+        ("conflicting", epoch.counts.conflicting),
         ("unexpected", epoch.counts.unexpected),
         ("lost", epoch.counts.dropped),
     ];
@@ -229,6 +233,9 @@ fn trouble(view: &ClusterView, style: Style) -> String {
     let more = epoch.counts.rejected.saturating_sub(epoch.rejects.len() as u64);
     if more > 0 {
         text.push_str(&format!("unreadable: {more} more\n"));
+    }
+    for note in &view.notes {
+        text.push_str(&format!("note: {}\n", printable(note)));
     }
     for contradiction in &view.inconsistent {
         text.push_str(&format!("inconsistent: {}\n", printable(contradiction)));

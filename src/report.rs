@@ -1,21 +1,23 @@
-//! One verdict on a whole system, with its reasons.
+//! One verdict on a whole system, with its reasons: what `metawatch check` says in every format.
+
+mod reasons;
+
+use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use crate::alert::State;
+use crate::alert::{Book, State};
 use crate::check::advice::Advice;
 use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
+use crate::diagnosis::Diagnosis;
 use crate::epoch::Ended;
 use crate::event::heartbeat::ActiveIncident;
 use crate::event::{self, EventEpoch, EventGroup};
-use crate::name::few;
 use crate::pipeline::Step;
-use crate::view::{Answer, ClusterView, Contact, EpochFacts, GroupView, Part, PeerView};
+use crate::view::{Answer, ClusterView, EpochFacts, GroupView, PeerView};
 
 /// How many reasons and names are told.
 const TOLD_MAX: usize = 16;
-/// How many unreadable replies and how many contradictions are told.
-const UNREADABLE_TOLD_MAX: usize = 3;
 
 /// What `metawatch check` says, with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -55,7 +57,7 @@ impl Status {
 
 /// A verdict, ready to be printed in every format. As JSON it is what `check --format json` prints.
 #[derive(Clone, Debug, Serialize)]
-pub struct Judgement {
+pub struct CheckReport {
     /// The verdict.
     pub status: Status,
     /// The exit code that goes with it.
@@ -65,9 +67,13 @@ pub struct Judgement {
     /// Why it cannot be told, where that is so.
     pub unknown: Vec<String>,
     /// What the checks say, the worst first.
-    pub findings: Vec<Judged>,
+    pub findings: Vec<FindingReport>,
     /// The groups in numbers.
     pub groups: Vec<GroupNumbers>,
+    /// What is wrong with the system without a peer being spoken against: two servers under one name, say.
+    pub warnings: Vec<String>,
+    /// What is worth knowing and wrong with nobody yet.
+    pub notes: Vec<String>,
     /// The last epoch; `null` when there was none.
     pub epoch: Option<EventEpoch>,
     /// How many epochs were looked at.
@@ -92,11 +98,15 @@ pub struct GroupNumbers {
     pub suspected: u64,
     /// How many peers did not answer.
     pub silent: u64,
+    /// How many peers answer and are not current.
+    pub not_current: u64,
+    /// By how many operations the peer is behind that is most so; `null` without a leader's list.
+    pub lag: Option<u64>,
 }
 
 /// One finding, in words.
 #[derive(Clone, Debug, Serialize)]
-pub struct Judged {
+pub struct FindingReport {
     /// The check.
     pub check: &'static str,
     /// The group.
@@ -105,7 +115,7 @@ pub struct Judged {
     #[serde(skip)]
     pub domain: String,
     /// The peer; `null` for a finding about the whole group.
-    pub peer: Option<JudgedPeer>,
+    pub peer: Option<PeerReport>,
     /// What is said.
     pub verdict: Verdict,
     /// Where its incident stands that earlier epochs opened, when this one tells nothing.
@@ -115,6 +125,9 @@ pub struct Judged {
     pub basis: Option<Grounds>,
     /// What probably happened.
     pub cause: Option<Cause>,
+    /// What servers said when they were asked about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub diagnosis: Vec<Diagnosis>,
     /// What to do next.
     pub advice: Vec<Advice>,
     /// One line for people.
@@ -123,7 +136,7 @@ pub struct Judged {
 
 /// The peer of a finding.
 #[derive(Clone, Debug, Serialize)]
-pub struct JudgedPeer {
+pub struct PeerReport {
     /// Its id.
     pub id: String,
     /// Its name; `null` where nobody ever told it.
@@ -133,16 +146,27 @@ pub struct JudgedPeer {
     pub cluster: String,
 }
 
-impl Judgement {
-    /// Judges the last of `epochs` epochs.
-    pub fn new(step: &Step, epochs: u64) -> Self {
+impl CheckReport {
+    /// Judges the last of `epochs` epochs. `alerts` holds what servers said when they were asked about the findings.
+    pub fn new(step: &Step, epochs: u64, alerts: &Book) -> Self {
         let Step { view, findings, .. } = step;
         let held = |finding: &Finding| held(finding, step);
         let status = status(view, findings, held);
-        let unknown = reasons(view, findings);
-        let mut judged: Vec<Judged> =
-            findings.iter().filter_map(|finding| judge(finding, held(finding), step, &unknown)).collect();
-        judged.sort_by_key(|judged| std::cmp::Reverse(badness(judged.check, judged.verdict, judged.held)));
+        let unknown = reasons::reasons(view, findings);
+        let mut judged: Vec<FindingReport> = findings
+            .iter()
+            .filter_map(|finding| judge(finding, held(finding), step, alerts.diagnosis_of(finding), &unknown))
+            .collect();
+        let key = |judged: &FindingReport| {
+            let name = judged.peer.as_ref().map(|peer| peer.name.clone().unwrap_or_else(|| peer.id.clone()));
+            (
+                Reverse(badness(judged.check, judged.verdict, judged.held)),
+                judged.group.clone(),
+                name.is_none(),
+                name,
+            )
+        };
+        judged.sort_by_cached_key(key);
         Self {
             status,
             code: status.code(),
@@ -150,6 +174,8 @@ impl Judgement {
             unknown: if status == Status::Ok { Vec::new() } else { unknown },
             findings: judged,
             groups: view.groups.iter().map(|group| numbers(group, findings)).collect(),
+            warnings: view.warnings.clone(),
+            notes: view.notes.clone(),
             epoch: Some(step.heartbeat.epoch.clone()),
             epochs,
             elapsed: view.epoch.closed.since(view.epoch.opened),
@@ -166,11 +192,23 @@ impl Judgement {
             unknown: vec![message.to_owned()],
             findings: Vec::new(),
             groups: Vec::new(),
+            warnings: Vec::new(),
+            notes: Vec::new(),
             epoch: None,
             epochs: 0,
             elapsed: std::time::Duration::ZERO,
             closed_ns: None,
         }
+    }
+
+    /// The same, with commands as somebody types them who logs in with these flags of the `nats` CLI.
+    #[must_use]
+    pub fn with_login(mut self, login: &str) -> Self {
+        for finding in &mut self.findings {
+            let advice = std::mem::take(&mut finding.advice);
+            finding.advice = advice.into_iter().map(|advice| advice.with_login(login)).collect();
+        }
+        self
     }
 
     /// Why it cannot be told, as far as the summary does not say so in the same words.
@@ -179,7 +217,7 @@ impl Judgement {
     }
 
     /// The findings that speak against somebody.
-    pub fn bad(&self) -> impl Iterator<Item = &Judged> {
+    pub fn bad(&self) -> impl Iterator<Item = &FindingReport> {
         self.findings.iter().filter(|judged| badness(judged.check, judged.verdict, judged.held) >= WARNING)
     }
 }
@@ -197,6 +235,8 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
         offline: count(Verdict::Fault),
         suspected: count(Verdict::Suspect),
         silent: silent.count() as u64,
+        not_current: group.peers.iter().filter(|peer| peer.behind.is_some()).count() as u64,
+        lag: group.peers.iter().filter_map(|peer| peer.row.as_ref()).map(|row| row.lag).max(),
     }
 }
 
@@ -210,9 +250,13 @@ fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> O
     let worst = findings.iter().map(bad).max().unwrap_or(0);
     let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
     let complete = ran_its_course(&view.epoch);
+    // A list that a row is missing from may hide one that is offline.
+    let whole = |group: &GroupView| group.authority.as_ref().is_some_and(|authority| authority.complete);
+    let complete = complete && view.groups.iter().all(whole);
     match worst {
         CRITICAL => Status::Critical,
         WARNING => Status::Warning,
+        _ if !view.warnings.is_empty() => Status::Warning,
         _ if complete && !view.groups.is_empty() && findings.iter().all(well) => Status::Ok,
         _ => Status::Unknown,
     }
@@ -227,7 +271,7 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
     if !step.view.epoch.informative {
         return None;
     }
-    let peer = finding.peer.map(|id| id.to_string());
+    let peer = finding.peer.map(|id| id.as_str().to_owned());
     let mut active = step.heartbeat.active.iter();
     let same = |incident: &&ActiveIncident| {
         incident.check == finding.check && incident.group == finding.group.as_str() && incident.peer == peer
@@ -256,11 +300,17 @@ fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
     }
 }
 
-fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]) -> Option<Judged> {
+fn judge(
+    finding: &Finding,
+    held: Option<State>,
+    step: &Step,
+    diagnosis: &[Diagnosis],
+    unknown: &[String],
+) -> Option<FindingReport> {
     let Step { view, findings, .. } = step;
     let group = view.groups.iter().find(|group| group.key == finding.group)?;
     let peer = finding.peer.and_then(|id| group.peer(id));
-    let explained = event::explain(finding, group, findings);
+    let explained = event::explain(finding, group, view, findings, diagnosis);
     let subject = peer.map_or_else(|| format!("meta group {}", group.key), PeerView::label);
     let (summary, advice) = match explained {
         Some(explained) => (explained.headline, explained.advice),
@@ -274,12 +324,12 @@ fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]
         Some(State::Suspected) => format!("{subject} was suspected when it was last known ({summary})"),
         Some(State::Resolved) | None => summary,
     };
-    Some(Judged {
+    Some(FindingReport {
         check: finding.check,
         group: group.key.as_str().to_owned(),
         domain: group.domain.as_str().to_owned(),
-        peer: peer.map(|peer| JudgedPeer {
-            id: peer.id.to_string(),
+        peer: peer.map(|peer| PeerReport {
+            id: peer.id.as_str().to_owned(),
             name: peer.name.as_ref().map(|name| name.as_str().to_owned()),
             cluster: peer.cluster.as_str().to_owned(),
         }),
@@ -287,6 +337,7 @@ fn judge(finding: &Finding, held: Option<State>, step: &Step, unknown: &[String]
         held,
         basis: finding.grounds,
         cause: finding.cause.clone(),
+        diagnosis: diagnosis.to_vec(),
         advice,
         summary,
     })
@@ -302,12 +353,13 @@ fn settled(
 ) -> String {
     match (finding.verdict, peer) {
         (Verdict::Gone, _) => format!("{subject} was removed from the meta group"),
-        (Verdict::Unknown, Some(peer)) => why_peer(group, peer),
+        (Verdict::Unknown, Some(peer)) => reasons::why_peer(group, peer),
         (Verdict::Unknown, None) => {
-            why_group(group, finding.check).or_else(|| unknown.first().cloned()).unwrap_or_default()
+            reasons::why_group(group, finding.check).or_else(|| unknown.first().cloned()).unwrap_or_default()
         }
         (_, Some(_)) => format!("{subject} is well"),
         (_, None) if finding.check == "META_002" => format!("the members of {subject} agree on the leader"),
+        (_, None) if finding.check == "META_101" => format!("{subject} is heard"),
         (_, None) => format!("{subject} has its quorum"),
     }
 }
@@ -317,7 +369,7 @@ fn summary(
     status: Status,
     view: &ClusterView,
     findings: &[Finding],
-    judged: &[Judged],
+    judged: &[FindingReport],
     unknown: &[String],
 ) -> String {
     let heads = match status {
@@ -328,18 +380,22 @@ fn summary(
             first_of(unknown.iter().filter(said).map(String::as_str), 3)
         }
         Status::Critical | Status::Warning => {
-            let bad = |judged: &Judged| badness(judged.check, judged.verdict, judged.held);
-            let worst = judged.iter().map(bad).max();
-            let worst: Vec<&Judged> = judged.iter().filter(|judged| Some(bad(judged)) == worst).collect();
+            let bad = |judged: &FindingReport| badness(judged.check, judged.verdict, judged.held);
+            let worst = judged.iter().map(bad).max().filter(|worst| *worst >= WARNING);
+            let worst: Vec<&FindingReport> =
+                judged.iter().filter(|judged| worst == Some(bad(judged))).collect();
             let peers = worst.iter().filter(|judged| judged.peer.is_some());
             let groups = worst.iter().filter(|judged| judged.peer.is_none());
             let mut heads = first_of(peers.map(|judged| judged.summary.as_str()), TOLD_MAX);
             heads.extend(first_of(groups.map(|judged| judged.summary.as_str()), TOLD_MAX));
+            if heads.is_empty() {
+                heads = first_of(view.warnings.iter().map(String::as_str), TOLD_MAX);
+            }
             heads
         }
     };
     let told = |group: &&GroupView| {
-        let fails = |judged: &Judged| judged.peer.is_none() && judged.verdict == Verdict::Fault;
+        let fails = |judged: &FindingReport| judged.peer.is_none() && judged.verdict == Verdict::Fault;
         !judged.iter().any(|judged| judged.group == group.key.as_str() && fails(judged))
     };
     let several = view.groups.len() > 1;
@@ -385,103 +441,4 @@ fn no_list(group: &GroupView) -> String {
 
 fn ran_its_course(epoch: &EpochFacts) -> bool {
     matches!(epoch.ended, Ended::AllHeard | Ended::Quiet | Ended::Deadline) && epoch.counts.dropped == 0
-}
-
-/// Why it cannot be told, in words; nothing where all is known.
-fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
-    let mut reasons: Vec<String> = why_epoch(view).into_iter().collect();
-    for group in &view.groups {
-        let unknown = |finding: &&Finding| finding.group == group.key && finding.verdict == Verdict::Unknown;
-        for finding in findings.iter().filter(unknown) {
-            let why = match finding.peer {
-                Some(id) => {
-                    // Without a list nothing is known of anybody: the group says it once.
-                    let told = group.authority.is_some();
-                    group.peer(id).filter(|_| told).map(|peer| why_peer(group, peer))
-                }
-                None => why_group(group, finding.check),
-            };
-            reasons.extend(why.filter(|why| !reasons.contains(why)));
-        }
-    }
-    if view.epoch.informative {
-        let rejects = view.epoch.rejects.iter().take(UNREADABLE_TOLD_MAX);
-        reasons.extend(rejects.map(|(_, detail)| format!("a reply cannot be read ({detail})")));
-        let contradictions = view.inconsistent.iter().take(UNREADABLE_TOLD_MAX);
-        reasons.extend(contradictions.map(|contradiction| format!("inconsistent: {contradiction}")));
-    }
-    reasons.truncate(TOLD_MAX);
-    reasons
-}
-
-fn why_epoch(view: &ClusterView) -> Option<String> {
-    let epoch = &view.epoch;
-    let why = match epoch.ended {
-        Ended::NoResponders => "nobody listens to the request: this is not the system account".to_owned(),
-        Ended::Denied => "the user may not ask, or may not hear the answers".to_owned(),
-        Ended::Disconnected => "the connection was lost before everybody had answered".to_owned(),
-        Ended::Full => "more replies came than can be taken in".to_owned(),
-        Ended::AllHeard | Ended::Quiet | Ended::Deadline if !epoch.informative => {
-            match epoch.rejects.first() {
-                Some((_, detail)) => format!("no reply could be read ({detail})"),
-                None => "no server answered".to_owned(),
-            }
-        }
-        Ended::AllHeard | Ended::Quiet | Ended::Deadline if epoch.counts.dropped > 0 => {
-            "replies were lost on the way".to_owned()
-        }
-        Ended::AllHeard | Ended::Quiet | Ended::Deadline if view.groups.is_empty() => no_group(view),
-        Ended::AllHeard | Ended::Quiet | Ended::Deadline => return None,
-    };
-    Some(why)
-}
-
-fn no_group(view: &ClusterView) -> String {
-    let names = |part: Part| {
-        let names = view.servers.iter().filter(|server| server.part == part);
-        Some(few(names.map(|server| server.name.to_string()))).filter(|names| !names.is_empty())
-    };
-    let parts = [
-        names(Part::Standalone).map(|names| format!("JetStream is standalone on {names}")),
-        names(Part::Disabled).map(|names| format!("JetStream is off on {names}")),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    format!("there is no meta group: {}", parts.join(", "))
-}
-
-fn why_group(group: &GroupView, check: &str) -> Option<String> {
-    let key = &group.key;
-    let Some(authority) = &group.authority else {
-        return Some(if group.answering == 0 {
-            format!("no member of meta group {key} answered")
-        } else {
-            no_list(group)
-        });
-    };
-    if check == "META_002" {
-        return Some(format!("the members of meta group {key} do not agree on their leader yet"));
-    }
-    if !authority.complete {
-        return Some(format!("the list of the leader {} is not complete", authority.name));
-    }
-    Some(format!("fewer peers of meta group {key} than must agree are online in one epoch"))
-}
-
-fn why_peer(group: &GroupView, peer: &PeerView) -> String {
-    let name = peer.label();
-    let flagged = peer.row.as_ref().is_some_and(|row| row.offline);
-    match peer.answer {
-        Answer::None if peer.last_heard.is_some() => format!("{name} has missed this epoch"),
-        Answer::None => format!("{name} did not answer"),
-        Answer::Unreadable => format!("the answer of {name} cannot be read"),
-        Answer::Disabled => format!("{name} answers that its JetStream is off"),
-        Answer::Standalone => format!("{name} answers as a server outside of any group"),
-        Answer::Member if flagged => format!("{name} is listed as offline, and answers"),
-        Answer::Member if group.authority.is_none() => format!("{name} answers, and nobody leads its group"),
-        Answer::Member if peer.row.is_none() => format!("{name} answers, and the leader's list lacks it"),
-        Answer::Member if matches!(peer.contact, Contact::Away(_)) => {
-            format!("{name} answers, and the leader has not heard of it for a moment")
-        }
-        Answer::Member => format!("nothing reliable is known of {name}"),
-    }
 }

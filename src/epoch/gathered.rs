@@ -1,0 +1,94 @@
+//! What an epoch leaves behind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Conflict, Ended, ServerKey};
+use crate::name::Name;
+use crate::stamp::Stamp;
+use crate::wire::{Announcement, Reject, Reply, Server, Statsz};
+
+/// How much arrived that could not be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Replies and events that could not be read.
+    pub rejected: u64,
+    /// Replies to earlier epochs.
+    pub late: u64,
+    /// Further replies of a run of a server that had answered, the same or others.
+    pub duplicate: u64,
+    /// Servers that gave answers that contradict each other: see [`Gathered::conflicts`].
+    pub conflicting: u64,
+    /// Messages that belong to no request.
+    pub unexpected: u64,
+    /// Times that the client dropped messages.
+    pub dropped: u64,
+    /// Announcements beyond those that are kept, most of them of servers that nobody expected.
+    pub announcements_dropped: u64,
+}
+
+/// A server answered after its epoch had ended. It lives, and needs more time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// Who answered.
+    pub server: Server,
+    /// The epoch it was meant for.
+    pub epoch: u64,
+    /// When its answer came.
+    pub heard: Stamp,
+}
+
+/// All that one epoch brought together. It is created here and consumed by [`crate::view`].
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// The number of the epoch.
+    pub number: u64,
+    /// When the requests were sent.
+    pub opened: Stamp,
+    /// When it ended: the reference time of everything that is concluded from it.
+    pub closed: Stamp,
+    /// Why it ended.
+    pub ended: Ended,
+    /// The replies, in an order that does not depend on how they arrived; one a run of a server.
+    pub replies: Vec<Reply>,
+    /// Whether every server was asked for its routes.
+    pub asked_statsz: bool,
+    /// The answers to that, in order.
+    pub statsz: Vec<Statsz>,
+    /// The answers that contradict each other, by server; the first of them where there are too many.
+    pub conflicts: Vec<Conflict>,
+    /// Who announced its stop, and when; in the order of the times. Those of expected servers are kept however many
+    /// others there are.
+    pub announcements: Vec<(Stamp, Announcement)>,
+    /// Who should have answered, with a name where one is known.
+    pub expected: BTreeMap<ServerKey, Option<Name>>,
+    /// The first of what could not be read.
+    pub rejects: Vec<Reject>,
+    /// The first of what came too late.
+    pub late: Vec<Late>,
+    /// How much could not be used.
+    pub counts: Counts,
+    /// How long each server took to answer.
+    pub delays: BTreeMap<ServerKey, Duration>,
+}
+
+impl Gathered {
+    /// Whether a server that did not answer can be said to have missed the epoch.
+    pub fn counts_absence(&self) -> bool {
+        let ran_its_course = matches!(self.ended, Ended::AllHeard | Ended::Quiet | Ended::Deadline);
+        ran_its_course && self.counts.dropped == 0
+    }
+
+    /// Whether this server gave any sign of life in time, readable or not.
+    pub fn heard(&self, key: &ServerKey) -> bool {
+        self.delays.contains_key(key)
+    }
+
+    /// Who should have answered and did not.
+    pub fn missing(&self) -> impl Iterator<Item = (&ServerKey, Option<&Name>)> {
+        let missing = self.expected.iter().filter(|(key, _)| !self.heard(key));
+        missing.map(|(key, name)| (key, name.as_ref()))
+    }
+}

@@ -1,0 +1,76 @@
+//! Shapes that serde's derived readers would take too easily: structs from lists, and lists of any length.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::ROWS_MAX;
+
+/// A struct that is spelled as an object. Derived readers also take a list of its fields, which no server sends.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// The first [`ROWS_MAX`] entries of a list, and how many entries are not among them.
+pub(super) struct Bounded<T> {
+    pub(super) entries: Vec<T>,
+    /// Those beyond the limit, and those that could not be read.
+    pub(super) unread: usize,
+}
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), unread: 0 }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(BoundedVisitor(PhantomData))
+    }
+}
+
+struct BoundedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedVisitor<T> {
+    type Value = Bounded<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut bounded = Bounded::default();
+        while bounded.entries.len() < ROWS_MAX {
+            match list.next_element()? {
+                Some(entry) => bounded.entries.push(entry),
+                None => return Ok(bounded),
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            bounded.unread += 1;
+        }
+        Ok(bounded)
+    }
+}
