@@ -3,7 +3,6 @@
 //! A check is one file, one row in [`CHECKS`] and one scenario. It sees one group at a time, and every finding has
 //! one of five verdicts; only [`Verdict::Clear`] and [`Verdict::Gone`] are ever good news.
 
-pub mod advice;
 pub mod cause;
 mod meta_001;
 mod meta_002;

@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
+use crate::advice::Advice;
 use crate::alert::{Book, State};
-use crate::check::advice::Advice;
 use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::epoch::Ended;

@@ -7,9 +7,9 @@ use super::{
     AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, NOTES_MAX,
     Outgoing, words,
 };
+use crate::advice::{self, Advice};
 use crate::alert::{State, Transition};
-use crate::check::advice::Advice;
-use crate::check::{self, Finding, Impact, Verdict, Witness, advice};
+use crate::check::{self, Finding, Impact, Verdict, Witness};
 use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
