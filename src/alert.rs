@@ -213,6 +213,11 @@ impl Book {
         self.alerts.values().filter(|alert| alert.state != State::Resolved)
     }
 
+    /// The alert about this, be it over or not.
+    pub fn get(&self, identity: &Identity) -> Option<&Alert> {
+        self.alerts.get(identity)
+    }
+
     /// How many alerts could not be followed because there were too many.
     pub fn overflow(&self) -> u64 {
         self.overflow

@@ -3,14 +3,13 @@
 //! A check is one file, one row in [`CHECKS`] and one scenario. It sees one group at a time, and every finding has
 //! one of five verdicts; only [`Verdict::Clear`] and [`Verdict::Gone`] are ever good news.
 
-pub mod advice;
 pub mod cause;
 mod meta_001;
 mod meta_002;
 mod meta_006;
 mod meta_101;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -193,6 +192,13 @@ pub fn evaluate(view: &ClusterView, rules: &Rules) -> Vec<Finding> {
     findings
 }
 
+/// The findings about one group. [`evaluate`] gives them group by group, in the order of the groups' keys.
+pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
+    let start = findings.partition_point(|finding| finding.group < *group);
+    let count = findings[start..].partition_point(|finding| finding.group == *group);
+    &findings[start..start + count]
+}
+
 /// What the loss of peers means for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Impact {
@@ -217,28 +223,24 @@ impl Impact {
 /// Counts a group's online peers: those that its list calls online, less those that the findings speak against for a
 /// reason that the list does not show yet. The numbers never contradict the findings that they stand beside.
 pub fn impact(group: &GroupView, findings: &[Finding]) -> Impact {
-    let lost: BTreeSet<PeerId> = findings
-        .iter()
-        .filter(|finding| finding.group == group.key && finding.check == meta_001::CHECK.code)
-        .filter_map(|finding| finding.peer.filter(|id| is_lost(finding, group.peer(*id))))
+    let of_peers =
+        of_group(findings, &group.key).iter().filter(|finding| finding.check == meta_001::CHECK.code);
+    let lost: BTreeMap<PeerId, Verdict> = of_peers
+        .filter_map(|finding| Some((finding.peer?, finding)))
+        .filter(|(id, finding)| is_lost(finding, group.peer(*id)))
+        .map(|(id, finding)| (id, finding.verdict))
         .collect();
-    let suspects = |finding: &&Finding| {
-        finding.group == group.key
-            && finding.check == meta_001::CHECK.code
-            && finding.verdict == Verdict::Suspect
-    };
-    let suspected: BTreeSet<PeerId> =
-        findings.iter().filter(suspects).filter_map(|finding| finding.peer).collect();
-    let suspected: BTreeSet<PeerId> = suspected.intersection(&lost).copied().collect();
-    let listed = group.peers.iter().filter(|peer| peer.online && !lost.contains(&peer.id));
+    let listed = group.peers.iter().filter(|peer| peer.online && !lost.contains_key(&peer.id));
     let online = group.online.map(|_| listed.count() as u64);
+    let suspected = |peer: &&PeerView| {
+        peer.online && lost.get(&peer.id).is_some_and(|verdict| *verdict == Verdict::Suspect)
+    };
     let last = group.last_online.as_ref().filter(|_| group.online.is_none());
     Impact {
         online,
         failures_left: Impact::failures_left(group, online),
-        last_online: last.map(|last| last.difference(&lost).count() as u64),
-        suspected: group.peers.iter().filter(|peer| peer.online && suspected.contains(&peer.id)).count()
-            as u64,
+        last_online: last.map(|last| last.iter().filter(|id| !lost.contains_key(id)).count() as u64),
+        suspected: group.peers.iter().filter(suspected).count() as u64,
     }
 }
 

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Advice;
 use crate::alert::{Reason, State};
-use crate::check::advice::Advice;
 use crate::check::{Cause, Grounds, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};

@@ -32,7 +32,9 @@
 //! - An epoch is a value, created and consumed; no state of a poll lives anywhere else ([`epoch`]).
 //! - A reply can never fail an epoch: a bad one is data ([`wire::Reject`]).
 //! - No evidence is never health: verdicts have five values ([`check::Verdict`]), and only `Clear` and `Gone` ever
-//!   end an alert ([`alert`]).
+//!   end an alert ([`alert`]); one that nothing shows any more ends after 10 minutes and says just that.
+//! - A peer is gone only when those who had to agree on its removal could ([`view::Held`]).
+//! - Time in which we saw nothing counts against nobody.
 //! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]).
 //! - An alert's identity holds no value that changes ([`alert::Identity`]).
 //! - An event is published only once it is in the ledger, and only by a watcher that has lately heard itself
@@ -55,8 +57,8 @@
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a
 //! stage that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and
 //! unbounded channels, each with its reason. Imports run one way: `main → shell → pipeline, company → ledger
-//! → system, event → alert → diagnosis → check → view → epoch → wire`; any stage may use [`stamp`], [`name`]
-//! and [`rules`].
+//! → system, event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`] stands beside
+//! `event`; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
@@ -78,8 +80,10 @@ pub mod view;
 
 pub mod check;
 
-// Further questions, for alerts that are out already.
+// Further questions, for alerts that are out already, and what to do by all that is known.
 pub mod diagnosis;
+
+pub mod advice;
 
 pub mod alert;
 

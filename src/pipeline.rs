@@ -191,7 +191,7 @@ impl Pipeline {
         let mut inquiry = Inquiry { answering: step.view.servers.len(), ..Inquiry::default() };
         for finding in &step.findings {
             let Some(alert) = self.book.open_question(finding) else { continue };
-            let Some(group) = step.view.groups.iter().find(|group| group.key == finding.group) else {
+            let Some(group) = step.view.group(&finding.group) else {
                 continue;
             };
             let questions = diagnosis::questions(finding, group, alert.state == State::Firing);
@@ -221,7 +221,7 @@ impl Pipeline {
             let of =
                 |finding: &Finding| Identity::of(finding) == *identity && finding.verdict != Verdict::Clear;
             let Some(index) = step.findings.iter().position(of) else { continue };
-            let Some(group) = step.view.groups.iter().find(|group| group.key == identity.group) else {
+            let Some(group) = step.view.group(&identity.group) else {
                 continue;
             };
             let said = diagnosis::conclude(identity.peer, group, replies);
@@ -237,7 +237,7 @@ impl Pipeline {
         for finding in findings {
             let told = finding.cause.as_ref().and_then(|_| self.book.told_cause(&Identity::of(finding)));
             let (Some(told), Some(cause)) = (told, &mut finding.cause) else { continue };
-            let group = view.groups.iter().find(|group| group.key == finding.group);
+            let group = view.group(&finding.group);
             let peer = finding.peer.and_then(|id| group?.peer(id));
             let knows_less = |peer: &PeerView| peer.last_heard.is_none() || peer.is_coming_back(now);
             let says_little = matches!(
@@ -279,15 +279,14 @@ impl Pipeline {
     }
 
     fn fires(&self, group: &view::GroupView, peer: crate::name::PeerId) -> bool {
-        self.book.active().any(|alert| {
-            alert.identity.group == group.key && alert.identity.peer == Some(peer) && !alert.is_unsettled()
-        })
+        let identity = Identity { check: "META_001", group: group.key.clone(), peer: Some(peer) };
+        self.book.get(&identity).is_some_and(|alert| alert.state == State::Firing && !alert.is_unsettled())
     }
 }
 
 /// What the view tells of what an alert is about.
 fn about(view: &ClusterView, identity: &Identity) -> About {
-    let group = view.groups.iter().find(|group| group.key == identity.group);
+    let group = view.group(&identity.group);
     let name = match identity.peer {
         None => Name::new("_"),
         Some(id) => {

@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
+use crate::advice::Advice;
 use crate::alert::{Book, State};
-use crate::check::advice::Advice;
 use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::epoch::Ended;
@@ -224,10 +224,8 @@ impl CheckReport {
 
 fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
     let count = |verdict: Verdict| {
-        let of_peer = |finding: &&Finding| {
-            finding.group == group.key && finding.peer.is_some() && finding.verdict == verdict
-        };
-        findings.iter().filter(of_peer).count() as u64
+        let of_peer = |finding: &&Finding| finding.peer.is_some() && finding.verdict == verdict;
+        check::of_group(findings, &group.key).iter().filter(of_peer).count() as u64
     };
     let silent = group.peers.iter().filter(|peer| peer.answer == Answer::None && peer.absent_epochs == 0);
     GroupNumbers {
@@ -308,7 +306,7 @@ fn judge(
     unknown: &[String],
 ) -> Option<FindingReport> {
     let Step { view, findings, .. } = step;
-    let group = view.groups.iter().find(|group| group.key == finding.group)?;
+    let group = view.group(&finding.group)?;
     let peer = finding.peer.and_then(|id| group.peer(id));
     let explained = event::explain(finding, group, view, findings, diagnosis);
     let subject = peer.map_or_else(|| format!("meta group {}", group.key), PeerView::label);
@@ -395,8 +393,8 @@ fn summary(
         }
     };
     let told = |group: &&GroupView| {
-        let fails = |judged: &FindingReport| judged.peer.is_none() && judged.verdict == Verdict::Fault;
-        !judged.iter().any(|judged| judged.group == group.key.as_str() && fails(judged))
+        let fails = |finding: &Finding| finding.peer.is_none() && finding.verdict == Verdict::Fault;
+        !check::of_group(findings, &group.key).iter().any(fails)
     };
     let several = view.groups.len() > 1;
     let groups: Vec<String> = view

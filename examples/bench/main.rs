@@ -34,7 +34,7 @@ commands:
   alert    from a server's announcement that it stops to the critical alert
   memory   the memory of `metawatch run`, and the size of the program
   faults   from a fault to `suspected` and `critical`, and until the nats CLI says critical, as a table
-  all      everything so far, in this order; about 15 minutes
+  all      everything so far, in this order; about 20 minutes
   delivery kills watchers, speakers and the server that alerts go to: counts what is lost and what is told twice;
            about 20 minutes
   churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms

@@ -7,9 +7,9 @@ use super::{
     AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, NOTES_MAX,
     Outgoing, words,
 };
+use crate::advice::{self, Advice};
 use crate::alert::{State, Transition};
-use crate::check::advice::Advice;
-use crate::check::{self, Finding, Impact, Verdict, Witness, advice};
+use crate::check::{self, Finding, Impact, Verdict, Witness};
 use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
@@ -35,7 +35,7 @@ pub struct Scene<'a> {
 pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoing> {
     let alert = &transition.alert;
     let unshown;
-    let group = match scene.view.groups.iter().find(|group| group.key == alert.identity.group) {
+    let group = match scene.view.group(&alert.identity.group) {
         Some(group) => group,
         // Nothing shows the group any more: that is what the event tells.
         None if transition.finding.is_none() => {
@@ -287,9 +287,8 @@ fn advice_for(
     if finding.check == "META_002" {
         return advice::for_disagreement();
     }
-    let down = findings.iter().filter(|other| {
-        other.group == group.key && matches!(other.verdict, Verdict::Fault | Verdict::Suspect)
-    });
+    let bad = |other: &&Finding| matches!(other.verdict, Verdict::Fault | Verdict::Suspect);
+    let down = check::of_group(findings, &group.key).iter().filter(bad);
     let down = down.filter_map(|other| other.peer.and_then(|id| group.peer(id)));
     let down = down.filter(|peer| peer.answer != Answer::Member && peer.id.is_sound());
     let mut missing: Vec<String> = down.map(PeerView::label).collect();

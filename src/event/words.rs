@@ -96,7 +96,7 @@ pub(super) fn offline(name: &str, finding: Option<&Finding>) -> String {
     let cause = finding.and_then(|finding| finding.cause.as_ref());
     match cause.map(|cause| cause.kind) {
         Some(CauseKind::FlagContradicted) => {
-            format!("{name} is called offline by its leader, but it answers and is in contact")
+            format!("{name}: its leader calls it offline, but it answers and is in contact")
         }
         _ => format!("{name} is offline{}", cause_in_brackets(cause)),
     }
@@ -213,7 +213,7 @@ fn cause_in_brackets(cause: Option<&Cause>) -> String {
         CauseKind::CrashedOrUnreachable => "crashed or unreachable",
         CauseKind::JetstreamDisabled => "JetStream disabled",
         CauseKind::FrozenOrPartitioned => "frozen or partitioned",
-        CauseKind::DownBeforeTerm => "down since before this leader's term",
+        CauseKind::DownBeforeTerm => "stopped or down since before this leader's term",
         CauseKind::DamagedId => "no server can have such an id",
         // How long it has been gone says most.
         CauseKind::Ghost => cause.because.first().map_or("gone for long", String::as_str),

@@ -1,7 +1,7 @@
 //! Why it cannot be told: in words, for every part of a report that has no verdict.
 
 use super::{TOLD_MAX, no_list};
-use crate::check::{Finding, Verdict};
+use crate::check::{Finding, Verdict, of_group};
 use crate::epoch::Ended;
 use crate::name::few;
 use crate::view::{Answer, ClusterView, Contact, GroupView, Part, PeerView};
@@ -13,8 +13,8 @@ const UNREADABLE_TOLD_MAX: usize = 3;
 pub(super) fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
     let mut reasons: Vec<String> = why_epoch(view).into_iter().collect();
     for group in &view.groups {
-        let unknown = |finding: &&Finding| finding.group == group.key && finding.verdict == Verdict::Unknown;
-        for finding in findings.iter().filter(unknown) {
+        let unknown = |finding: &&Finding| finding.verdict == Verdict::Unknown;
+        for finding in of_group(findings, &group.key).iter().filter(unknown) {
             let why = match finding.peer {
                 Some(id) => {
                     // Without a list nothing is known of anybody: the group says it once.

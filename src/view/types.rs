@@ -29,6 +29,11 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
+    /// The group with this key.
+    pub fn group(&self, key: &Name) -> Option<&GroupView> {
+        self.groups.binary_search_by(|group| group.key.cmp(key)).ok().map(|index| &self.groups[index])
+    }
+
     /// What people should read beside the verdicts: contradictions, then notes.
     pub fn remarks(&self) -> impl Iterator<Item = &String> {
         self.inconsistent.iter().chain(&self.notes)

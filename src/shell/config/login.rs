@@ -5,7 +5,7 @@ use std::path::Path;
 use async_nats::ServerAddr;
 
 use super::{Auth, ConnectConfig, DEFAULT_SERVER, Material};
-use crate::check::advice::shell_quoted;
+use crate::advice::shell_quoted;
 
 impl ConnectConfig {
     /// The flags with which the `nats` CLI reaches the same servers as the same user: a context, else the servers, the

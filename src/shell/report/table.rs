@@ -83,9 +83,8 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> String {
 }
 
 fn peer_row(group: &GroupView, peer: &PeerView, findings: &[Finding]) -> Vec<Cell> {
-    let finding = findings.iter().find(|finding| {
-        finding.check == "META_001" && finding.group == group.key && finding.peer == Some(peer.id)
-    });
+    let of_peer = |finding: &&Finding| finding.check == "META_001" && finding.peer == Some(peer.id);
+    let finding = check::of_group(findings, &group.key).iter().find(of_peer);
     let verdict = finding.map_or(Verdict::Unknown, |finding| finding.verdict);
     let cause = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.kind.as_str());
     let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));

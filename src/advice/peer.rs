@@ -34,12 +34,12 @@ impl PeerCase<'_> {
     }
 
     fn remove_if_on_purpose(&self) -> Advice {
-        self.remove("if JetStream is off there on purpose")
+        self.remove("if it is intended that JetStream is off there")
     }
 
     fn configure(&self) -> Advice {
         say(format!(
-            "if it is not on purpose, enable JetStream in the configuration of {} and restart it",
+            "if that is not intended, enable JetStream in the configuration of {} and restart it",
             self.shown()
         ))
     }

@@ -71,7 +71,7 @@ fn only_what_cannot_come_back_or_was_meant_to_go_is_advised_to_be_removed() {
     assert_eq!(removals(&on_purpose), ["nats server cluster peer-remove 3ahZoO2Q"]);
     let diagnosis = diagnosed(DiagnosisKind::NotEnabled);
     let disk = for_peer(Kind::JetstreamDisabled, &PeerCase { diagnosis: &diagnosis, ..case() });
-    assert!(removals(&disk).is_empty() && disk.iter().all(|advice| !advice.action.contains("purpose")));
+    assert!(removals(&disk).is_empty() && disk.iter().all(|advice| !advice.action.contains("intended")));
 }
 
 #[test]
