@@ -32,6 +32,8 @@ impl Advice {
     pub fn with_login(mut self, login: &str) -> Self {
         if let Some(rest) = self.command.as_deref().and_then(|command| command.strip_prefix("nats "))
             && !login.is_empty()
+            // A command for another server than the one that was asked has its own address.
+            && !rest.starts_with("--server ")
         {
             self.command = Some(format!("nats {login} {rest}"));
         }

@@ -4,6 +4,7 @@
 //! `RAFTZ`. [`conclude`] makes a few short sentences of the replies. Nothing here changes a verdict: no alert waits
 //! for an answer, and none ends by one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -23,6 +24,8 @@ pub const DIAGNOSES_MAX: usize = 4;
 const SAYS_MAX: usize = 200;
 /// So many missing members are named.
 const MISSING_MAX: usize = 8;
+/// A leader that was not seen for so long is past any election.
+const UNSEEN_MIN: Duration = Duration::from_secs(10);
 /// A contact younger than this is not worth a word: a healthy peer's is one heartbeat, 1 s, old.
 const SEEN_LATELY: Duration = Duration::from_secs(3);
 
@@ -84,7 +87,7 @@ impl DiagnosisKind {
     fn of_raft(raft: &Raft) -> Option<Self> {
         match () {
             () if raft.wal_error.is_some() => Some(Self::LogFailed),
-            () if raft.observer && raft.leader.is_none() => Some(Self::Observer),
+            () if raft.observer && !sees_its_leader(raft) => Some(Self::Observer),
             () if !raft.ever_had_leader && raft.leader.is_none() => Some(Self::NeverHadLeader),
             () => None,
         }
@@ -213,6 +216,9 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
             missing: Vec::new(),
         });
     }
+    // A server that was just started has had no leader either; a new group has had none on any.
+    let members = || replies.raft.iter().filter(|raft| group.peer(raft.server.peer).is_some());
+    let nobody_had_a_leader = members().all(|raft| !raft.ever_had_leader);
     // Other groups answer too.
     for raft in replies.raft.iter().filter(|raft| group.peer(raft.server.peer).is_some()) {
         let own = about == Some(raft.server.peer);
@@ -224,7 +230,9 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
                 Role::Follower | Role::Candidate | Role::Other => 4,
             };
             let missing = if about.is_none() { missing(raft, group) } else { Vec::new() };
-            let (server, kind) = (raft.server.name.clone(), DiagnosisKind::of_raft(raft));
+            let kind = DiagnosisKind::of_raft(raft);
+            let kind = kind.filter(|kind| *kind != DiagnosisKind::NeverHadLeader || nobody_had_a_leader);
+            let server = raft.server.name.clone();
             said.push(Said { rank, server, asked: "RAFTZ", says, kind, missing });
         }
     }
@@ -262,6 +270,28 @@ fn join_same(said: Vec<Said>) -> Vec<Diagnosis> {
     told
 }
 
+/// Whether a member has seen the leader that it names lately. A leader sees itself.
+fn sees_its_leader(raft: &Raft) -> bool {
+    let Some(leader) = raft.leader else { return false };
+    let seen = raft.peers.get(&leader).and_then(|peer| peer.last_seen);
+    leader == raft.server.peer || seen.is_some_and(|seen| seen <= UNSEEN_MIN)
+}
+
+/// What the members of a group say of it as a whole: whom they expect, where all agree on that, and whether none of
+/// them sees the leader that it names. `None` where none answered.
+pub fn of_the_group(group: &GroupView, replies: &Replies) -> Option<(BTreeSet<PeerId>, bool)> {
+    let raft: Vec<&Raft> =
+        replies.raft.iter().filter(|raft| group.peer(raft.server.peer).is_some()).collect();
+    let first = raft.first()?;
+    // A member tells of the others only; where the servers that answer are strangers, none of them is told.
+    let expected: BTreeSet<PeerId> = first.peers.keys().copied().collect();
+    let agreed = raft.iter().all(|raft| raft.peers.keys().copied().collect::<BTreeSet<_>>() == expected);
+    let unseen = raft.iter().all(|raft| raft.leader.is_some() && !sees_its_leader(raft));
+    let answering = |id: &PeerId| raft.iter().any(|raft| raft.server.peer == *id);
+    let strangers = agreed && raft.len() > 1 && !expected.iter().any(answering);
+    Some((if strangers { expected } else { BTreeSet::new() }, unseen))
+}
+
 /// The peers that a member expects and that do not answer, by name. Whom it cannot name it tells by id.
 fn missing(raft: &Raft, group: &GroupView) -> Vec<String> {
     let answers =
@@ -281,7 +311,7 @@ fn sentence(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
         Some(error) => parts.push(format!("its write-ahead log has failed: {error}")),
         None => {}
     }
-    if about.is_none() && raft.observer && raft.leader.is_none() {
+    if about.is_none() && raft.observer && !sees_its_leader(raft) {
         parts.push("is an observer of its hub's meta group, and hears no leader of it".to_owned());
     }
     match (raft.role, raft.leader) {

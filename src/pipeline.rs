@@ -47,6 +47,8 @@ pub struct Pipeline {
     system: KnownSystem,
     verdicts: Vec<Verdict>,
     changed: Option<Stamp>,
+    /// The last answer may change what the next epoch shows.
+    learned: bool,
     /// Another watcher tells what there is to tell; this one only follows.
     silent: bool,
 }
@@ -87,6 +89,7 @@ impl Pipeline {
             system: KnownSystem::default(),
             verdicts: Vec::new(),
             changed: None,
+            learned: false,
             silent: false,
         }
     }
@@ -142,6 +145,11 @@ impl Pipeline {
     /// What to ask in the next epoch, and whom to wait for.
     pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
         self.memory.plan(number, now, timeout)
+    }
+
+    /// Whether the last answer may change what the next epoch shows.
+    pub fn has_learned(&self) -> bool {
+        self.learned
     }
 
     /// The alerts as they stand.
@@ -216,6 +224,14 @@ impl Pipeline {
         let system = self.system.id();
         let scene = Scene { view: &step.view, findings: &step.findings, system, monitor, prefix, now };
         let mut events = Vec::new();
+        self.learned = false;
+        for (identity, _) in inquiry.about.iter().filter(|(identity, _)| identity.peer.is_none()) {
+            if let Some(group) = step.view.group(&identity.group)
+                && let Some((expected, unseen)) = diagnosis::of_the_group(group, replies)
+            {
+                self.learned |= self.memory.take_raft(&identity.group, &expected, unseen);
+            }
+        }
         for (identity, since) in &inquiry.about {
             // What is about to end needs no diagnosis, and what has left the view has none.
             let of =

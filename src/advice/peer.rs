@@ -89,10 +89,15 @@ impl PeerCase<'_> {
                 run(
                     format!(
                         "{condition}, remove its peer, one after the other, by a request at a server of its own meta group, \
-                         such as {}; {cost}",
+                         such as {}, with the address of that server: anywhere else it can remove a healthy peer of another \
+                         group; {cost}",
                         printable(member)
                     ),
-                    format!("nats request '$JS.API.SERVER.REMOVE' {}", single_quoted(&body)),
+                    format!(
+                        "nats --server {} request '$JS.API.SERVER.REMOVE' {}",
+                        shell_quoted(&format!("ADDRESS-OF-{}", printable(member))),
+                        single_quoted(&body)
+                    ),
                 )
             }
         }

@@ -93,7 +93,7 @@ fn no_removal_is_advised_where_nobody_could_agree_on_it() {
 #[test]
 fn of_two_groups_in_one_system_account_the_right_one_is_asked() {
     let advice = for_peer(CauseKind::Ghost, &PeerCase { through: Some("leaf-1"), ..case() });
-    let command = r#"nats request '$JS.API.SERVER.REMOVE' '{"peer":"","peer_id":"3ahZoO2Q"}'"#;
+    let command = r#"nats --server ADDRESS-OF-leaf-1 request '$JS.API.SERVER.REMOVE' '{"peer":"","peer_id":"3ahZoO2Q"}'"#;
     assert_eq!(removals(&advice), [command]);
     assert!(advice.iter().any(|advice| advice.action.contains("such as leaf-1")));
 }

@@ -184,7 +184,12 @@ fn contradicted(facts: &Facts<'_>) -> Option<Cause> {
         kind: CauseKind::FlagContradicted,
         because: vec![
             format!("{leader} flags it offline, and is in contact with it"),
-            "it answers as a member".to_owned(),
+            match facts.peer.answer {
+                Answer::Member => "it answers as a member".to_owned(),
+                Answer::None | Answer::Unreadable | Answer::Disabled | Answer::Standalone => {
+                    "it answers STATSZ".to_owned()
+                }
+            },
         ],
     })
 }
@@ -222,10 +227,14 @@ fn ghost(facts: &Facts<'_>) -> Option<Cause> {
         return None;
     }
     let limit = facts.context.rules.ghost_after;
-    if let Some(heard) = peer.leader_heard.filter(|heard| *heard > limit) {
+    // Our own last answer goes before the leader's clock, which may have jumped.
+    let answered = peer.last_heard.map(|heard| facts.context.now.since(heard));
+    let lately = answered.is_some_and(|answered| answered <= limit);
+    if let Some(heard) = peer.leader_heard.filter(|heard| *heard > limit && !lately) {
         return one(CauseKind::Ghost, format!("the leader last heard it {} ago", human_duration(heard)));
     }
-    let down = facts.context.now.since(peer.down_since?);
+    // While nobody of the group is heard, nothing is known of how long it stays down.
+    let down = facts.context.now.since(peer.down_since.filter(|_| facts.group.heard)?);
     (down > limit)
         .then(|| one(CauseKind::Ghost, format!("it has been offline for {}", human_duration(down))))
         .flatten()

@@ -5,6 +5,8 @@
 //! names that nobody lists; a leader may have too few peers in contact, or have removed them from its list without a
 //! majority. The cause tells which.
 
+use std::collections::BTreeSet;
+
 use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness};
 use crate::name::{Name, few};
 use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
@@ -26,15 +28,30 @@ fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Fin
     let leaderless = group
         .leaderless
         .filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed && !settles);
+    // Members of a group give up a leader that is gone within an election; observers of a hub never do. Only they can
+    // say whether they hear it.
+    let hidden = group.leaderless.filter(|standing| {
+        standing.lasted() >= LEADERLESS_MIN && group.followed && group.unreadable_leader.is_none()
+    });
     // A leader that was just elected shows peers that it has not heard of yet: a moment of it is not enough.
     let short = group.short.filter(|standing| lasts(*standing) && standing.lasted() >= SHORT_MIN);
-    let enough = group.online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
+    // The same numbers as beside every alert: what META_001 found counts.
+    let online = super::impact(group, findings).online;
+    let enough = online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
+    // A leader whose list cannot be counted leads all the same, if as many as must agree follow it.
+    let led = group.online.is_none() && group.led;
     let verdict = match leaderless.or(short) {
         Some(_) => Verdict::Fault,
-        None if enough => Verdict::Clear,
+        None if hidden.is_some() => Verdict::Suspect,
+        None if enough || led => Verdict::Clear,
         None => Verdict::Unknown,
     };
     let mut finding = Finding::new(check, group, None, verdict);
+    if let (Verdict::Suspect, Some(standing)) = (verdict, hidden) {
+        finding.witnesses.push(Witness::Leaderless);
+        finding.since = Some(standing.since);
+        finding.cause = Some(hidden_leader(group, standing));
+    }
     if let Some(standing) = leaderless {
         finding.witnesses.push(Witness::Leaderless);
         finding.cause = Some(without_a_leader(group, standing));
@@ -52,6 +69,18 @@ fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Fin
 
 fn lasts(standing: Standing) -> bool {
     standing.epochs >= STANDING_EPOCHS_MIN
+}
+
+/// A leader that members follow, and that we cannot hear.
+fn hidden_leader(group: &GroupView, standing: Standing) -> Cause {
+    let named = few(group.named_leaders.values().flatten().map(Name::to_string).collect::<BTreeSet<_>>());
+    Cause {
+        kind: CauseKind::HiddenFromUs,
+        because: vec![
+            format!("{named} leads by the word of {} that answer", group.answering),
+            format!("it has not answered us for {}", human_duration(standing.lasted())),
+        ],
+    }
 }
 
 /// Which kind of leaderless it is.

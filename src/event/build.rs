@@ -290,7 +290,7 @@ fn advice_for(
     let bad = |other: &&Finding| matches!(other.verdict, Verdict::Fault | Verdict::Suspect);
     let down = check::of_group(findings, &group.key).iter().filter(bad);
     let down = down.filter_map(|other| other.peer.and_then(|id| group.peer(id)));
-    let down = down.filter(|peer| peer.answer != Answer::Member && peer.id.is_sound());
+    let down = down.filter(|peer| peer.answer == Answer::None && peer.id.is_sound());
     let mut missing: Vec<String> = down.map(PeerView::label).collect();
     missing.sort();
     advice::for_group(cause, &advice::GroupCase { missing, diagnosis })

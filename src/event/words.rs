@@ -1,5 +1,7 @@
 //! The one line that a person reads.
 
+use std::collections::BTreeSet;
+
 use crate::alert::{Alert, Reason, State};
 use crate::check::{Cause, CauseKind, Finding, Grounds, Impact, Witness};
 use crate::diagnosis::Diagnosis;
@@ -139,6 +141,7 @@ pub(super) fn group_fault(check: &str, group: &GroupView, finding: Option<&Findi
             "has lost its quorum, and peers were removed without it: the JetStream API does not work"
         }
         Some(CauseKind::GroupUnheard) => "does not answer at all",
+        Some(CauseKind::HiddenFromUs) => "may have lost its leader, which does not answer us",
         _ => "has lost its quorum, the JetStream API does not work",
     };
     format!("{of} {what}: {because}")
@@ -155,6 +158,11 @@ pub fn without_a_list(group: &GroupView) -> String {
     }
     match &group.unreadable_leader {
         Some(leader) => format!("the answer of the leader {leader} cannot be read"),
+        None if group.followed => {
+            let named: BTreeSet<String> =
+                group.named_leaders.values().flatten().map(ToString::to_string).collect();
+            format!("the leader {} does not answer us", few(named))
+        }
         None => "nobody leads".to_owned(),
     }
 }

@@ -13,6 +13,7 @@ const UNREADABLE_TOLD_MAX: usize = 3;
 pub(super) fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
     let mut reasons: Vec<String> = why_epoch(view).into_iter().collect();
     for group in &view.groups {
+        reasons.extend(not_complete(group));
         let unknown = |finding: &&Finding| finding.verdict == Verdict::Unknown;
         for finding in of_group(findings, &group.key).iter().filter(unknown) {
             let why = match finding.peer {
@@ -76,20 +77,25 @@ fn no_group(view: &ClusterView) -> String {
     format!("there is no meta group: {}", parts.join(", "))
 }
 
+fn not_complete(group: &GroupView) -> Option<String> {
+    let authority = group.authority.as_ref().filter(|authority| !authority.complete)?;
+    Some(format!("the list of the leader {} is not complete", authority.name))
+}
+
 pub(super) fn why_group(group: &GroupView, check: &str) -> Option<String> {
     let key = &group.key;
-    let Some(authority) = &group.authority else {
+    if group.authority.is_none() {
         return Some(if group.answering == 0 {
             format!("no member of meta group {key} answered")
         } else {
             no_list(group)
         });
-    };
+    }
     if check == "META_002" {
         return Some(format!("the members of meta group {key} do not agree on their leader yet"));
     }
-    if !authority.complete {
-        return Some(format!("the list of the leader {} is not complete", authority.name));
+    if let Some(why) = not_complete(group) {
+        return Some(why);
     }
     Some(format!("fewer peers of meta group {key} than must agree are online in one epoch"))
 }

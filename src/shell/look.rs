@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::Client;
 
 use crate::alert::Book;
-use crate::check::Verdict;
+use crate::check::{Finding, Verdict};
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN};
 use crate::shell::ask::Asker;
@@ -15,7 +15,7 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::stamp::Stamp;
-use crate::view::Standing;
+use crate::view::{Answer, Standing};
 
 /// The time between two epochs.
 const STEP: Duration = Duration::from_millis(250);
@@ -62,22 +62,35 @@ pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>)
     let mut pipeline = Pipeline::new(settings);
     let mut looked = look_through(&mut collector, clock, config, &mut pipeline, &mut how).await?;
     if matches!(how, Look::UntilSettled { .. }) {
-        ask(&mut pipeline, &looked.step, collector.client().clone(), clock).await;
+        if ask(&mut pipeline, &looked.step, collector.client().clone(), clock).await {
+            let number = u64::from(looked.epochs) + 1;
+            let gathered = collector.epoch(pipeline.plan(number, clock.now(), config.timeout)).await;
+            if collector.trouble(&gathered).is_none() {
+                looked.step = pipeline.step(&gathered);
+                looked.epochs += 1;
+                // What came to light may have opened a further question.
+                ask(&mut pipeline, &looked.step, collector.client().clone(), clock).await;
+            }
+        }
         looked.alerts = pipeline.book().clone();
     }
     Ok(looked)
 }
 
-/// Asks the servers why, about what is left open. Nobody who does not answer makes the verdict any worse.
-async fn ask(pipeline: &mut Pipeline, step: &Step, client: Client, clock: Clock) {
+/// Asks the servers why, about what is left open. Nobody who does not answer makes the verdict any worse. Tells whether
+/// the answers may change what another epoch shows.
+async fn ask(pipeline: &mut Pipeline, step: &Step, client: Client, clock: Clock) -> bool {
     let mut asker = Asker::new(client);
+    let mut learned = false;
     // Each question is put once; what has no room in one round comes in the next.
     for _ in 0..ROUNDS_MAX {
-        let Some(inquiry) = pipeline.inquire(step) else { return };
+        let Some(inquiry) = pipeline.inquire(step) else { break };
         asker.ask(inquiry);
         let (inquiry, replies) = asker.answered().await;
         pipeline.answer(&inquiry, &replies, step, clock.now());
+        learned |= pipeline.has_learned();
     }
+    learned
 }
 
 async fn look_through<P: Port>(
@@ -118,7 +131,14 @@ async fn look_through<P: Port>(
                     ELECTION.as_secs()
                 ));
             }
-            (More::Yes | More::ForALeader, Look::UntilSettled { .. }) => {}
+            (More::ForCertainty, Look::UntilSettled { progress }) if !judge.told => {
+                judge.told = true;
+                progress(&format!(
+                    "a peer may be offline: looking for up to {} s before judging",
+                    ELECTION.as_secs()
+                ));
+            }
+            (More::Yes | More::ForALeader | More::ForCertainty, Look::UntilSettled { .. }) => {}
         }
         last = Some(looked);
         collector.idle_until(gathered.opened.plus(STEP)).await;
@@ -132,6 +152,7 @@ enum More {
     No,
     Yes,
     ForALeader,
+    ForCertainty,
 }
 
 /// Knows when it is enough.
@@ -163,8 +184,25 @@ impl Judge {
             return if looked < limit { More::ForALeader } else { More::No };
         }
         let led = closed.since(*self.led_since.get_or_insert(opened));
-        if led < SETTLED || epochs < EPOCHS_MIN { More::Yes } else { More::No }
+        if led < SETTLED || epochs < EPOCHS_MIN {
+            More::Yes
+        } else if led < ELECTION && step.findings.iter().any(|finding| settles(step, finding)) {
+            More::ForCertainty
+        } else {
+            More::No
+        }
     }
+}
+
+/// Whether a suspicion becomes certain once the leader has been without contact to the peer for long enough.
+fn settles(step: &Step, finding: &Finding) -> bool {
+    let group = step.view.group(&finding.group);
+    let peer = finding.peer.and_then(|id| group?.peer(id));
+    finding.verdict == Verdict::Suspect
+        && peer.is_some_and(|peer| {
+            let takes_no_part = matches!(peer.answer, Answer::None | Answer::Disabled);
+            takes_no_part && peer.row.is_some() && !peer.is_vouched_for()
+        })
 }
 
 #[cfg(test)]

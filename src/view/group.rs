@@ -59,16 +59,19 @@ pub(super) fn merge_all(
     (views, superseded)
 }
 
-/// Whether a group that nobody answers for goes on as another one: all its members are members there, in one of its
-/// clusters, and some of them answer. That is what a new domain for the same servers looks like.
+/// Whether a group that nobody answers for goes on as another one in one of its clusters: most of its members are members
+/// there (a new domain for the same servers), or the other one leads a whole group in the same domain (new servers).
 fn is_superseded(group: &GroupMemory, views: &[GroupView]) -> bool {
     let is_member = |view: &GroupView, peer: &PeerId| view.peer(*peer).is_some_and(|peer| peer.member);
     !group.members.is_empty()
         && views.iter().any(|view| {
-            view.domain != group.domain
-                && view.answering > 0
-                && !view.clusters.is_disjoint(&group.clusters)
-                && group.members.iter().all(|peer| is_member(view, peer))
+            let same_place = view.answering > 0 && !view.clusters.is_disjoint(&group.clusters);
+            let whole = view.authority.as_ref().is_some_and(|authority| authority.complete);
+            // One cluster has one group in a domain; its servers may have been installed anew.
+            let replaced = view.domain == group.domain && whole;
+            let members = group.members.iter().filter(|peer| is_member(view, peer)).count();
+            let moved = view.domain != group.domain && members * 2 > group.members.len();
+            same_place && (replaced || moved)
         })
 }
 
@@ -112,7 +115,9 @@ impl Merge<'_> {
         let authority = leader.map(|(reply, meta)| Authority {
             peer: reply.server.peer,
             name: reply.server.name.clone(),
-            complete: complete(meta) && i64::try_from(list.len() + 1) == Ok(meta.size),
+            complete: !self.is_contradicted(reply)
+                && complete(meta)
+                && i64::try_from(list.len() + 1) == Ok(meta.size),
             accounts_for_all: i64::try_from(list.len() + 1 + meta.unreadable_rows as usize) == Ok(meta.size),
             uncertain: u64::from(meta.unreadable_rows)
                 + list.values().filter(|row| row.offline_unreadable).count() as u64,
@@ -149,6 +154,12 @@ impl Merge<'_> {
     fn is_heard(&self, group: &GroupMemory, members: &Members<'_>) -> bool {
         let answers = |id: &PeerId| self.answer_of(group, *id) != Answer::None;
         !members.is_empty() || group.members.iter().any(answers)
+    }
+
+    /// Whether its server gave two different answers in this epoch: then neither ends anything.
+    fn is_contradicted(&self, reply: &Reply) -> bool {
+        let server = ServerKey::of(&reply.server);
+        self.gathered.conflicts.iter().any(|conflict| conflict.server == server)
     }
 
     fn answer_of(&self, group: &GroupMemory, peer: PeerId) -> Answer {
@@ -202,7 +213,8 @@ impl Merge<'_> {
             claimed: None,
             enough: None,
             listless: BTreeSet::new(),
-            followed: followed(members, group.quorum),
+            led: false,
+            followed: followed(members, group.quorum) && !group.leader_unseen,
             unreadable_leader: self.unreadable_leader(group, members),
             held: group.held.clone(),
             heard: false,
@@ -230,6 +242,7 @@ impl Merge<'_> {
             group.run_clocks(view, members, self.gathered);
         }
         view.heard = heard;
+        view.led = group.is_led(view, members);
         view.leaderless = group.leaderless;
         view.claimed = group.claimed;
         view.enough = group.enough;
@@ -343,6 +356,10 @@ fn one_each<'a>(linked: &Linked<'a>, inconsistent: &mut Inconsistencies) -> Memb
 /// Whether a row counts as online: neither offline nor out of contact. A peer that the leader has not heard yet in its
 /// term counts while it answers; so does one that is flagged, answers, and is in contact.
 fn is_online(peer: &PeerView, lost_contact: Duration) -> bool {
+    // Whoever answers that its JetStream is off takes no part, however lately the leader heard it.
+    if matches!(peer.answer, Answer::Disabled | Answer::Standalone) {
+        return false;
+    }
     let answers = peer.answer == Answer::Member;
     let in_contact = match peer.contact {
         Contact::Fresh => true,

@@ -164,6 +164,9 @@ impl GroupMemory {
             let of = |(reply, meta): &(&Reply, &Meta)| claims(reply, meta) && (has_list(meta) || !listed);
             members.values().any(of)
         };
+        if view.authority.is_some() || members.values().all(|(_, meta)| meta.leader_id.is_none()) {
+            self.leader_unseen = false;
+        }
         if self.is_led(view, members) {
             (self.leaderless, self.claimed) = (None, None);
         } else {
@@ -196,7 +199,7 @@ impl GroupMemory {
 
     /// Whether a leader has positive evidence for itself: its complete list has as many online as must agree, or as
     /// many members as must agree name it.
-    fn is_led(&self, view: &GroupView, members: &Members<'_>) -> bool {
+    pub(super) fn is_led(&self, view: &GroupView, members: &Members<'_>) -> bool {
         let Some(authority) = &view.authority else { return false };
         let Some(quorum) = view.quorum else { return true };
         let followers = members

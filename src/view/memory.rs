@@ -97,6 +97,8 @@ pub(super) struct GroupMemory {
     pub(super) enough: Option<Standing>,
     /// Since when somebody has claimed to lead whom too few follow.
     pub(super) claimed: Option<Standing>,
+    /// The members that answer have not seen the leader that they name, by their own word when they were asked.
+    pub(super) leader_unseen: bool,
     /// Who has claimed to lead without a list since nobody leads.
     pub(super) listless: BTreeSet<Name>,
     pub(super) tenure: Option<Tenure>,
@@ -275,6 +277,21 @@ impl Memory {
             }
             self.put(told.group, group);
         }
+    }
+
+    /// Takes what members of a group said when they were asked about it: who belongs to it by their word, and whether
+    /// they have lost sight of their leader. Tells whether that may change what the next epoch shows.
+    pub fn take_raft(&mut self, key: &Name, expected: &BTreeSet<PeerId>, leader_unseen: bool) -> bool {
+        let Some(group) = self.groups.get_mut(key) else { return false };
+        let unseen = leader_unseen && !group.leader_unseen;
+        group.leader_unseen |= leader_unseen;
+        // Who answers under names that no member expects is none of them.
+        let strangers = !group.has_list && !expected.is_empty() && group.members.is_disjoint(expected);
+        if strangers {
+            group.members.clone_from(expected);
+            group.has_list = true;
+        }
+        unseen || strangers
     }
 
     /// Whether we have watched since then without a gap, so that every event of a server would have been heard.

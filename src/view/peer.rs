@@ -8,7 +8,7 @@ use super::memory::{PeerMemory, ServerMemory, contact_in_term};
 use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Standing};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
-use crate::rules::{ANNOUNCED_FLAG_MAX, Rules};
+use crate::rules::{ANNOUNCED_FLAG_MAX, Rules, STANDING_EPOCHS_MIN};
 use crate::wire::{Meta, Reply, Row, Statsz};
 
 /// How many reporters and routes are told of one peer. All count.
@@ -62,14 +62,14 @@ pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemo
     if answer == Answer::Member && witnesses.row.is_none() {
         memory.contact_lost = false;
     }
-    let flagged = witnesses.flag(memory);
+    let flagged = witnesses.flag(answer, memory);
     let (routes, more_routes) = witnesses.routes(id, answers_statsz, memory);
     witnesses.membership(id, answer, memory);
     witnesses.down(answer, memory);
     let behind = witnesses.behind(answer, memory);
     let heard = |row: &Row| leader_still_hears(row, memory.silence, witnesses.gathered);
-    // Where nobody of its own cluster holds a route to it, the leader cannot have heard it, whatever its list says.
-    let cut_off = !routes.is_empty() && routes.values().all(|route| *route == Route::Lost);
+    // A leader of its own cluster that holds no route to it cannot have heard it, whatever its list says.
+    let cut_off = witnesses.authority.is_some_and(|leader| routes.get(&leader.name) == Some(&Route::Lost));
     let hears = contact == Contact::Fresh && !cut_off && witnesses.row.is_some_and(heard);
     let leader_still_hears = answer == Answer::None && hears;
     let said_offline = witnesses.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
@@ -210,8 +210,8 @@ impl Witnesses<'_> {
 
     /// Whether the flag stands. Counts for how long, and remembers whether it came too soon to be the sweep's: that one
     /// needs 150 s of silence. A flag outlives its row while the list lacks the peer without agreement.
-    fn flag(&self, memory: &mut PeerMemory) -> bool {
-        if self.held && memory.flag_epochs > 0 {
+    fn flag(&self, answer: Answer, memory: &mut PeerMemory) -> bool {
+        if self.held && memory.flag_epochs > 0 && answer == Answer::None {
             memory.flag_epochs = memory.flag_epochs.saturating_add(1);
             return true;
         }
@@ -256,8 +256,8 @@ impl Witnesses<'_> {
             (memory.disconnected_epochs, memory.routes_held) = (0, true);
         } else if self.quorum_answers {
             memory.disconnected_epochs = memory.disconnected_epochs.saturating_add(1);
-        } else {
-            memory.disconnected_epochs = 0;
+            // What they held earlier in this silence says nothing any more.
+            memory.routes_held &= memory.disconnected_epochs < STANDING_EPOCHS_MIN;
         }
         routes.sort_by_key(|(_, route)| *route == Route::Lost);
         let more = routes.len().saturating_sub(TOLD_MAX);

@@ -145,6 +145,8 @@ pub struct GroupView {
     pub enough: Option<Standing>,
     /// Who has claimed to lead since then without ever having a list of its peers.
     pub listless: BTreeSet<Name>,
+    /// A leader has positive evidence for itself: enough online in its list, or as many followers as must agree.
+    pub led: bool,
     /// Whether as many answering members as must agree follow one leader that is silent to us or cannot be read.
     pub followed: bool,
     /// A smaller list than the last agreed one, which too few could agree on.
@@ -303,7 +305,8 @@ impl PeerView {
 
     /// Whether its flag contradicts everything else: it answers as a member and is in contact with the leader.
     pub fn contradicts_its_flag(&self) -> bool {
-        self.flagged && self.answer == Answer::Member && self.contact == Contact::Fresh
+        let lives = self.answer == Answer::Member || (self.answer == Answer::None && self.answers_statsz);
+        self.flagged && lives && self.contact == Contact::Fresh
     }
 
     /// Whether the leader's contact was lost while the peer was silent, and is not there yet again: that says

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::json;
 use super::style::{Style, Tone};
-use crate::alert::State;
+use crate::alert::{Reason, State};
 use crate::check::Severity;
 use crate::event::heartbeat::{ActiveIncident, Status};
 use crate::event::incidents::Beside;
@@ -67,7 +67,9 @@ pub fn heartbeat_as_text(heartbeat: &Heartbeat, style: Style) -> String {
 
 /// `2026-11-22T20:43:42.300Z CRITICAL firing    META_001 default s3  s3 is offline …`
 pub fn as_text(event: &AlertEvent, style: Style) -> String {
-    incident_as_text(&event.timestamp, &ActiveIncident::told_by(event), &event.summary, style)
+    // It ends because nothing shows it any more: that is no recovery.
+    let recovered = event.reason != Reason::Forgotten;
+    incident_as_text(&event.timestamp, &ActiveIncident::told_by(event), &event.summary, recovered, style)
 }
 
 /// `2026-11-22T20:43:42.300Z CRITICAL firing    META_001 default s3  firing since …, says the heartbeat; …`
@@ -78,7 +80,7 @@ pub fn missed_as_text(at: &str, incident: &ActiveIncident, style: Style) -> Stri
             format!("since {}, says the heartbeat; the event itself was not heard", incident.since)
         }
     };
-    incident_as_text(at, incident, &words, style)
+    incident_as_text(at, incident, &words, true, style)
 }
 
 /// One line of JSON for an incident that only a heartbeat tells of.
@@ -129,8 +131,15 @@ pub fn beside(beside: &Beside) -> String {
     }
 }
 
-fn incident_as_text(at: &str, incident: &ActiveIncident, words: &str, style: Style) -> String {
+fn incident_as_text(
+    at: &str,
+    incident: &ActiveIncident,
+    words: &str,
+    recovered: bool,
+    style: Style,
+) -> String {
     let (word, tone) = match (incident.state, incident.severity) {
+        (State::Resolved, _) if !recovered => ("UNKNOWN", Tone::Unknown),
         (State::Resolved, _) => ("OK", Tone::Good),
         (State::Firing, Severity::Critical) => ("CRITICAL", Tone::Bad),
         (State::Firing | State::Suspected, _) => ("WARNING", Tone::Warning),
