@@ -184,6 +184,16 @@ impl Book {
         self.alerts.values().filter(|alert| alert.state != State::Resolved)
     }
 
+    /// How many events each incident has had, by its id.
+    pub fn sequences(&self) -> BTreeMap<String, u64> {
+        self.alerts.values().map(|alert| (alert.incident.clone(), alert.sequence)).collect()
+    }
+
+    /// The incidents that go on as a part of another one.
+    pub fn merged_incidents(&self) -> BTreeSet<String> {
+        self.alerts.values().flat_map(|alert| alert.merged.iter().cloned()).collect()
+    }
+
     /// How many alerts could not be followed because there were too many.
     pub fn overflow(&self) -> u64 {
         self.overflow

@@ -106,12 +106,22 @@ impl Pipeline {
         (entries.waiting, entries.refused)
     }
 
-    /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives how many entries were
-    /// not believed.
-    pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> usize {
-        let entries = ledger.read(&self.settings.prefix, now);
+    /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives its events that still
+    /// wait, and how many entries were not believed.
+    ///
+    /// An event is left out whose number this watcher has told already under the same incident, and so is one of an
+    /// incident that goes on as a part of another: both are told.
+    pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
+        let mut entries = ledger.read(&self.settings.prefix, now);
+        let told = self.book.sequences();
         self.book.merge(entries.alerts);
-        entries.refused
+        let part_of_others = self.book.merged_incidents();
+        entries.waiting.retain(|waiting| {
+            let incident = waiting.event.incident.as_str();
+            let is_news = told.get(incident).is_none_or(|told| *told < waiting.event.seq);
+            is_news && !part_of_others.contains(incident)
+        });
+        (entries.waiting, entries.refused)
     }
 
     /// What to ask in the next epoch, and whom to wait for.

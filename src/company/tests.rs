@@ -75,7 +75,7 @@ fn words_that_cannot_be_believed_are_counted_and_change_nothing() {
     pass(&mut company, 0, 1_000);
     let good = speaks("b", 1);
     let bad = [
-        Word { v: 2, ..good.clone() },
+        Word { v: 1, ..good.clone() },
         Word { instance: String::new(), ..good.clone() },
         Word { instance: "x".repeat(129), ..good.clone() },
         Word { name: "x".repeat(129), ..good.clone() },
@@ -99,13 +99,14 @@ fn half_a_ledger_is_none_and_pages_that_cannot_be_are_nothing() {
     pass(&mut company, 0, 500);
     let speaker = speaks("a", 1);
     let edition = Edition { term: 1, revision: 1, of: "a".into() };
-    let page = |number: usize, of: usize| Page {
+    let page = |number: usize, of: usize| {
+        Page {
         edition: edition.clone(),
-        lineage: Vec::new(),
         number,
         of,
         yields: false,
-        ledger: Ledger::default(),
+        text: r#"{"lineage":[],"ledger":{"alerts":[]}}"#.chars().skip(number.saturating_mul(20)).take(if of == 2 { 20 } else { 99 }).collect(),
+    }
     };
     let mut hear = |page: Page| company.hear(Word { page: Some(page), ..speaker.clone() }, at(600));
     for (number, of) in [(0, 0), (5, 5), (0, usize::MAX), (usize::MAX, 2)] {

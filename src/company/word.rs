@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Page;
 
 /// The version of the words. Those of another are not understood, and so not counted on.
-pub(super) const WORD_VERSION: u32 = 1;
+pub(super) const WORD_VERSION: u32 = 2;
 /// The longest instance or name that is believed, in bytes.
 const NAME_MAX: usize = 128;
 

@@ -69,6 +69,18 @@ pub struct Heartbeat {
     pub undelivered: u64,
     /// Alert events that wait for their delivery.
     pub waiting: u64,
+    /// Alert events that were shortened so that the server takes them.
+    #[serde(default)]
+    pub shortened: u64,
+    /// Alerts that are not followed because too many stand.
+    #[serde(default)]
+    pub overflow: u64,
+    /// Times that the state was too large to be told to the other watchers.
+    #[serde(default)]
+    pub unreplicated: u64,
+    /// Open incidents would not survive a restart now: the state file cannot be written.
+    #[serde(default)]
+    pub unsaved: bool,
     /// Who sends this heartbeat.
     pub monitor: Monitor,
 }
@@ -168,6 +180,10 @@ impl Heartbeat {
             refused: 0,
             undelivered: 0,
             waiting: 0,
+            shortened: 0,
+            overflow: book.overflow(),
+            unreplicated: 0,
+            unsaved: false,
             monitor: monitor.clone(),
         }
     }

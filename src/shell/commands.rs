@@ -19,7 +19,7 @@ use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::from;
 use crate::shell::replay::{self, Audience};
 use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
-use crate::shell::state::Keep;
+use crate::shell::state_file::Keep;
 use crate::shell::verdict::Judgement;
 
 /// Does what the command line asks for, and gives the exit code.

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_nats::Client;
 use futures_util::StreamExt;
 use metawatch::alert::State;
+use metawatch::daemon::{Dispatcher, Effect, Mode};
 use metawatch::event::heartbeat::Status;
 use metawatch::event::{AlertEvent, Outgoing};
 use metawatch::shell::clock::Clock;
 use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
-use metawatch::shell::publish::{Mode, Publisher, Road};
+use metawatch::shell::publish::{AlertConnection, Publisher, PublisherReport};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::three;
@@ -247,12 +249,27 @@ fn deliver(url: &str, user: &'static str, inbox: &str, mode: Mode, events: Vec<O
     let nothing: [(&str, &str); 0] = [];
     let config = ConnectConfig::resolve(&flags, &Surroundings::new(nothing)).unwrap();
     tokio::spawn(async move {
-        let mut publisher = Publisher::new(Road::own(config), mode, Clock::new(), "metawatch");
-        publisher.queue(events);
-        while publisher.undelivered().next().is_some() {
-            publisher.deliver(None).await;
-            tokio::time::timeout(Duration::from_millis(200), publisher.drive()).await.ok();
+        let (clock, mut lines) = (Clock::new(), Vec::new());
+        let (reports, mut reported) = mpsc::channel(1_024);
+        let publisher = Publisher::start(AlertConnection::own(config), clock, "metawatch", reports);
+        let mut dispatcher = Dispatcher::new(mode, false, "metawatch");
+        for event in events {
+            dispatcher.decide(event, clock.now());
         }
+        dispatcher.outbox.release();
+        while !dispatcher.outbox.is_empty() {
+            let mut effects = Vec::new();
+            dispatcher.advance(clock.now(), &mut effects);
+            for effect in effects {
+                let Effect::Deliver(effect) = effect else { panic!("{effect:?}") };
+                assert!(publisher.order(effect).is_none(), "there is room for every order");
+            }
+            let report = tokio::time::timeout(Duration::from_millis(50), reported.recv()).await;
+            if let Ok(Some(PublisherReport::Delivery(report))) = report {
+                dispatcher.hear(report, clock.now(), &mut lines);
+            }
+        }
+        assert_eq!(dispatcher.outbox.dropped(), 0, "{lines:?}");
     })
 }
 
