@@ -4,6 +4,7 @@
 //! and gives the transitions they cause; telling anyone is [`crate::event`]'s part. **Invariant:** an alert ends
 //! only on positive evidence (clear, gone), and its identity holds no value that changes.
 
+mod limits;
 mod saved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId, letters};
 use crate::stamp::Stamp;
 
+use limits::{Groups, TRANSITIONS_MAX};
 pub use saved::{SavedAlert, Unsound};
 
 /// More alerts than this are not followed at once; the ones over the limit are counted.
@@ -175,6 +177,7 @@ pub struct Transition {
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     alerts: BTreeMap<Identity, Alert>,
+    groups: Groups,
     overflow: u64,
 }
 
@@ -209,30 +212,53 @@ impl Book {
     ) -> Vec<Transition> {
         self.alerts
             .retain(|_, alert| alert.state != State::Resolved || now.since(alert.told) <= rules.flap_window);
+        self.groups.epoch(findings, &self.alerts, now);
         let mut transitions = Vec::new();
-        for (index, finding) in findings.iter().enumerate() {
+        for index in self.groups.order(findings, now) {
+            let finding = &findings[index];
+            let has_room = transitions.len() < TRANSITIONS_MAX;
             let bad = matches!(finding.verdict, Verdict::Suspect | Verdict::Fault);
             if !bad && self.alerts.is_empty() {
                 continue;
             }
             let identity = Identity::of(finding);
-            if bad && !self.alerts.contains_key(&identity) {
-                if self.alerts.len() >= ALERTS_MAX {
-                    self.overflow += 1;
-                    continue;
-                }
-                let alert = Alert::open(identity.clone(), finding, now, name_of(&identity));
-                self.alerts.insert(identity.clone(), alert);
+            if bad && has_room && !self.alerts.contains_key(&identity) {
+                self.open(&identity, finding, now, &name_of);
             }
             let Some(alert) = self.alerts.get_mut(&identity) else { continue };
+            let before = (!has_room).then(|| alert.clone());
             let reason = alert.take(finding, now, rules).or_else(|| alert.remind(now, rules));
-            if let Some(reason) = reason {
-                alert.sequence += 1;
-                alert.told = now;
-                transitions.push(Transition { alert: alert.clone(), reason, finding: index });
+            let Some(reason) = reason else { continue };
+            if let Some(before) = before {
+                // The next epoch tells it.
+                *alert = before;
+                continue;
             }
+            alert.sequence += 1;
+            alert.told = now;
+            transitions.push(Transition { alert: alert.clone(), reason, finding: index });
+            self.groups.served(&identity.group, now);
         }
+        transitions.sort_by_key(|transition| transition.finding);
         transitions
+    }
+
+    /// Follows one more alert, where need be in the place of another one.
+    fn open(
+        &mut self,
+        identity: &Identity,
+        finding: &Finding,
+        now: Stamp,
+        name_of: impl Fn(&Identity) -> Name,
+    ) {
+        if self.alerts.len() >= ALERTS_MAX {
+            self.overflow += 1;
+            let Some(displaced) = self.groups.displaced(&identity.group, &self.alerts, now) else { return };
+            self.alerts.remove(&displaced);
+        }
+        let alert = Alert::open(identity.clone(), finding, now, name_of(identity));
+        self.alerts.insert(identity.clone(), alert);
+        self.groups.opened(&identity.group, now);
     }
 
     /// What was last told to have happened to a peer that an alert is firing about; `None` when that was not known.

@@ -336,8 +336,9 @@ impl Company {
         if self.is_first() {
             let since = *self.claim.get_or_insert(now);
             let settled = now.since(since) >= SETTLE;
+            let begins = settled && self.role != Role::Speaking;
             self.role = if settled { Role::Speaking } else { Role::Claiming };
-            if settled {
+            if begins {
                 self.begin();
             }
         } else {
@@ -348,9 +349,12 @@ impl Company {
         self.role
     }
 
-    /// From the first moment of speaking on the ledger is our own edition.
+    /// From the first moment of speaking on the ledger is our own edition, and a new one: it may have changed since we
+    /// spoke last.
     fn begin(&mut self) {
-        if self.edition.as_ref().is_some_and(|edition| edition.of == self.me.instance) {
+        if let Some(edition) = self.edition.as_mut().filter(|edition| edition.of == self.me.instance) {
+            edition.revision += 1;
+            self.tell = true;
             return;
         }
         self.term = self.term.saturating_add(1);

@@ -6,6 +6,7 @@
 //! the first call after its time; what is decided is in the outbox before the call returns, and is published only
 //! when the state file (or a disk that does not answer) and the other watchers have it.
 
+mod coordinator;
 mod dispatch;
 mod effect;
 mod persistence;
@@ -13,7 +14,6 @@ mod persistence;
 use std::time::Duration;
 
 use crate::company::{Me, Role, Word};
-use crate::coordinator::Coordinator;
 use crate::diagnosis::Replies;
 use crate::event::heartbeat::Status;
 use crate::event::{Heartbeat, Monitor};
@@ -22,6 +22,7 @@ use crate::outbox::Outbox;
 use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
 use crate::stamp::Stamp;
 use crate::wire::AnnouncementKind;
+use coordinator::Coordinator;
 pub use dispatch::{Dispatcher, Mode};
 pub use effect::{
     AlertLink, DeliveryReport, Effect, EpochEnd, Level, Line, LinkNews, Order, Published, Stored, Wake,
@@ -84,6 +85,8 @@ pub struct Daemon {
     last: Option<Box<Step>>,
     asking: bool,
     status: Option<Status>,
+    /// How many alerts the table had no room for, at the last epoch.
+    overflow: u64,
     /// The alerts or the outbox may be others than what was kept.
     changed: bool,
     /// The largest message that the server of the observing connection takes, in bytes.
@@ -115,6 +118,7 @@ impl Daemon {
             last: None,
             asking: false,
             status: None,
+            overflow: 0,
             changed: false,
             peer_limit: usize::MAX,
             repeated: None,
@@ -281,6 +285,7 @@ impl Daemon {
         self.turn(now);
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
+        self.tell_overflow();
         for outgoing in std::mem::take(&mut step.events) {
             effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
             self.dispatcher.decide(outgoing, now);
@@ -425,6 +430,18 @@ impl Daemon {
                 self.lines.push(Line::warn(format!("{waiting} alert events are not known to have arrived")));
             }
             effects.push(Effect::Stop);
+        }
+    }
+
+    /// A table that is full is told when it begins to be.
+    fn tell_overflow(&mut self) {
+        let overflow = self.pipeline.book().overflow();
+        let before = std::mem::replace(&mut self.overflow, overflow);
+        if before == 0 && overflow > 0 {
+            let text =
+                "too many alerts stand: those of the groups with the most of them are not all followed";
+            let hint = "see in the view whether all groups are real: any user of the system account can answer as one";
+            self.lines.push(Line::warn(text).hint(hint));
         }
     }
 

@@ -26,8 +26,7 @@
 //! What must outlive a watcher is a [`ledger::Ledger`]: the alerts as they stand and the outbox. It is in the state
 //! file and with the other watchers of the system before anything in it is published, so whoever goes on, the same
 //! one after a crash or another one, goes on with the same incidents and the same ids. Which of several watchers
-//! speaks is decided by [`company::Company`], by all of them alike and from the same words; [`coordinator`] is what
-//! that means for a watcher.
+//! speaks is decided by [`company::Company`], by all of them alike and from the same words.
 //!
 //! # Invariants
 //!
@@ -58,8 +57,8 @@
 //!
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a stage
 //! that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and unbounded
-//! channels, each with its reason. Imports run one way: `main → shell → daemon → coordinator → pipeline, company → ledger →
-//! outbox → event → alert → diagnosis → check → view → epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
+//! channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, company → ledger → outbox →
+//! event → alert → diagnosis → check → view → epoch → wire`; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
@@ -96,8 +95,6 @@ pub mod ledger;
 pub mod company;
 
 pub mod pipeline;
-
-pub mod coordinator;
 
 // What a watcher does next.
 pub mod daemon;

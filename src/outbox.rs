@@ -220,15 +220,9 @@ impl Outbox {
     /// Everything has arrived that the client took from this connection until `before`. Gives how many events that
     /// were.
     pub fn confirm(&mut self, generation: u64, before: Stamp) -> usize {
-        let arrived = |place: &u64| match self.entries[place].stage {
-            Stage::InFlight { generation: of, handed: Some(at) } => {
-                of == generation && before.has_reached(at)
-            }
-            Stage::InFlight { .. }
-            | Stage::Held
-            | Stage::Queued
-            | Stage::Parked { .. }
-            | Stage::Repeat { .. } => false,
+        let arrived = |place: &u64| {
+            matches!(self.entries[place].stage, Stage::InFlight { generation: of, handed: Some(at) }
+                if of == generation && before.has_reached(at))
         };
         let places: Vec<u64> = self.in_flight.iter().filter(|place| arrived(place)).copied().collect();
         for place in &places {

@@ -12,6 +12,7 @@ mod cli;
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
+mod daemon;
 mod hostile;
 #[cfg(feature = "shell")]
 mod live;

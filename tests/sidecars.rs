@@ -44,6 +44,7 @@ struct Fault {
 /// What the tasks of a watcher are about to do.
 enum Pending {
     Wake(Wake),
+    Connect,
     Epoch(Box<Plan>, Stamp),
     Write(Ledger),
     Tell(Vec<Word>, bool),
@@ -84,8 +85,7 @@ impl Node {
         let (mode, shared) = way;
         let options = Options { settings, mode, shared, timeout: Duration::from_secs(5), persistent: true };
         let daemon = Daemon::new(options, Some(disk.clone()), stamp(now, skew));
-        let up = AlertLink { generation: 1, up: true, max_payload: 1 << 20 };
-        let tasks = BTreeMap::from([((now, 0), Pending::Wake(Wake::Delivery(DeliveryReport::Link(up))))]);
+        let tasks = BTreeMap::from([((now, 0), Pending::Connect)]);
         Self {
             name: name.to_owned(),
             daemon,
@@ -268,11 +268,9 @@ impl Story {
     }
 
     fn break_connection(&mut self, who: usize) {
-        let node = &mut self.nodes[who];
-        node.generation += 1;
-        let link = AlertLink { generation: node.generation, up: true, max_payload: 1 << 20 };
+        self.nodes[who].generation += 1;
         let after = self.random.below(400) as i64;
-        self.later(who, after, Pending::Wake(Wake::Delivery(DeliveryReport::Link(link))));
+        self.later(who, after, Pending::Connect);
     }
 
     /// What strangers write on the subject of the watchers, and requests for verdicts.
@@ -345,6 +343,10 @@ impl Story {
         let (now, current) = (stamp(self.now, node.skew), node.generation);
         let wake = match pending {
             Pending::Wake(wake) => wake,
+            Pending::Connect => {
+                let link = AlertLink { generation: current, up: true, max_payload: 1 << 20 };
+                Wake::Delivery(DeliveryReport::Link(link))
+            }
             Pending::Epoch(plan, opened) => {
                 let gathered = node.gathered(&self.world, *plan, opened, now);
                 let news: Vec<LinkNews> = Vec::new();

@@ -26,7 +26,7 @@ pub struct Page {
     /// The sender spoke, and now lets another one speak for what it announced.
     #[serde(default)]
     pub yields: bool,
-    /// The part: all of them in a row are one JSON document, a [`Body`].
+    /// The part: all of them in a row are one JSON document.
     pub text: String,
 }
 

@@ -52,15 +52,7 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
 
 /// A client of the account where subscribers live, as soon as there can be one.
 async fn app_of(cluster: &Cluster) -> Client {
-    let connecting = async {
-        loop {
-            match cluster.client("app").await {
-                Ok(client) => return client,
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-            }
-        }
-    };
-    tokio::time::timeout(LONG, connecting).await.expect("a client of the account APP")
+    cluster.client_soon("app").await
 }
 
 /// Makes the stream that keeps alerts.

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use super::effect::{Line, LinkNews};
 use crate::company::{Company, Heard, Me, Role, Word};
-use crate::daemon::{Line, LinkNews};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::pipeline::Pipeline;
@@ -17,7 +17,7 @@ const BLIND_EPOCHS: u32 = 2;
 
 /// What one watcher is to the others.
 #[derive(Clone, Debug)]
-pub struct Coordinator {
+pub(super) struct Coordinator {
     company: Company,
     /// The subjects of the messages between watchers begin so.
     subjects: String,
@@ -38,7 +38,7 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// A watcher that knows of no other yet.
-    pub fn new(me: Me, interval: Duration, prefix: &str) -> Self {
+    pub(super) fn new(me: Me, interval: Duration, prefix: &str) -> Self {
         Self {
             company: Company::new(me, interval),
             subjects: format!("{prefix}.watcher."),
@@ -55,42 +55,42 @@ impl Coordinator {
     }
 
     /// How often the message to the others is repeated.
-    pub fn pace(&self) -> Duration {
+    pub(super) fn pace(&self) -> Duration {
         self.company.pace()
     }
 
     /// Whether this watcher is the active one, and may publish.
-    pub fn is_active(&self, now: Stamp) -> bool {
+    pub(super) fn is_active(&self, now: Stamp) -> bool {
         self.company.may_speak(now)
     }
 
     /// What it is to the others since the last [`Self::turn`].
-    pub fn role(&self) -> Role {
+    pub(super) fn role(&self) -> Role {
         self.role
     }
 
     /// How many watchers there are, this one included.
-    pub fn watchers(&self) -> usize {
+    pub(super) fn watchers(&self) -> usize {
         self.company.size()
     }
 
     /// Messages that were not understood or not believed.
-    pub fn refused(&self) -> u64 {
+    pub(super) fn refused(&self) -> u64 {
         self.company.refused()
     }
 
     /// How often the state was too large for the messages of the server.
-    pub fn unreplicated(&self) -> u64 {
+    pub(super) fn unreplicated(&self) -> u64 {
         self.unreplicated
     }
 
     /// When [`Self::turn`] may come to another end though nothing is heard.
-    pub fn next_turn(&self, now: Stamp) -> Stamp {
+    pub(super) fn next_turn(&self, now: Stamp) -> Stamp {
         self.company.next_turn(now)
     }
 
     /// Takes what happened to the observing connection.
-    pub fn hear_of(&mut self, news: &LinkNews, lines: &mut Vec<Line>) {
+    pub(super) fn hear_of(&mut self, news: &LinkNews, lines: &mut Vec<Line>) {
         match news {
             LinkNews::Connected => self.company.set_denied(false),
             LinkNews::Refused { subject, publish } if subject.starts_with(&self.subjects) => {
@@ -115,7 +115,7 @@ impl Coordinator {
 
     /// Takes a message of another watcher, or an own one that came back. True when the alerts or the outbox are others
     /// than before.
-    pub fn hear(
+    pub(super) fn hear(
         &mut self,
         message: Word,
         pipeline: &mut Pipeline,
@@ -150,19 +150,19 @@ impl Coordinator {
     }
 
     /// Takes the end of an epoch: whether anything was seen.
-    pub fn epoch_ended(&mut self, saw: bool) {
+    pub(super) fn epoch_ended(&mut self, saw: bool) {
         self.stuck = false;
         self.blind_epochs = if saw { 0 } else { self.blind_epochs.saturating_add(1) };
     }
 
     /// An epoch has not ended though its time is long over: another watcher may be better off.
-    pub fn epoch_is_stuck(&mut self) {
+    pub(super) fn epoch_is_stuck(&mut self) {
         self.stuck = true;
     }
 
     /// Decides anew whether this watcher is active, and tells the pipeline and the outbox. True when it has just
     /// become so.
-    pub fn turn(
+    pub(super) fn turn(
         &mut self,
         pipeline: &mut Pipeline,
         outbox: &mut Outbox,
@@ -211,23 +211,28 @@ impl Coordinator {
     }
 
     /// Takes the state as it is now; true when it is another one than before.
-    pub fn keep(&mut self, ledger: Ledger) -> bool {
+    pub(super) fn keep(&mut self, ledger: Ledger) -> bool {
         self.company.keep(ledger)
     }
 
     /// The state as it was kept last.
-    pub fn kept(&self) -> &Ledger {
+    pub(super) fn kept(&self) -> &Ledger {
         self.company.ledger()
     }
 
     /// The message that is repeated as long as nothing changes.
-    pub fn message(&self, now: Stamp) -> Word {
+    pub(super) fn message(&self, now: Stamp) -> Word {
         self.company.word(now)
     }
 
     /// The messages that are to be sent now; none when there are none. No message has more bytes than
     /// `max_payload`. [`Self::told`] is to be called when they are sent.
-    pub fn messages(&mut self, now: Stamp, max_payload: usize, lines: &mut Vec<Line>) -> Option<Vec<Word>> {
+    pub(super) fn messages(
+        &mut self,
+        now: Stamp,
+        max_payload: usize,
+        lines: &mut Vec<Line>,
+    ) -> Option<Vec<Word>> {
         self.again.take_if(|at| now.has_reached(*at));
         if self.telling > 0 || self.again.is_some() || !(self.changed_role || self.company.owes_ledger(now)) {
             return None;
@@ -245,7 +250,7 @@ impl Coordinator {
     }
 
     /// The messages are sent, or could not be.
-    pub fn told(&mut self, sent: bool, now: Stamp) {
+    pub(super) fn told(&mut self, sent: bool, now: Stamp) {
         self.telling = self.telling.saturating_sub(1);
         if !sent {
             self.again = Some(now.plus(self.pace() / 2));
@@ -254,17 +259,17 @@ impl Coordinator {
     }
 
     /// Whether the others know what is about to be published.
-    pub fn has_told(&self) -> bool {
+    pub(super) fn has_told(&self) -> bool {
         !self.company.has_changed() && self.telling == 0
     }
 
     /// Whether nothing is on its way to the others.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.telling == 0
     }
 
     /// The last message, so that another watcher takes over at once.
-    pub fn farewell(&mut self, now: Stamp) -> Word {
+    pub(super) fn farewell(&mut self, now: Stamp) -> Word {
         self.telling += 1;
         self.company.farewell(now)
     }
