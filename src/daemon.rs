@@ -164,9 +164,9 @@ impl Daemon {
         self.coordinator.role()
     }
 
-    /// Whether this watcher may publish.
+    /// Whether this watcher may publish: it is the active one, and has not said farewell.
     pub fn is_active(&self, now: Stamp) -> bool {
-        self.coordinator.is_active(now)
+        self.coordinator.is_active(now) && !self.farewell
     }
 
     /// How often the message to the others is repeated.
@@ -292,7 +292,7 @@ impl Daemon {
         }
         self.changed = true;
         self.persistence.epoch_ended();
-        if self.coordinator.is_active(now) {
+        if self.is_active(now) {
             effects.extend(self.heartbeat(&step.heartbeat, now));
         }
         if !self.asking
@@ -371,10 +371,10 @@ impl Daemon {
         }
         // What is told of a takeover, and what was decided before a stall, waits for nothing else.
         let known = self.coordinator.has_told() && self.persistence.is_safe();
-        if known && self.dispatcher.outbox.has_held() && self.coordinator.is_active(now) {
+        if known && self.dispatcher.outbox.has_held() && self.is_active(now) {
             self.dispatcher.outbox.release();
         }
-        if self.coordinator.is_active(now) {
+        if self.is_active(now) {
             self.dispatcher.advance(now, effects);
         }
         self.dispatcher.tell_losses(&mut self.lines);
@@ -416,7 +416,7 @@ impl Daemon {
     fn leave(&mut self, until: Stamp, now: Stamp, effects: &mut Vec<Effect>) {
         let late = now.plus(GOODBYE_MAX.saturating_sub(LAST_EVENTS_MAX)).has_reached(until);
         let settled = self.dispatcher.is_settled() && !self.dispatcher.outbox.has_held();
-        if !self.farewell && (settled || late || !self.coordinator.is_active(now)) {
+        if !self.farewell && (settled || late || !self.is_active(now)) {
             self.farewell = true;
             self.changed = true;
             self.keep(now, effects);
