@@ -293,6 +293,26 @@ async fn a_stream_gets_each_event_of_a_burst_once_and_in_order_though_its_server
 }
 
 #[tokio::test]
+async fn a_stream_that_takes_only_some_subjects_holds_up_none_of_them() {
+    let mut place = Cluster::prepare(Layout::cluster(1).version(tested_version().as_deref())).await.unwrap();
+    place.boot("s1").unwrap();
+    let app = app_of(&place).await;
+    // The last of many incidents, behind more refused ones than may be under way.
+    let subjects = ["metawatch.alert.*.*.s599.*", "metawatch.alert.*.*.s600.*"];
+    let create = json!({ "name": "ALERTS", "subjects": subjects });
+    until("a stream", || async {
+        !api(&app, "$JS.API.STREAM.CREATE.ALERTS", create.clone()).await["config"].is_null()
+    })
+    .await;
+    let delivery = deliver(&place.url("s1"), "app", "_INBOX", Mode::JetStream, burst(600, 3));
+    until("all that the stream takes", || async { count(&app).await >= 6 }).await;
+    assert!(!delivery.is_finished(), "the others wait");
+    delivery.abort();
+    let kept = sequences(&stored(&app).await);
+    assert_eq!(kept, ["storm599", "storm600"].map(|one| (one.to_owned(), vec![1, 2, 3])).into());
+}
+
+#[tokio::test]
 async fn a_subscriber_gets_each_event_of_a_burst_though_the_connection_breaks_again_and_again() {
     let mut place = Cluster::prepare(Layout::cluster(1).version(tested_version().as_deref())).await.unwrap();
     place.boot("s1").unwrap();
