@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metawatch::alert::{LifeRules, State};
-use metawatch::company::{Role, Word};
+use metawatch::company::{Edition, Role, Word};
 use metawatch::daemon::{
     AlertLink, Daemon, DeliveryReport, Effect, EpochEnd, LinkNews, Mode, Options, Order, Published, Stored,
     Wake,
@@ -110,10 +110,11 @@ impl Node {
         self.running && !self.frozen
     }
 
-    /// Sees the servers, and knows what the active watcher knows.
-    fn is_healthy(&self) -> bool {
+    /// Sees the servers, and knows what the active watcher knew last.
+    fn is_healthy(&self, newest: Option<&Edition>) -> bool {
         let settled = matches!(self.daemon.role(), Role::Silent | Role::Speaking);
-        let knows = |(word, _): &(Word, i64)| !word.behind && word.keeps.is_some();
+        let knows =
+            |(word, _): &(Word, i64)| !word.behind && word.keeps.as_ref() == newest && newest.is_some();
         self.moves() && !self.blind && settled && self.repeated.as_ref().is_some_and(knows)
     }
 
@@ -152,6 +153,8 @@ struct Story {
     mute_since: Option<i64>,
     longest_mute: i64,
     runs: u64,
+    /// What the active watcher knew last.
+    newest: Option<Edition>,
     partitions: bool,
     /// Connections break, disks hang, floods come.
     rough: bool,
@@ -186,6 +189,7 @@ impl Story {
             mute_since: None,
             longest_mute: 0,
             runs: 0,
+            newest: None,
             partitions: false,
             rough: true,
         }
@@ -231,8 +235,12 @@ impl Story {
         }
         let who = self.random.below(self.nodes.len());
         // One that knows everything stays: what only the dead and the frozen know, nobody can go on with.
-        let healthy =
-            self.nodes.iter().enumerate().filter(|(at, node)| *at != who && node.is_healthy()).count();
+        let healthy = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(at, node)| *at != who && node.is_healthy(self.newest.as_ref()))
+            .count();
         let (now, action) = (self.now, self.random.below(4));
         // A takeover is measured from the last thing that happened to anyone.
         self.mute_since = self.mute_since.map(|_| now);
@@ -472,6 +480,9 @@ impl Story {
             "seed {seed}, {} ms: {active:?} are active at once",
             self.now
         );
+        if let Some((word, _)) = active.first().and_then(|at| self.nodes[*at].repeated.as_ref()) {
+            self.newest.clone_from(&word.keeps);
+        }
         match (active.is_empty(), self.mute_since) {
             (true, None) => self.mute_since = Some(self.now),
             (true, Some(_)) => {}
