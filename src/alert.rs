@@ -4,6 +4,7 @@
 //! and gives the transitions they cause; telling anyone is [`crate::event`]'s part. **Invariant:** an alert ends
 //! only on positive evidence (clear, gone), and its identity holds no value that changes.
 
+mod limits;
 mod saved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +17,9 @@ use sha2::{Digest, Sha256};
 use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId, letters};
-use crate::rules::UNSHOWN_MAX;
 use crate::stamp::Stamp;
 
+use limits::{Groups, SHOWN_TRANSITIONS_MAX};
 pub use saved::{SavedAlert, Unsound};
 
 /// More alerts than this are not followed at once; the ones over the limit are counted.
@@ -91,6 +92,9 @@ pub enum Reason {
     Withdrawn,
     /// Nothing has shown the peer or the group for long, be it well or not: the alert ends without a word of recovery.
     Forgotten,
+    /// More alerts stood than are followed at once, and most of them about this group: the alert ends without a word
+    /// of recovery, to make room for one of another group.
+    Displaced,
 }
 
 /// How alerts live: what the flags of `metawatch run` set.
@@ -204,6 +208,7 @@ pub struct About {
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     alerts: BTreeMap<Identity, Alert>,
+    groups: Groups,
     overflow: u64,
 }
 
@@ -216,6 +221,16 @@ impl Book {
     /// The alert about this, be it over or not.
     pub fn get(&self, identity: &Identity) -> Option<&Alert> {
         self.alerts.get(identity)
+    }
+
+    /// How many events each incident has had, by its id.
+    pub fn sequences(&self) -> BTreeMap<String, u64> {
+        self.alerts.values().map(|alert| (alert.incident.clone(), alert.sequence)).collect()
+    }
+
+    /// The incidents that go on as a part of another one.
+    pub fn merged_incidents(&self) -> BTreeSet<String> {
+        self.alerts.values().flat_map(|alert| alert.merged.iter().cloned()).collect()
     }
 
     /// How many alerts could not be followed because there were too many.
@@ -234,38 +249,35 @@ impl Book {
     ) -> Vec<Transition> {
         self.alerts
             .retain(|_, alert| alert.state != State::Resolved || now.since(alert.told) <= rules.flap_window);
+        self.groups.epoch(findings, &self.alerts, now);
         let mut transitions = Vec::new();
-        for (index, finding) in findings.iter().enumerate() {
+        for index in self.groups.order(findings, now) {
+            let finding = &findings[index];
+            let has_room = transitions.len() < SHOWN_TRANSITIONS_MAX;
             let bad = matches!(finding.verdict, Verdict::Suspect | Verdict::Fault);
             if !bad && self.alerts.is_empty() {
                 continue;
             }
             let identity = Identity::of(finding);
-            if bad && !self.alerts.contains_key(&identity) {
-                if self.alerts.len() >= ALERTS_MAX {
-                    self.overflow += 1;
-                    continue;
-                }
-                let alert = Alert::open(identity.clone(), finding, now, about(&identity));
-                self.alerts.insert(identity.clone(), alert);
+            if bad && has_room && !self.alerts.contains_key(&identity) {
+                transitions.extend(self.open(&identity, finding, now, &about));
             }
             let Some(alert) = self.alerts.get_mut(&identity) else { continue };
             alert.shown = now;
             alert.size = about(&identity).size.or(alert.size);
+            let before = (!has_room).then(|| alert.clone());
             let reason = alert.take(finding, now, rules).or_else(|| alert.remind(now, rules));
-            if let Some(reason) = reason {
-                transitions.push(alert.transition(reason, Some(index), now));
+            let Some(reason) = reason else { continue };
+            if let Some(before) = before {
+                // The next epoch tells it.
+                *alert = before;
+                continue;
             }
+            transitions.push(alert.transition(reason, Some(index), now));
+            self.groups.served(&identity.group, now);
         }
-        for alert in self.alerts.values_mut().filter(|alert| alert.state != State::Resolved) {
-            if shown.superseded.contains(&alert.identity.group) || now.since(alert.shown) >= UNSHOWN_MAX {
-                alert.end();
-                transitions.push(alert.transition(Reason::Forgotten, None, now));
-            } else if !shown.whole {
-                // Time in which nothing was seen is nobody's absence.
-                alert.shown = alert.shown.max(now);
-            }
-        }
+        self.forget(now, shown, &mut transitions);
+        transitions.sort_by_key(|transition| transition.finding.unwrap_or(usize::MAX));
         transitions
     }
 
@@ -316,8 +328,7 @@ impl Book {
 }
 
 impl Alert {
-    fn open(identity: Identity, finding: &Finding, now: Stamp, about: About) -> Self {
-        let since = finding.since.unwrap_or(now);
+    fn open(identity: Identity, finding: &Finding, since: Stamp, now: Stamp, about: About) -> Self {
         Self {
             incident: incident_id(&identity, since),
             identity,

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use crate::ledger::Ledger;
 use crate::stamp::Stamp;
-pub use pages::Page;
 use pages::{Assembly, Whole, paginate};
+pub use pages::{Page, TooLarge};
 pub use word::{Edition, Word};
 use word::{WORD_VERSION, is_sound, rank, version};
 
@@ -238,6 +238,10 @@ impl Company {
         let Some(Whole { ledger, edition, lineage }) = self.assembly.take(page) else {
             return Heard::Nothing;
         };
+        if !lineage.iter().all(Edition::is_sound) {
+            self.refused += 1;
+            return Heard::Nothing;
+        }
         if yields {
             self.heard_out = Some(edition.clone());
             return if self.is_news(edition) { Heard::Merge(ledger) } else { Heard::Nothing };
@@ -336,8 +340,9 @@ impl Company {
         if self.is_first() {
             let since = *self.claim.get_or_insert(now);
             let settled = now.since(since) >= SETTLE;
+            let begins = settled && self.role != Role::Speaking;
             self.role = if settled { Role::Speaking } else { Role::Claiming };
-            if settled {
+            if begins {
                 self.begin();
             }
         } else {
@@ -348,9 +353,12 @@ impl Company {
         self.role
     }
 
-    /// From the first moment of speaking on the ledger is our own edition.
+    /// From the first moment of speaking on the ledger is our own edition, and a new one: it may have changed since we
+    /// spoke last.
     fn begin(&mut self) {
-        if self.edition.as_ref().is_some_and(|edition| edition.of == self.me.instance) {
+        if let Some(edition) = self.edition.as_mut().filter(|edition| edition.of == self.me.instance) {
+            edition.revision = edition.revision.saturating_add(1);
+            self.tell = true;
             return;
         }
         self.term = self.term.saturating_add(1);
@@ -436,21 +444,36 @@ impl Company {
         }
     }
 
-    /// The words to be sent now: with the ledger, where others need it.
-    pub fn words(&mut self, now: Stamp) -> Vec<Word> {
+    /// The words to be sent now: with the ledger, where others need it. None has more bytes than `max_payload`.
+    pub fn words(&mut self, now: Stamp, max_payload: usize) -> Result<Vec<Word>, TooLarge> {
         let word = self.word(now);
         if !self.owes_ledger(now) {
-            return vec![word];
+            return Ok(vec![word]);
         }
         self.tell = false;
         self.asked = false;
         self.told = Some(now);
-        let pages = match (&self.yielded, &self.edition) {
-            (Some(Whole { ledger, edition, lineage }), _) => paginate(ledger, edition, lineage, true),
-            (None, Some(edition)) => paginate(&self.ledger, edition, &self.lineage, false),
-            (None, None) => return vec![word],
+        // Whoever joins asks for it.
+        if self.others.is_empty() {
+            return Ok(vec![word]);
+        }
+        let own = || {
+            let (ledger, lineage) = (self.ledger.clone(), self.lineage.clone());
+            Some(Whole { ledger, edition: self.edition.clone()?, lineage })
         };
-        pages.into_iter().map(|page| Word { page: Some(page), ..word.clone() }).collect()
+        let (whole, yields) = match &self.yielded {
+            Some(whole) => (whole.clone(), true),
+            None => match own() {
+                Some(whole) => (whole, false),
+                None => return Ok(vec![word]),
+            },
+        };
+        let edition = whole.edition.clone();
+        let page = Page { edition, number: usize::MAX, of: usize::MAX, yields, text: String::new() };
+        let empty = Word { page: Some(page), ..word.clone() };
+        let overhead = serde_json::to_vec(&empty).map_or(usize::MAX, |bytes| bytes.len());
+        let pages = paginate(&whole, yields, overhead, max_payload)?;
+        Ok(pages.into_iter().map(|page| Word { page: Some(page), ..word.clone() }).collect())
     }
 
     /// The words did not get away.

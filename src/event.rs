@@ -1,5 +1,5 @@
-//! What is told: the alert event, the heartbeat and the view, as JSON; their subjects and headers; and the outbox
-//! in which they wait.
+//! What is told: the alert event, the heartbeat and the view, as JSON; their subjects and
+//! headers.
 //!
 //! The alert event is a contract (version 1): fields are only ever added. What is not known is absent.
 
@@ -7,7 +7,6 @@ mod build;
 mod fit;
 pub mod heartbeat;
 pub mod incidents;
-pub mod outbox;
 pub mod snapshot;
 mod words;
 
@@ -23,6 +22,7 @@ use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
 pub use build::{Explained, Scene, alert_event, event_group, explain};
+pub use fit::{Fit, fit_heartbeat, fit_to, header_bytes};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
 pub use words::{peers_online, without_a_list};

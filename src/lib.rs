@@ -17,13 +17,16 @@
 //! alert is out, and [`pipeline::Pipeline::answer`] makes an event of the reply ([`diagnosis`]). No alert waits for
 //! it, and no verdict depends on it.
 //!
-//! # Before anything is told
+//! # From a decision to its delivery
 //!
-//! What must outlive a watcher is a [`ledger::Ledger`]: the alerts as they stand and the events that may not have
-//! arrived. `shell::sidecar` writes it to the state file and tells it to the other watchers of the system before
-//! `shell::publish` publishes, so whoever goes on, the same one after a crash or another one, goes on with the same
-//! incidents and the same ids. Which of several watchers speaks is decided by [`company::Company`], by all of them
-//! alike and from the same words.
+//! [`daemon::Daemon`] is one watcher: it takes what woke it and gives what is to be done, and waits for nothing.
+//! `shell::daemon` does each thing in a task of its own and wakes it with the result. What it decides is in the
+//! [`outbox::Outbox`] at once, and stays there until it has arrived.
+//!
+//! What must outlive a watcher is a [`ledger::Ledger`]: the alerts as they stand and the outbox. It is in the state
+//! file and with the other watchers of the system before anything in it is published, so whoever goes on, the same
+//! one after a crash or another one, goes on with the same incidents and the same ids. Which of several watchers
+//! speaks is decided by [`company::Company`], by all of them alike and from the same words.
 //!
 //! # Invariants
 //!
@@ -38,7 +41,8 @@
 //! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]).
 //! - An alert's identity holds no value that changes ([`alert::Identity`]).
 //! - An event is published only once it is in the ledger, and only by a watcher that has lately heard itself
-//!   ([`company`]).
+//!   ([`company`]); nothing that is decided is lost without a counter and a line ([`outbox`]).
+//! - No disk, no connection and no flood holds up an epoch, the lease or the end ([`daemon`]).
 //! - Every transition has a reason ([`alert::Reason`]).
 //! - Every queue, buffer and loop has a limit.
 //! - Names are for people, peer ids are keys ([`name`]).
@@ -56,9 +60,9 @@
 //!
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a
 //! stage that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and
-//! unbounded channels, each with its reason. Imports run one way: `main → shell → pipeline, company → ledger
-//! → system, event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`] stands beside
-//! `event`; any stage may use [`stamp`], [`name`] and [`rules`].
+//! unbounded channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, company
+//! → ledger → system, outbox → event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`]
+//! stands beside `event`; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
@@ -90,6 +94,8 @@ pub mod alert;
 pub mod event;
 
 // What outlives a watcher, and who speaks where there are several.
+pub mod outbox;
+
 pub mod ledger;
 
 pub mod company;
@@ -98,6 +104,9 @@ pub mod company;
 pub mod system;
 
 pub mod pipeline;
+
+// What a watcher does next.
+pub mod daemon;
 
 // One verdict on the whole, for whoever asks once.
 pub mod report;

@@ -131,15 +131,25 @@ impl Pipeline {
         (entries.waiting, entries.refused + usize::from(unsound))
     }
 
-    /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives how many entries were
-    /// not believed. Where the two called the system by different ids, one's own stays.
-    pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> usize {
+    /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives its events that still
+    /// wait, and how many entries were not believed. Where the two called the system by different ids, one's own stays.
+    ///
+    /// An event is left out whose number this watcher has told already under the same incident, and so is one of an
+    /// incident that goes on as a part of another: both are told.
+    pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
         let other = ledger.system.as_deref().filter(|_| self.system.id().is_none());
         let unsound = other.is_some_and(|system| self.system.learn(system).is_err());
-        let entries = ledger.read(&self.settings.prefix, now);
+        let mut entries = ledger.read(&self.settings.prefix, now);
         self.memory.remember(remembered(&entries.alerts), now);
+        let told = self.book.sequences();
         self.book.merge(entries.alerts);
-        entries.refused + usize::from(unsound)
+        let part_of_others = self.book.merged_incidents();
+        entries.waiting.retain(|waiting| {
+            let incident = waiting.event.incident.as_str();
+            let is_news = told.get(incident).is_none_or(|told| *told < waiting.event.seq);
+            is_news && !part_of_others.contains(incident)
+        });
+        (entries.waiting, entries.refused + usize::from(unsound))
     }
 
     /// What to ask in the next epoch, and whom to wait for.

@@ -16,6 +16,7 @@ mod cluster;
 mod contract;
 #[cfg(feature = "cli")]
 mod contradictions;
+mod daemon;
 mod hostile;
 #[cfg(feature = "shell")]
 mod live;

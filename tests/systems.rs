@@ -104,7 +104,7 @@ fn a_name_that_is_given_counts_and_goes_to_the_others() {
     assert_eq!(named.adopt(ledger(&other), at(1)).1, 0);
     assert_eq!(speaks_of(&mut named, &world(1), 1).as_deref(), Some("prod"));
     // One that speaks goes on with its own; one that stands by takes that of the one that speaks.
-    assert_eq!(other.merge(ledger(&named), at(2)), 0);
+    assert_eq!(other.merge(ledger(&named), at(2)), (Vec::new(), 0));
     assert_eq!(speaks_of(&mut other, &world(1), 2), made_up);
     other.adopt(ledger(&named), at(3));
     assert_eq!(speaks_of(&mut other, &world(1), 3).as_deref(), Some("prod"));

@@ -1,3 +1,4 @@
+use super::limits::TRANSITIONS_MAX;
 use super::*;
 
 /// One alert of a saved book, about the peer `s3`.
@@ -46,4 +47,70 @@ fn one_incident_told_from_two_sides_never_uses_a_number_twice() {
 #[test]
 fn the_end_that_another_watcher_told_ends_nothing_here() {
     check_merge(Some(alert("A", 1, "firing")), alert("B", 2, "resolved"), ("A", 1, State::Firing, &[]));
+}
+
+fn finding(group: &str, peer: &str, verdict: Verdict) -> Finding {
+    Finding {
+        check: "META_001",
+        group: Name::new(group),
+        peer: Some(PeerId::of_server(peer)),
+        verdict,
+        grounds: Some(Grounds::Reported),
+        witnesses: Vec::new(),
+        cause: None,
+        since: None,
+    }
+}
+
+/// An epoch that showed everything there is.
+fn step(book: &mut Book, findings: &[Finding], now: Stamp, superseded: &BTreeSet<Name>) -> Vec<Transition> {
+    let shown = Shown { whole: true, superseded };
+    let about = |_: &Identity| About { name: Name::new("s"), domain: Name::default(), size: None };
+    book.step(findings, now, &LifeRules::default(), shown, about)
+}
+
+#[test]
+fn a_real_fault_is_told_at_once_though_invented_groups_fill_the_table() {
+    let (mut book, mut now) = (Book::default(), Stamp::new(0, 0));
+    let mut open = BTreeSet::new();
+    let mut step = |book: &mut Book, findings: &[Finding]| {
+        now = now.plus(Duration::from_secs(1));
+        let told = step(book, findings, now, &BTreeSet::new());
+        assert!(told.len() <= TRANSITIONS_MAX && book.alerts.len() <= ALERTS_MAX);
+        // Whoever listens knows exactly the incidents that are open: none goes without an event.
+        for transition in &told {
+            let incident = transition.alert.incident.clone();
+            let news = if transition.alert.state == State::Resolved {
+                open.remove(&incident)
+            } else {
+                open.insert(incident) || transition.alert.sequence > 1
+            };
+            assert!(news, "{transition:?}");
+        }
+        let active: BTreeSet<_> = book.active().map(|alert| alert.incident.clone()).collect();
+        assert_eq!(open, active);
+        told.into_iter().map(|transition| transition.alert.identity).collect::<Vec<_>>()
+    };
+    let real = [finding("default", "s1", Verdict::Clear), finding("default", "s2", Verdict::Clear)];
+    step(&mut book, &real);
+    // A few groups of many peers, and many of one; before and behind the real one in every order.
+    let mut invented: Vec<Finding> = (0..9_000)
+        .map(|number| finding(&format!("a{}", number % 3), &format!("p{number}"), Verdict::Fault))
+        .chain((0..3_000).map(|number| finding(&format!("z{number}"), "p", Verdict::Fault)))
+        .collect();
+    invented.sort_by(|one, other| one.group.cmp(&other.group));
+    let calm: Vec<Finding> = invented.iter().cloned().chain(real.clone()).collect();
+    for _ in 0..60 {
+        step(&mut book, &calm);
+    }
+    assert_eq!((book.alerts.len(), book.overflow() > 0), (ALERTS_MAX, true));
+    let mut broken = calm.clone();
+    broken.last_mut().expect("the real one").verdict = Verdict::Fault;
+    let told = step(&mut book, &broken);
+    let real =
+        Identity { check: "META_001", group: Name::new("default"), peer: Some(PeerId::of_server("s2")) };
+    assert!(told.contains(&real), "it is told in the same epoch");
+    // And it ends as soon as any.
+    let ended = (0..3).any(|_| step(&mut book, &calm).contains(&real));
+    assert!(ended && !book.active().any(|alert| alert.identity == real));
 }

@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 use super::{Edition, LINEAGE_MAX};
 use crate::ledger::Ledger;
 
-/// So many alerts and events go into one page. The largest event has a few kilobytes, a message has at most one
-/// megabyte.
-const ENTRIES: usize = 64;
-/// A ledger of more pages than this is not believed: twice the most that there can be.
-const PAGES_MAX: usize = 1_024;
+/// No part is larger than this, whatever the server takes: the messages of others go between two of them.
+const PART_BYTES: usize = 256 << 10;
+/// Parts smaller than this are not worth their messages.
+const PART_BYTES_MIN: usize = 64;
+/// A ledger of more parts than this is not believed ...
+const PAGES_MAX: usize = 1 << 16;
+/// ... nor one of more bytes: twice the most that there can be.
+const BYTES_MAX: usize = 128 << 20;
 
 /// A part of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// Of which ledger it is a part.
     pub edition: Edition,
-    /// The editions of earlier speakers that went into it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lineage: Vec<Edition>,
     /// Which part, from 0.
     pub number: usize,
     /// How many parts there are.
@@ -26,37 +26,88 @@ pub struct Page {
     /// The sender spoke, and now lets another one speak for what it announced.
     #[serde(default)]
     pub yields: bool,
-    /// The part.
-    pub ledger: Ledger,
+    /// The part: all of them in a row are one JSON document.
+    pub text: String,
 }
 
-/// The pages of a ledger, one at least.
-pub(super) fn paginate(ledger: &Ledger, edition: &Edition, lineage: &[Edition], yields: bool) -> Vec<Page> {
-    let of = ledger.alerts.len().div_ceil(ENTRIES).max(ledger.waiting.len().div_ceil(ENTRIES)).max(1);
-    let part = |number: usize| Ledger {
-        alerts: ledger.alerts.iter().skip(number * ENTRIES).take(ENTRIES).cloned().collect(),
-        waiting: ledger.waiting.iter().skip(number * ENTRIES).take(ENTRIES).cloned().collect(),
-        system: ledger.system.clone(),
-    };
-    let page = |number: usize| Page {
-        edition: edition.clone(),
-        lineage: lineage.to_vec(),
+/// What all parts together say.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    /// The editions of earlier speakers that went into the ledger.
+    lineage: Vec<Edition>,
+    ledger: Ledger,
+}
+
+/// Why a ledger cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// The server takes messages of so many bytes at most, which is less than any part needs.
+    #[error("the server takes messages of {0} bytes at most")]
+    NoRoom(usize),
+    /// It would take so many messages.
+    #[error("it would take {0} messages")]
+    Parts(usize),
+    /// It cannot be written.
+    #[error("{0}")]
+    Unwritable(String),
+}
+
+/// The parts of a ledger, one at least. A message has `overhead` bytes besides the text of its part, and `limit` at
+/// most.
+pub(super) fn paginate(
+    whole: &Whole,
+    yields: bool,
+    overhead: usize,
+    limit: usize,
+) -> Result<Vec<Page>, TooLarge> {
+    let room = limit.saturating_sub(overhead).min(PART_BYTES);
+    if room < PART_BYTES_MIN {
+        return Err(TooLarge::NoRoom(limit));
+    }
+    let body = Body { lineage: whole.lineage.clone(), ledger: whole.ledger.clone() };
+    let text = serde_json::to_string(&body).map_err(|error| TooLarge::Unwritable(error.to_string()))?;
+    let parts = split(&text, room);
+    let of = parts.len();
+    if of > PAGES_MAX {
+        return Err(TooLarge::Parts(of));
+    }
+    let page = |(number, text): (usize, &str)| Page {
+        edition: whole.edition.clone(),
         number,
         of,
         yields,
-        ledger: part(number),
+        text: text.to_owned(),
     };
-    (0..of).map(page).collect()
+    Ok(parts.into_iter().enumerate().map(page).collect())
 }
 
-/// The pages of one ledger that have come so far.
+/// Cuts a JSON text into parts that have at most `room` bytes as JSON strings.
+fn split(text: &str, room: usize) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut used) = (0, 0);
+    for (at, character) in text.char_indices() {
+        // Nothing else is escaped: a JSON text holds no control characters.
+        let bytes = if matches!(character, '"' | '\\') { 2 } else { character.len_utf8() };
+        if used + bytes > room {
+            parts.push(&text[start..at]);
+            (start, used) = (at, 0);
+        }
+        used += bytes;
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// The parts of one ledger that have come so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Assembly {
     edition: Option<Edition>,
-    pages: Vec<Option<Ledger>>,
+    pages: Vec<Option<String>>,
+    missing: usize,
+    bytes: usize,
 }
 
-/// A ledger whose pages are all there.
+/// A ledger whose parts are all there.
 #[derive(Clone, Debug)]
 pub(super) struct Whole {
     pub(super) ledger: Ledger,
@@ -65,26 +116,52 @@ pub(super) struct Whole {
 }
 
 impl Assembly {
-    /// Takes a page; gives the ledger when it is the last one that was missing.
+    /// Takes a part; gives the ledger when it is the last one that was missing.
     pub(super) fn take(&mut self, page: Page) -> Option<Whole> {
-        let Page { edition, mut lineage, number, of, ledger, .. } = page;
+        let Page { edition, number, of, text, .. } = page;
         if of > PAGES_MAX || number >= of {
             return None;
         }
         if self.edition.as_ref() != Some(&edition) || self.pages.len() != of {
-            *self = Self { edition: Some(edition.clone()), pages: vec![None; of] };
+            *self = Self { edition: Some(edition.clone()), pages: vec![None; of], missing: of, bytes: 0 };
         }
-        self.pages[number] = Some(ledger);
-        if self.pages.iter().any(Option::is_none) {
+        self.bytes = self.bytes.saturating_add(text.len());
+        if self.bytes > BYTES_MAX {
+            *self = Self::default();
             return None;
         }
-        let mut whole = Ledger::default();
-        for part in std::mem::take(&mut self.pages).into_iter().flatten() {
-            whole.alerts.extend(part.alerts);
-            whole.waiting.extend(part.waiting);
-            whole.system = whole.system.or(part.system);
+        if self.pages[number].replace(text).is_none() {
+            self.missing -= 1;
         }
+        if self.missing > 0 {
+            return None;
+        }
+        let text: String = std::mem::take(self).pages.into_iter().flatten().collect();
+        let Body { mut lineage, ledger } = serde_json::from_str(&text).ok()?;
         lineage.truncate(LINEAGE_MAX);
-        Some(Whole { ledger: whole, edition, lineage })
+        Some(Whole { ledger, edition, lineage })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_into_parts_that_fit_as_json_strings() {
+        let text = serde_json::to_string(&["a\\b\"c\n", "é€😀", "plain"].repeat(50)).unwrap();
+        for room in [64, 65, 100, 10_000] {
+            let parts = split(&text, room);
+            assert!(parts.iter().all(|part| serde_json::to_string(part).unwrap().len() <= room + 2));
+            assert_eq!(parts.concat(), text);
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_has_no_room_is_told_to_have_none() {
+        let edition = Edition { term: 1, revision: 1, of: "a".into() };
+        let whole = Whole { ledger: Ledger::default(), edition, lineage: Vec::new() };
+        assert_eq!(paginate(&whole, false, 400, 450).unwrap_err(), TooLarge::NoRoom(450));
+        assert_eq!(paginate(&whole, false, 400, 600).map(|pages| pages.len()), Ok(1));
     }
 }

@@ -75,7 +75,7 @@ fn words_that_cannot_be_believed_are_counted_and_change_nothing() {
     pass(&mut company, 0, 1_000);
     let good = speaks("b", 1);
     let bad = [
-        Word { v: 2, ..good.clone() },
+        Word { v: 1, ..good.clone() },
         Word { instance: String::new(), ..good.clone() },
         Word { instance: "x".repeat(129), ..good.clone() },
         Word { name: "x".repeat(129), ..good.clone() },
@@ -106,13 +106,14 @@ fn half_a_ledger_is_none_and_pages_that_cannot_be_are_nothing() {
     pass(&mut company, 0, 500);
     let speaker = speaks("a", 1);
     let edition = Edition { term: 1, revision: 1, of: "a".into() };
-    let page = |number: usize, of: usize| Page {
+    let page = |number: usize, of: usize| {
+        Page {
         edition: edition.clone(),
-        lineage: Vec::new(),
         number,
         of,
         yields: false,
-        ledger: Ledger::default(),
+        text: r#"{"lineage":[],"ledger":{"alerts":[]}}"#.chars().skip(number.saturating_mul(20)).take(if of == 2 { 20 } else { 99 }).collect(),
+    }
     };
     let mut hear = |page: Page| company.hear(Word { page: Some(page), ..speaker.clone() }, at(600));
     for (number, of) in [(0, 0), (5, 5), (0, usize::MAX), (usize::MAX, 2)] {
@@ -122,6 +123,26 @@ fn half_a_ledger_is_none_and_pages_that_cannot_be_are_nothing() {
     assert_eq!(hear(page(1, 2)), Heard::Nothing, "the same page twice is one");
     assert_eq!(hear(page(0, 2)), Heard::Adopt(Ledger::default()));
     assert_eq!(hear(page(0, 1)), Heard::Nothing, "it is known already");
+}
+
+/// What the parts of an empty ledger say with this lineage.
+fn text_of(lineage: &[Edition]) -> String {
+    let lineage = serde_json::to_string(lineage).expect("JSON");
+    format!(r#"{{"lineage":{lineage},"ledger":{{"alerts":[]}}}}"#)
+}
+
+#[test]
+fn a_ledger_of_a_lineage_that_cannot_be_is_not_taken_over() {
+    let mut company = company("b", 1);
+    pass(&mut company, 0, 500);
+    let edition = |revision: u64| Edition { term: 1, revision, of: "a".into() };
+    let page = |text: String| Page { edition: edition(3), number: 0, of: 1, yields: false, text };
+    let mut hear = |text: String| {
+        let heard = company.hear(Word { page: Some(page(text)), ..speaks("a", 1) }, at(600));
+        (heard, company.refused())
+    };
+    assert_eq!(hear(text_of(&[edition(u64::MAX)])), (Heard::Nothing, 1));
+    assert_eq!(hear(text_of(&[edition(2)])), (Heard::Adopt(Ledger::default()), 1));
 }
 
 proptest::proptest! {
@@ -137,8 +158,8 @@ proptest::proptest! {
             Edition { term: terms[which], revision: revisions[which], of: "b".into() }
         };
         let page = Page {
-            edition: edition(0), lineage: vec![edition(1)], number: 0, of: 1, yields,
-            ledger: Ledger::default(),
+            edition: edition(0), number: 0, of: 1, yields,
+            text: text_of(&[edition(1)]),
         };
         let word = Word {
             sent_ns: sent, started_ns: started, claim_ns: claim, keeps: Some(edition(0)),

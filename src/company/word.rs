@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Page;
 
 /// The version of the words. Those of another are not understood, and so not counted on.
-pub(super) const WORD_VERSION: u32 = 1;
+pub(super) const WORD_VERSION: u32 = 2;
 /// Terms and revisions beyond this are not believed: nobody comes to them by counting.
 const COUNT_MAX: u64 = 1 << 48;
 /// The longest instance or name that is believed, in bytes.
@@ -83,7 +83,7 @@ fn is_named(text: &str) -> bool {
 
 impl Edition {
     /// Whether there can be such a one: numbers at the end of their range would stop to count.
-    fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         is_named(&self.of) && self.term < COUNT_MAX && self.revision < COUNT_MAX
     }
 
@@ -94,7 +94,7 @@ impl Edition {
 }
 
 pub(super) fn is_sound(word: &Word) -> bool {
-    let page = word.page.iter().flat_map(|page| page.lineage.iter().chain([&page.edition]));
+    let page = word.page.iter().map(|page| &page.edition);
     let mut editions = word.keeps.iter().chain(&word.heard_out).chain(page);
     // Before 1970 nobody claims, and the end of time stands for no claim.
     let claims = |claim: i64| (0..i64::MAX).contains(&claim);

@@ -65,7 +65,7 @@ pub struct Heartbeat {
     /// What the replies of the epoch contradict each other in, and what else is worth knowing; the first of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What this heartbeat lacks, by name, as in `{"active":3}`; absent when it is whole. `active`, `groups` and
+    /// What this heartbeat lacks, by name, as in `{"active":3}`; absent when it is whole. `active`, `missing`, `groups` and
     /// `notes` are its lists; `announcements` are those of servers that nobody knows, beyond those that the
     /// epoch could keep.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -86,6 +86,18 @@ pub struct Heartbeat {
     pub undelivered: u64,
     /// Alert events that wait for their delivery.
     pub waiting: u64,
+    /// Alert events that were shortened so that the server takes them.
+    #[serde(default)]
+    pub shortened: u64,
+    /// Alerts that are not followed because too many stand.
+    #[serde(default)]
+    pub overflow: u64,
+    /// Times that the state was too large to be told to the other watchers.
+    #[serde(default)]
+    pub unreplicated: u64,
+    /// Open incidents would not survive a restart now: the state file cannot be written.
+    #[serde(default)]
+    pub unsaved: bool,
     /// Who sends this heartbeat.
     pub monitor: Monitor,
 }
@@ -188,6 +200,10 @@ impl Heartbeat {
             refused: 0,
             undelivered: 0,
             waiting: 0,
+            shortened: 0,
+            overflow: book.overflow(),
+            unreplicated: 0,
+            unsaved: false,
             monitor: monitor.clone(),
         }
     }

@@ -43,6 +43,11 @@ pub(super) fn of_peer(
         State::Resolved if reason == Reason::Forgotten => {
             format!("nothing shows {name} any more, so its alert ends without a word of recovery")
         }
+        State::Resolved if reason == Reason::Displaced => {
+            format!(
+                "too many alerts stand to follow them all: the one about {name} ends without a word of recovery"
+            )
+        }
         State::Resolved if reason == Reason::Withdrawn => {
             format!("{name} is well, the suspicion is withdrawn: {rest}")
         }
@@ -63,6 +68,12 @@ pub(super) fn of_group(
         if reason == Reason::Forgotten {
             return format!(
                 "nothing shows meta group {} any more, so its alert ends without a word of recovery",
+                group.key
+            );
+        }
+        if reason == Reason::Displaced {
+            return format!(
+                "too many alerts stand to follow them all: the one about meta group {} ends without a word of recovery",
                 group.key
             );
         }

@@ -91,6 +91,8 @@ pub struct Collector<P = NatsPort> {
     urgent: bool,
     /// When the server at the other end is to be left.
     leave_at: Option<Stamp>,
+    /// A server was left, and the connection to another one is waited for until then.
+    moving_until: Option<Stamp>,
 }
 
 impl Collector<NatsPort> {
@@ -132,11 +134,13 @@ impl<P: Port> Collector<P> {
             raw: Raw::default(),
             urgent: false,
             leave_at: None,
+            moving_until: None,
         }
     }
 
     /// Runs one epoch. A dropped future drops the epoch; nothing else is lost but what it had heard.
     pub async fn epoch(&mut self, mut plan: Plan) -> Gathered {
+        self.moved().await;
         // What came before the opening is stamped before it.
         self.drain();
         self.urgent = false;
@@ -159,16 +163,15 @@ impl<P: Port> Collector<P> {
     }
 
     /// Listens until `at`, or until something makes the next epoch urgent.
-    pub async fn idle_until(&mut self, mut at: Stamp) -> Woken {
+    pub async fn idle_until(&mut self, at: Stamp) -> Woken {
         if self.urgent {
             return Woken::Event;
         }
         loop {
             let until = self.clock.instant(self.leave_at.map_or(at, |leave| leave.min(at)));
             let Ok(incoming) = timeout_at(until, self.port.next()).await else {
-                if self.leave_when_due().await {
-                    at = at.max(self.clock.now().plus(MOVE_MAX));
-                } else if self.clock.now().has_reached(at) {
+                self.leave_when_due().await;
+                if self.clock.now().has_reached(at) {
                     return Woken::Time;
                 }
                 continue;
@@ -194,16 +197,25 @@ impl<P: Port> Collector<P> {
         true
     }
 
-    /// Leaves a server that is about to stop, once the time has come and where another one is known. Whether
-    /// it did.
-    async fn leave_when_due(&mut self) -> bool {
+    /// Leaves a server that is about to stop, once the time has come and where another one is known.
+    async fn leave_when_due(&mut self) {
         let now = self.clock.now();
         if !self.leave_at.is_some_and(|leave| now.has_reached(leave)) {
-            return false;
+            return;
         }
         let left = timeout(SEND_MAX, self.port.leave()).await.unwrap_or(false);
         self.leave_at = None;
-        left
+        self.moving_until = left.then(|| self.clock.now().plus(MOVE_MAX));
+    }
+
+    /// Waits for the connection to another server, where one was just left.
+    async fn moved(&mut self) {
+        while let Some(until) = self.moving_until {
+            match timeout_at(self.clock.instant(until), self.port.next()).await {
+                Ok(incoming) => self.keep(incoming),
+                Err(_) => self.moving_until = None,
+            }
+        }
     }
 
     /// What happened to the connection that is not the collector's own concern, and every loss and return of it.
@@ -409,7 +421,7 @@ impl<P: Port> Collector<P> {
         match &event {
             LinkEvent::Connected => {
                 self.rights.reset();
-                self.leave_at = None;
+                (self.leave_at, self.moving_until) = (None, None);
             }
             LinkEvent::PermissionDenied { operation, subject } => {
                 if let Some(right) = Right::of(*operation, subject, self.port.inbox()) {

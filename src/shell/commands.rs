@@ -21,7 +21,7 @@ use crate::shell::from;
 use crate::shell::look::Looked;
 use crate::shell::replay::{self, Audience};
 use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
-use crate::shell::state::Keep;
+use crate::shell::state_file::Keep;
 
 /// Does what the command line asks for, and gives the exit code.
 pub fn run(cli: Cli, around: &Surroundings) -> u8 {

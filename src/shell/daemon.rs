@@ -1,45 +1,39 @@
-//! The watcher: one epoch after the other, for as long as it is let.
-//!
-//! Everything that can wake it is a `Wake`, and `Daemon::handle` is the one place that answers. No fault of the
-//! cluster, of the connection or of our rights ends it; only its owner does.
+//! Carries out what the daemon decides ([`crate::daemon`]): every effect in a task or a thread of its own, each of
+//! which reports with a wake. The loop itself waits for nothing but the next wake.
+
+mod epochs;
 
 use std::future::Future;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::Client;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
 
 use crate::alert::State;
-use crate::company::Word;
-use crate::diagnosis::Replies;
-use crate::epoch::Gathered;
-use crate::event::heartbeat::Status;
-use crate::event::{AlertEvent, Heartbeat, Outgoing};
-use crate::ledger::Ledger;
-use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
+use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, Options, Order, Wake};
+use crate::epoch::Plan;
+use crate::event::{AlertEvent, Heartbeat};
+use crate::pipeline::Settings;
 use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
-use crate::shell::collect::{Access, Also, Collector, Woken};
+use crate::shell::collect::{Also, Collector};
 use crate::shell::config::ConnectConfig;
-use crate::shell::connect::{Retry, connect};
-use crate::shell::failure::Failure;
-use crate::shell::publish::{Mode, Publisher, Road};
+use crate::shell::connect::{LinkEvent, Operation, Retry, connect};
+use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::peer_channel::PeerChannel;
+use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Asked, Requests, Service};
-use crate::shell::sidecar::Sidecar;
-use crate::shell::state::{Keep, StateFile};
-use crate::stamp::Stamp;
+use crate::shell::state_file::{Keep, StateFile, StateWriter};
 use crate::system::SystemId;
-use crate::wire::AnnouncementKind;
+use epochs::{EpochReport, Epochs};
 
-/// An event of a server that stops brings the next epoch forward, but not closer than this to the last one.
-const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
-/// Epochs that are asked for are not closer than this: a flood of requests is one load.
-const CHECKS_APART_MIN: Duration = Duration::from_millis(250);
-/// How long the end may take: the last events, the last lines of the recording.
-const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// How long the recording and the connection may take to end, after everything else has.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
+/// Reports that may wait. Who reports waits then; nobody waits for who reports.
+const REPORTS_MAX: usize = 1_024;
 
 /// What the watcher is told once.
 #[derive(Clone, Debug)]
@@ -68,10 +62,13 @@ pub async fn run(
 ) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let interval = options.settings.rules.interval;
+    let RunOptions { settings, system, state, alerts, mode, record } = options;
+    let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
-    let recorder = options.record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
-    let (state, held) = StateFile::open(&options.state)?.unzip();
+    let recorder = record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
+    let (state, held) = StateFile::open(&state)?.unzip();
+    let (saved, saves) = mpsc::channel(REPORTS_MAX);
+    let writer = state.map(|state| writer_of(state, saved)).transpose()?;
     let link = tokio::select! {
         biased;
         () = &mut shutdown => {
@@ -82,55 +79,70 @@ pub async fn run(
     };
     let also = Also { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, also).await;
-    let road = match options.alerts {
-        Some(config) => Road::own(config.watching_every(interval)),
-        None => Road::Shared(collector.client().clone()),
+    say_what_begins(&settings, &collector.server_name());
+    let (shared, persistent) = (alerts.is_none(), writer.is_some());
+    let prefix = settings.prefix.clone();
+    let instance = settings.monitor.instance.clone();
+    let options = Options { settings, system, mode, shared, timeout: config.timeout, persistent };
+    let daemon = Daemon::new(options, held.flatten(), clock.now());
+    let client = collector.client().clone();
+    let connection = match alerts {
+        Some(config) => AlertConnection::own(config.watching_every(interval)),
+        None => AlertConnection::Shared(client.clone()),
     };
-    let publisher = Publisher::new(road, options.mode, clock, &options.settings.prefix);
-    let asker = Asker::new(collector.client().clone());
-    let mut pipeline = Pipeline::new(options.settings);
-    if let Some(name) = options.system {
-        pipeline = pipeline.of_system(name);
-    }
-    let waiting = held.flatten().map(|ledger| go_on(&mut pipeline, ledger, clock.now())).unwrap_or_default();
-    let sidecar = Sidecar::new(collector.client().clone(), clock, &pipeline, state, waiting).await;
-    say_what_begins(&pipeline, &collector.server_name());
-    let mut daemon = Daemon {
+    let (published, publications) = mpsc::channel(REPORTS_MAX);
+    let (plans, planned) = mpsc::channel(1);
+    let (ended, epochs) = mpsc::channel(REPORTS_MAX);
+    let task = Epochs { collector, recorder, clock, inbox_prefix: config.inbox_prefix.clone() };
+    let task = task.start(planned, ended);
+    let mut driver = Driver {
+        publisher: Publisher::start(connection, clock, &prefix, published),
+        peers: PeerChannel::start(client.clone(), clock, &prefix, &instance, daemon.pace()).await,
+        asker: Asker::new(client.clone()),
         requests: Requests::new(clock),
         services: Vec::new(),
-        pipeline,
-        sidecar,
-        phase: Phase::Gathering,
-        opened: clock.now(),
-        collector,
-        publisher,
-        asker,
-        last: None,
-        recorder,
+        daemon,
         clock,
-        number: 0,
-        timeout: config.timeout,
-        inbox_prefix: config.inbox_prefix.clone(),
-        access: Access::default(),
-        status: None,
+        plans,
+        writer,
+        saves,
+        publications,
+        epochs,
+        prefix,
+        undone: Vec::new(),
     };
-    daemon.offer(daemon.collector.client().clone()).await;
-    loop {
-        let wake = tokio::select! {
-            biased;
-            () = &mut shutdown => Wake::Shutdown,
-            wake = daemon.next_wake() => wake,
-        };
-        if daemon.handle(wake).await.is_break() {
-            break;
-        }
+    driver.offer(client).await;
+    driver.drive(shutdown).await;
+    let Driver { daemon, plans, .. } = driver;
+    drop(plans);
+    if timeout(CLOSE_MAX, close(task)).await.is_err() {
+        tracing::warn!("the recording or the connection could not be ended in time");
     }
-    daemon.goodbye().await;
+    tracing::info!("stopped; incidents open: {}", daemon.pipeline().book().active().count());
     Ok(())
 }
 
-fn say_what_begins(pipeline: &Pipeline, server: &str) {
-    let Settings { rules, monitor, prefix, .. } = pipeline.settings();
+async fn close(task: tokio::task::JoinHandle<Epochs>) {
+    let Ok(Epochs { collector, recorder, .. }) = task.await else { return };
+    let recording = async {
+        if let Some(recorder) = recorder {
+            recorder.finish(CLOSE_MAX).await;
+        }
+    };
+    tokio::join!(recording, collector.close());
+}
+
+fn writer_of(state: StateFile, saved: mpsc::Sender<Result<(), String>>) -> Result<StateWriter, Failure> {
+    // One state at a time is written, so there is room; without a daemon there is nobody to tell.
+    let writer = state.into_writer(move |result| drop(saved.try_send(result)));
+    writer.map_err(|error| {
+        let message = format!("cannot start the thread that writes the state file: {error}");
+        Failure::new(FailureKind::Io, message, "see whether this process may start more threads (ulimit -u)")
+    })
+}
+
+fn say_what_begins(settings: &Settings, server: &str) {
+    let Settings { rules, monitor, prefix, .. } = settings;
     tracing::info!(
         server,
         name = monitor.name,
@@ -141,283 +153,191 @@ fn say_what_begins(pipeline: &Pipeline, server: &str) {
     );
 }
 
-/// Goes on where the last run stopped. Gives the events that it could not deliver.
-fn go_on(pipeline: &mut Pipeline, ledger: Ledger, now: Stamp) -> Vec<Outgoing> {
-    let (waiting, refused) = pipeline.adopt(ledger, now);
-    let open = pipeline.book().active().count();
-    if open > 0 || !waiting.is_empty() {
-        tracing::info!(open, waiting = waiting.len(), "going on with the incidents of the last run");
-    }
-    if refused > 0 {
-        tracing::warn!(refused, "a part of the state file is not believed, and left out");
-    }
-    waiting
-}
-
-/// Everything that can wake the watcher.
-#[derive(Debug)]
-enum Wake {
-    /// The epoch is over.
-    Gathered(Box<Gathered>),
-    /// The next epoch is due, or something makes it urgent.
-    Rested(Woken),
-    /// Another watcher says something.
-    Word(Box<Word>),
-    /// Somebody asks.
-    Asked(Box<Asked>),
-    /// Further questions are answered, or given up.
-    Answered(Inquiry, Replies),
-    /// It is time to go.
-    Shutdown,
-}
-
-/// What the watcher is waiting for.
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    /// For the end of an epoch.
-    Gathering,
-    /// For the next one, which is due at this time.
-    Resting(Stamp),
-}
-
-#[derive(Debug)]
-struct Daemon {
-    pipeline: Pipeline,
-    phase: Phase,
-    /// When the last epoch opened.
-    opened: Stamp,
-    collector: Collector,
+/// The daemon, and everything that does what it wants.
+struct Driver {
+    daemon: Daemon,
+    clock: Clock,
+    plans: mpsc::Sender<Plan>,
+    epochs: mpsc::Receiver<EpochReport>,
     publisher: Publisher,
+    publications: mpsc::Receiver<PublisherReport>,
+    peers: PeerChannel,
+    writer: Option<StateWriter>,
+    saves: mpsc::Receiver<Result<(), String>>,
     asker: Asker,
-    sidecar: Sidecar,
     requests: Requests,
     services: Vec<Service>,
-    /// What the last epoch led to: the scene of answers that come in after it.
-    last: Option<Step>,
-    recorder: Option<Recorder>,
-    clock: Clock,
-    number: u64,
-    timeout: Duration,
-    inbox_prefix: String,
-    access: Access,
-    status: Option<Status>,
+    prefix: String,
+    /// What could not even be begun, to be told to the daemon next.
+    undone: Vec<Wake>,
 }
 
-impl Daemon {
-    async fn next_wake(&mut self) -> Wake {
-        match self.phase {
-            Phase::Gathering => {
-                let plan = self.pipeline.plan(self.number, self.clock.now(), self.timeout);
-                tokio::select! {
-                    biased;
-                    gathered = self.collector.epoch(plan) => Wake::Gathered(Box::new(gathered)),
-                    never = self.publisher.drive() => match never {},
-                }
+/// What came first.
+enum Next {
+    Wake(Wake),
+    Epoch(EpochReport),
+    Publication(PublisherReport),
+    Asked(Asked),
+}
+
+impl Driver {
+    /// Until the daemon says that it is over.
+    async fn drive(&mut self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>) {
+        let mut leaving = false;
+        let mut wake = Some(Wake::Time);
+        loop {
+            if let Some(wake) = wake.take().or_else(|| self.undone.pop())
+                && self.handle(wake)
+            {
+                return;
             }
-            // An epoch is never interrupted: answers that come in meanwhile wait for its end.
-            Phase::Resting(due) => {
-                let until = due.min(self.sidecar.next_turn());
-                tokio::select! {
+            let until = self.clock.instant(self.daemon.next_wake(self.clock.now()));
+            let next = tokio::select! {
                 biased;
-                word = self.sidecar.heard() => Wake::Word(Box::new(word)),
-                asked = self.requests.next() => Wake::Asked(Box::new(asked)),
-                (inquiry, replies) = self.asker.answered() => Wake::Answered(inquiry, replies),
-                woken = self.collector.idle_until(until) => Wake::Rested(woken),
-                never = self.publisher.drive() => match never {},
+                () = &mut shutdown, if !leaving => {
+                    leaving = true;
+                    Next::Wake(Wake::Shutdown)
+                }
+                () = sleep_until(until) => Next::Wake(Wake::Time),
+                () = std::future::ready(()), if !self.undone.is_empty() => continue,
+                Some(report) = self.epochs.recv() => Next::Epoch(report),
+                Some(report) = self.publications.recv() => Next::Publication(report),
+                Some(saved) = self.saves.recv() => Next::Wake(Wake::Saved(saved)),
+                wake = self.peers.next() => Next::Wake(wake),
+                answered = self.asker.answered() => Next::Wake(Wake::Answered(Box::new(answered))),
+                asked = self.requests.next() => Next::Asked(asked),
+            };
+            wake = match next {
+                Next::Wake(wake) => Some(wake),
+                Next::Epoch(report) => Some(self.take_epoch(report)),
+                Next::Publication(report) => self.take_publication(report).await,
+                Next::Asked(asked) => self
+                    .requests
+                    .take(asked, self.daemon.last(), self.daemon.pipeline())
+                    .then_some(Wake::CheckWanted),
+            };
+        }
+    }
+
+    /// Lets the daemon decide, and does what it wants. True when it is over.
+    fn handle(&mut self, wake: Wake) -> bool {
+        let epoch_ended = matches!(wake, Wake::Gathered(_));
+        let effects = self.daemon.handle(wake, self.clock.now());
+        if epoch_ended && let Some(step) = self.daemon.last() {
+            let alerts = self.daemon.pipeline().book();
+            self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
+        }
+        let mut over = false;
+        for effect in effects {
+            over |= self.carry_out(effect);
+        }
+        over
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> bool {
+        match effect {
+            Effect::OpenEpoch(plan) => {
+                if self.plans.try_send(plan).is_err() {
+                    tracing::error!("the last epoch has not ended");
                 }
             }
-        }
-    }
-
-    async fn handle(&mut self, wake: Wake) -> ControlFlow<()> {
-        match wake {
-            Wake::Shutdown => return ControlFlow::Break(()),
-            Wake::Rested(Woken::Time) if !self.is_due() => self.turn().await,
-            Wake::Rested(Woken::Time | Woken::Connected) => self.next_epoch(),
-            Wake::Word(word) => {
-                self.sidecar.take(*word, &mut self.pipeline);
-                self.turn().await;
+            Effect::Save(ledger) => {
+                if self.writer.as_ref().is_some_and(|writer| !writer.save(ledger)) {
+                    self.undone.push(Wake::Saved(Err("the last state is not written yet".to_owned())));
+                }
             }
-            Wake::Rested(Woken::Event) => {
-                let earliest = self.opened.plus(EPOCHS_APART_MIN);
-                tokio::time::sleep_until(self.clock.instant(earliest)).await;
-                self.next_epoch();
+            Effect::RepeatToPeers(message) => self.peers.repeat(*message),
+            Effect::TellPeers(messages) => self.tell_peers(messages, false),
+            Effect::Farewell(message) => self.tell_peers(vec![*message], true),
+            Effect::Deliver(Order::Heartbeat(heartbeat)) => {
+                let refused = heartbeat.refused + self.peers.refused() + self.requests.refused();
+                let heartbeat = Heartbeat { refused, ..*heartbeat };
+                self.deliver(Order::Heartbeat(Box::new(heartbeat)));
             }
-            Wake::Asked(asked) => self.take_request(*asked),
-            Wake::Answered(inquiry, replies) => self.take_answer(&inquiry, &replies).await,
-            Wake::Gathered(gathered) => self.digest(&gathered).await,
+            Effect::Deliver(order) => self.deliver(order),
+            Effect::Ask(inquiry) => self.asker.ask(inquiry),
+            Effect::Announce(event) => announce(&event),
+            Effect::Log(line) => log(&line),
+            Effect::Stop => return true,
         }
-        ControlFlow::Continue(())
+        false
     }
 
-    /// Whether the next epoch is due, and not only a look at the other watchers.
-    fn is_due(&self) -> bool {
-        match self.phase {
-            Phase::Gathering => true,
-            Phase::Resting(due) => self.clock.now() >= due,
+    fn deliver(&mut self, order: Order) {
+        self.undone.extend(self.publisher.order(order).map(Wake::Delivery));
+    }
+
+    fn tell_peers(&mut self, messages: Vec<crate::company::Word>, last: bool) {
+        if !self.peers.tell(messages, last) {
+            self.undone.push(Wake::PeersTold(false));
         }
     }
 
-    /// Decides anew whether this watcher speaks. One that begins to looks at once.
-    async fn turn(&mut self) {
-        if self.sidecar.turn(&mut self.pipeline) {
-            self.next_epoch();
+    fn take_epoch(&mut self, report: EpochReport) -> Wake {
+        match report {
+            EpochReport::Urgent => Wake::Urgent,
+            EpochReport::Connected => Wake::Connected,
+            EpochReport::Ended(mut end, news) => {
+                for news in &news {
+                    self.requests.hear_of(news, "the observing connection", &self.prefix);
+                }
+                end.news = news.iter().filter_map(link_news).collect();
+                Wake::Gathered(end)
+            }
         }
-        self.keep(&[]).await;
     }
 
-    fn next_epoch(&mut self) {
-        self.number += 1;
-        self.phase = Phase::Gathering;
-    }
-
-    /// Takes an epoch through the pipeline, and tells what comes of it.
-    async fn digest(&mut self, gathered: &Gathered) {
-        self.opened = gathered.opened;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.record(gathered, self.collector.take_raw());
+    async fn take_publication(&mut self, report: PublisherReport) -> Option<Wake> {
+        match report {
+            PublisherReport::Delivery(report) => return Some(Wake::Delivery(report)),
+            PublisherReport::Client(client) => self.offer(client).await,
+            PublisherReport::News(news) => {
+                self.requests.hear_of(&news, "the connection for alerts", &self.prefix);
+            }
         }
-        self.settle(gathered).await;
-        let trouble = self.collector.trouble(gathered);
-        self.access.take(trouble, self.collector.generation(), &self.inbox_prefix);
-        self.sidecar.epoch_ended(gathered);
-        self.sidecar.turn(&mut self.pipeline);
-        let mut step = self.pipeline.step(gathered);
-        self.tell_status(&step.heartbeat);
-        let events = std::mem::take(&mut step.events);
-        self.tell_all(events, Some(step.heartbeat.clone())).await;
-        // The alerts are out; what they leave open may be asked now.
-        if self.asker.is_free()
-            && let Some(inquiry) = self.pipeline.inquire(&step)
-        {
-            self.asker.ask(inquiry);
-        }
-        // A tick that fell into the epoch or the delivery is skipped: the next one counts from now on.
-        let due = gathered.opened.plus(step.next_in);
-        self.requests.epoch_ended(&step, self.number + 1, self.pipeline.book());
-        self.last = Some(step);
-        if let Some(client) = self.publisher.lend() {
-            self.offer(client).await;
-        }
-        let now = self.clock.now();
-        self.phase = Phase::Resting(if due < now { now } else { due });
+        None
     }
 
     /// Offers the micro service on a connection.
     async fn offer(&mut self, client: Client) {
-        match self.requests.serve(client, self.pipeline.settings()).await {
-            Ok(service) => self.services.push(service),
-            Err(error) => tracing::warn!(%error, "the micro service is not offered"),
+        let serving = self.requests.serve(client, self.daemon.pipeline().settings());
+        match timeout(CLOSE_MAX, serving).await {
+            Ok(Ok(service)) => self.services.push(service),
+            Ok(Err(error)) => tracing::warn!(%error, "the micro service is not offered"),
+            Err(_) => tracing::warn!("the micro service is not offered: the connection does not take it"),
         }
     }
+}
 
-    /// Answers a request, or brings the epoch forward that it asks for.
-    fn take_request(&mut self, asked: Asked) {
-        let wanted = self.requests.take(asked, self.last.as_ref(), &self.pipeline);
-        if wanted && let Phase::Resting(due) = self.phase {
-            let earliest = self.opened.plus(CHECKS_APART_MIN).max(self.clock.now());
-            self.phase = Phase::Resting(due.min(earliest));
+fn link_news(event: &LinkEvent) -> Option<LinkNews> {
+    match event {
+        LinkEvent::Connected => Some(LinkNews::Connected),
+        LinkEvent::PermissionDenied { operation, subject } => {
+            let publish = *operation == Operation::Publish;
+            Some(LinkNews::Refused { subject: subject.clone(), publish })
         }
+        LinkEvent::Disconnected
+        | LinkEvent::SlowConsumer
+        | LinkEvent::AuthorizationViolation
+        | LinkEvent::LameDuck
+        | LinkEvent::Closed
+        | LinkEvent::Error(_) => None,
     }
+}
 
-    /// Takes the answers to further questions, and tells what comes of them.
-    async fn take_answer(&mut self, inquiry: &Inquiry, replies: &Replies) {
-        let Some(step) = &self.last else { return };
-        let events = self.pipeline.answer(inquiry, replies, step, self.clock.now());
-        tracing::debug!(
-            events = events.len(),
-            unreadable = replies.rejected,
-            "further questions are answered"
-        );
-        if !events.is_empty() {
-            self.tell_all(events, None).await;
-        }
-    }
-
-    async fn tell_all(&mut self, events: Vec<Outgoing>, heartbeat: Option<Heartbeat>) {
-        for outgoing in &events {
-            tell(&outgoing.event);
-        }
-        self.keep(&events).await;
-        // Whoever was frozen meanwhile is not the speaker any more: another one tells it.
-        if !self.sidecar.may_speak() {
-            return self.publisher.deliver(None).await;
-        }
-        // Nothing is published before the others know of it: they may have to go on from here.
-        self.sidecar.hold(events);
-        if self.sidecar.has_told() {
-            self.publisher.queue(self.sidecar.inherit());
-        }
-        let company = self.sidecar.company();
-        let watchers = company.size() as u64;
-        let refused = self.sidecar.refused() + self.requests.refused();
-        self.publisher.deliver(heartbeat.map(|heartbeat| Heartbeat { watchers, refused, ..heartbeat })).await;
-    }
-
-    /// Writes down how things stand before anybody is told: `events` are about to be published.
-    async fn keep(&mut self, events: &[Outgoing]) {
-        let waiting = self.publisher.undelivered().chain(events).collect();
-        self.sidecar.keep(&self.pipeline, waiting).await;
-    }
-
-    /// Learns which events have arrived, and which must be published again.
-    async fn settle(&mut self, gathered: &Gathered) {
-        if self.publisher.is_unsure() {
-            // A refusal comes before the answer, but by another way.
-            tokio::task::yield_now().await;
-            self.collector.drain();
-        }
-        let prefix = &self.pipeline.settings().prefix;
-        for news in self.collector.take_news() {
-            self.publisher.hear(&news);
-            self.sidecar.hear_of(&news);
-            self.requests.hear_of(&news, "the observing connection", prefix);
-        }
-        for news in self.publisher.take_news() {
-            self.requests.hear_of(&news, "the connection for alerts", prefix);
-        }
-        self.publisher.epoch_ended(!gathered.delays.is_empty());
-        for (at, announcement) in &gathered.announcements {
-            if announcement.kind == AnnouncementKind::Shutdown {
-                self.publisher.server_stopped(*at);
-            }
-        }
-    }
-
-    fn tell_status(&mut self, heartbeat: &Heartbeat) {
-        let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
-        // What keeps us from knowing is told with its reason, by the connection or by `Access`.
-        if status == Status::Unknown {
-            return tracing::debug!(summary, "epoch");
-        }
-        match self.status.replace(status) {
-            Some(before) if before == status => tracing::debug!(summary, "epoch"),
-            _ if status == Status::Ok => tracing::info!("{summary}"),
-            _ => tracing::warn!("{summary}"),
-        }
-    }
-
-    async fn goodbye(mut self) {
-        self.publisher.finish(GOODBYE_MAX).await;
-        self.keep(&[]).await;
-        self.sidecar.leave().await;
-        let waiting = self.publisher.waiting();
-        if waiting > 0 {
-            tracing::warn!(waiting, "alert events could not be delivered");
-        }
-        if let Some(recorder) = self.recorder.take() {
-            recorder.finish(GOODBYE_MAX).await;
-        }
-        let close = self.collector.close();
-        if timeout(GOODBYE_MAX, close).await.is_err() {
-            tracing::debug!("the connection was not closed in time");
-        }
-        tracing::info!("stopped; incidents open: {}", self.pipeline.book().active().count());
+fn log(line: &Line) {
+    let Line { level, text, hint } = line;
+    let hint = (!hint.is_empty()).then_some(hint.as_str());
+    match level {
+        Level::Debug => tracing::debug!(hint, "{text}"),
+        Level::Info => tracing::info!(hint, "{text}"),
+        Level::Warn => tracing::warn!(hint, "{text}"),
+        Level::Error => tracing::error!(hint, "{text}"),
     }
 }
 
 /// One line for one event.
-fn tell(event: &AlertEvent) {
+fn announce(event: &AlertEvent) {
     let AlertEvent { summary, check, incident, seq, .. } = event;
     match event.state {
         State::Suspected => tracing::warn!(check, incident, seq, "{summary}"),

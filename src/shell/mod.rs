@@ -1,8 +1,9 @@
-//! The thin shell around the core: it fetches and delivers, and leaves every decision to [`crate::pipeline`].
+//! The thin shell around the core: it fetches and delivers, and leaves every decision to [`crate::daemon`]
+//! and [`crate::pipeline`].
 
+pub mod atomic_file;
 pub mod clock;
 pub mod failure;
-pub mod place;
 
 pub mod config;
 
@@ -16,11 +17,9 @@ pub mod publish;
 
 pub mod service;
 
-pub mod state;
+pub mod state_file;
 
-pub mod presence;
-
-pub mod sidecar;
+pub mod peer_channel;
 
 pub mod ask;
 

@@ -1,180 +1,217 @@
-//! Delivers what is to be told: alert events in order and at least once, heartbeats when there is a connection.
+//! Carries events and heartbeats to a server, in a task of its own, and reports what became of them.
 //!
-//! An event is *published* when the client has sent it, and *confirmed* when it has surely arrived. In core mode that
-//! is when the server has answered a request that was sent after it on the same connection: a server takes what comes
-//! over one connection in order. On the observing connection that is any request of a later epoch, on one of its own a
-//! `fence`. In JetStream mode it is when a stream has acknowledged it (`store`). What was published and not confirmed
-//! before a connection was lost is published again; its `Nats-Msg-Id` is the same.
-//!
-//! In core mode, what is told while the clients of a stopping server look for another one is told once more (`encore`).
-//!
-//! The watcher waits for none of this: [`Publisher::deliver`] sends and returns, and [`Publisher::drive`] takes the
-//! answers while the watcher does something else.
+//! It decides nothing: what is published when, and what an answer means, is the dispatcher's part
+//! ([`crate::daemon::Dispatcher`]). In core mode an event has surely arrived when the server has answered a request
+//! that was sent after it on the same connection: a server takes what comes over one connection in order. On the
+//! observing connection that is any request of a later epoch, on one of its own a `barrier`. In JetStream mode it is
+//! when a stream has acknowledged it.
 
-mod encore;
-mod fence;
-mod flight;
+mod alert_connection;
+mod barrier;
+mod jetstream;
 mod message;
-mod road;
-mod store;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::convert::Infallible;
 use std::time::Duration;
 
 use async_nats::Client;
-use futures_util::FutureExt;
-use tokio::time::{sleep_until, timeout};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
-use crate::event::outbox::Outbox;
-use crate::event::{Heartbeat, Outgoing};
+pub use crate::daemon::Mode;
+use crate::daemon::{AlertLink, DeliveryReport, Order, Published, Stored};
+use crate::event::Heartbeat;
 use crate::name::printable;
+use crate::outbox::Dispatched;
 use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
-use crate::stamp::Stamp;
-use encore::Encore;
-use fence::{Fence, Refusal};
-use flight::{FLIGHT_MAX, Flight, Gate};
+pub use alert_connection::AlertConnection;
+use barrier::{Answer, Barrier};
 use message::{Sent, header_map, publish};
-pub use road::Road;
-use store::{Stored, Storing};
 
-/// Events that may wait for their delivery.
-const OUTBOX_MAX: usize = 10_000;
-/// News of the connection that nobody has fetched; more is dropped.
-const NEWS_MAX: usize = 64;
+/// Orders that may wait: heartbeats beyond it are left out, everything else is limited by who gives them.
+const ORDERS_MAX: usize = 2_048;
 /// Handing over to the client takes this long at most.
-const DELIVERY_MAX: Duration = Duration::from_secs(1);
+const HANDING_MAX: Duration = Duration::from_secs(1);
+/// How often the connection is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
-/// When an event counts as delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// When a server has taken it: whoever is subscribed gets it.
-    #[default]
-    Core,
-    /// When a stream has acknowledged it.
-    JetStream,
+/// What the publisher tells.
+#[derive(Debug)]
+pub enum PublisherReport {
+    /// What the daemon is to know.
+    Delivery(DeliveryReport),
+    /// The client of a connection of our own, once, when it has come up.
+    Client(Client),
+    /// Something that a connection of our own may not hear.
+    News(LinkEvent),
 }
 
-/// Publishes alert events and heartbeats.
+/// The way to the task that publishes. The task ends with it.
 #[derive(Debug)]
 pub struct Publisher {
-    road: Road,
-    mode: Mode,
-    clock: Clock,
-    prefix: String,
-    outbox: Outbox,
-    flight: Flight,
-    encore: Encore,
-    fence: Fence,
-    storing: Storing,
-    /// The connection of our own that was heard to come up: what is still heard of an earlier one is not taken for
-    /// news of this.
-    heard_of: u64,
-    /// The connection that there was at the last delivery.
-    stood: u64,
-    /// Events that no server will ever take, and that were given up.
-    given_up: u64,
-    alerts: Gate,
-    heartbeats: Gate,
-    /// What may not be heard on a connection of our own, for others to take.
-    news: VecDeque<LinkEvent>,
-    said_deaf: bool,
+    orders: mpsc::Sender<Order>,
+    task: JoinHandle<()>,
 }
 
 impl Publisher {
-    /// A publisher to `<prefix>.alert.…` and `<prefix>.heartbeat`.
-    pub fn new(road: Road, mode: Mode, clock: Clock, prefix: &str) -> Self {
-        Self {
-            road,
-            mode,
+    /// Starts a publisher to `<prefix>.alert.…` and `<prefix>.heartbeat`.
+    pub fn start(
+        connection: AlertConnection,
+        clock: Clock,
+        prefix: &str,
+        reports: mpsc::Sender<PublisherReport>,
+    ) -> Self {
+        let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        let task = Task {
+            connection,
             clock,
             prefix: prefix.to_owned(),
-            outbox: Outbox::new(OUTBOX_MAX),
-            flight: Flight::default(),
-            encore: Encore::default(),
-            fence: Fence::default(),
-            storing: Storing::default(),
+            reports,
+            barrier: Barrier::default(),
+            storing: JoinSet::new(),
+            known: AlertLink::default(),
             heard_of: 0,
             stood: 0,
-            given_up: 0,
-            alerts: Gate::default(),
-            heartbeats: Gate::default(),
-            news: VecDeque::new(),
             said_deaf: false,
-        }
+        };
+        Self { orders, task: tokio::spawn(task.run(ordered)) }
     }
 
-    /// The client of the connection for alerts, once, when that is not the observing one and has come up.
-    pub fn lend(&mut self) -> Option<Client> {
-        self.road.lend()
-    }
-
-    /// What a connection of our own may not hear, since the last call.
-    pub fn take_news(&mut self) -> VecDeque<LinkEvent> {
-        std::mem::take(&mut self.news)
-    }
-
-    /// Takes events to be delivered.
-    pub fn queue(&mut self, events: impl IntoIterator<Item = Outgoing>) {
-        for event in events {
-            // A stream keeps an event for who is away.
-            if self.mode == Mode::Core {
-                self.encore.note(&event, self.clock.now());
+    /// Takes an order. Gives the report that tells of its failure when the task takes no more.
+    pub fn order(&self, order: Order) -> Option<DeliveryReport> {
+        let error = self.orders.try_send(order).err()?;
+        tracing::debug!("the publisher takes no more orders");
+        match error.into_inner() {
+            Order::Publish { batch, generation, confirm: false } => {
+                let not_taken = batch.iter().map(|event| event.place).collect();
+                Some(DeliveryReport::Published(Published { generation, not_taken, ..Published::default() }))
             }
-            self.outbox.push(event);
+            Order::Publish { generation, .. } | Order::Confirm { generation } => {
+                Some(DeliveryReport::Confirmed { generation, passed: false })
+            }
+            Order::Store { event, generation } => {
+                let (reason, hint) = ("the connection takes no more".to_owned(), "");
+                let outcome = Stored::NotYet { reason, hint, refused: false };
+                Some(DeliveryReport::Stored { place: event.place, generation, outcome })
+            }
+            Order::Heartbeat(_) => None,
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the task works with.
+struct Task {
+    connection: AlertConnection,
+    clock: Clock,
+    prefix: String,
+    reports: mpsc::Sender<PublisherReport>,
+    barrier: Barrier,
+    /// The requests to streams that are under way.
+    storing: JoinSet<(u64, u64, Stored)>,
+    /// The connection as it was reported last.
+    known: AlertLink,
+    /// The connection of our own that was heard to come up: what is still heard of an earlier one is not taken for
+    /// news of this.
+    heard_of: u64,
+    /// The connection that there was at the last look.
+    stood: u64,
+    said_deaf: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.report_link().await;
+            tokio::select! {
+                // Of what came together, a refusal was said before the answer.
+                biased;
+                news = self.connection.news() => self.heed(&news).await,
+                Some(Ok((place, generation, outcome))) = self.storing.join_next() => {
+                    self.report(DeliveryReport::Stored { place, generation, outcome }).await;
+                }
+                (generation, passed) = self.barrier.passed() => {
+                    let passed = passed && generation == self.connection.generation();
+                    self.report(DeliveryReport::Confirmed { generation, passed }).await;
+                }
+                order = orders.recv() => match order {
+                    Some(order) => self.carry_out(order).await,
+                    None => return,
+                },
+                _ = looks.tick() => self.look().await,
+            }
         }
     }
 
-    /// A server has said that it stops: its clients look for another one.
-    pub fn server_stopped(&mut self, at: Stamp) {
-        self.encore.server_stopped(at);
+    async fn report(&self, report: DeliveryReport) {
+        // Without a daemon there is nobody to tell.
+        self.reports.send(PublisherReport::Delivery(report)).await.ok();
     }
 
-    /// Whether events were published whose arrival at the server is not certain yet.
-    pub fn is_unsure(&self) -> bool {
-        self.flight.published > 0
-    }
-
-    /// The events that may not have arrived, in order.
-    pub fn undelivered(&self) -> impl DoubleEndedIterator<Item = &Outgoing> {
-        self.flight.events.iter().chain(self.outbox.iter())
-    }
-
-    /// How many events wait to be published.
-    pub fn waiting(&self) -> usize {
-        self.outbox.len() + self.flight.events.len() - self.flight.published
-    }
-
-    /// Takes what happened to the observing connection.
-    pub fn hear(&mut self, news: &LinkEvent) {
-        if self.road.is_shared() {
-            self.heed(news);
+    /// The client may drop its word of a new connection in a flood of others: what has stood for a while counts.
+    async fn look(&mut self) {
+        let generation = self.connection.generation();
+        let stands = std::mem::replace(&mut self.stood, generation) == generation;
+        if stands && !self.connection.is_shared() && self.heard_of != generation {
+            self.heed(&LinkEvent::Connected).await;
+        }
+        if let Some(client) = self.connection.lend() {
+            self.reports.send(PublisherReport::Client(client)).await.ok();
         }
     }
 
-    fn heed(&mut self, news: &LinkEvent) {
+    async fn report_link(&mut self) {
+        let client = self.connection.client();
+        let generation = self.connection.generation();
+        let heard = self.connection.is_shared() || self.heard_of == generation;
+        let max_payload =
+            client.as_ref().map_or(self.known.max_payload, |client| client.server_info().max_payload);
+        let link = AlertLink { generation, up: client.is_some() && heard, max_payload };
+        if link != self.known {
+            self.known = link;
+            self.report(DeliveryReport::Link(link)).await;
+        }
+    }
+
+    /// Takes what happened to a connection of our own.
+    async fn heed(&mut self, news: &LinkEvent) {
         match news {
             LinkEvent::Connected => {
-                self.heard_of = self.road.generation();
-                self.storing.restart();
-                self.fence.take_down();
-                self.alerts.shut = None;
-                self.heartbeats.shut = None;
+                self.heard_of = self.connection.generation();
+                self.storing = JoinSet::new();
+                self.barrier.take_down();
             }
             LinkEvent::PermissionDenied { operation: Operation::Publish, subject } => {
-                match self.fence.take_refusal(subject) {
-                    Refusal::Passed => self.confirm(self.road.generation(), true),
-                    Refusal::Asked { news: true } => tell_unfenced(),
-                    Refusal::Asked { news: false } => {}
-                    Refusal::Other => self.refused(subject),
+                let generation = self.connection.generation();
+                match self.barrier.take_refusal(subject) {
+                    Answer::Passed => {
+                        self.report(DeliveryReport::Confirmed { generation, passed: true }).await
+                    }
+                    Answer::Asked { news } => {
+                        if news {
+                            tell_unconfirmed();
+                        }
+                        self.report(DeliveryReport::Confirmed { generation, passed: false }).await;
+                    }
+                    Answer::Other => {
+                        if subject.starts_with(&format!("{}.alert.", self.prefix)) {
+                            self.barrier.take_down();
+                        }
+                        self.report(DeliveryReport::Refused { subject: subject.clone() }).await;
+                    }
                 }
             }
             LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } => {
                 self.deaf(subject);
-                if !self.road.is_shared() && self.news.len() < NEWS_MAX {
-                    self.news.push_back(news.clone());
-                }
+                self.reports.send(PublisherReport::News(news.clone())).await.ok();
             }
             LinkEvent::Disconnected
             | LinkEvent::SlowConsumer
@@ -185,171 +222,76 @@ impl Publisher {
         }
     }
 
-    /// Takes the end of an epoch: whether a server answered its request.
-    ///
-    /// To be called after [`Self::hear`] and before the next [`Self::deliver`].
-    pub fn epoch_ended(&mut self, answered: bool) {
-        if self.road.is_shared() && self.mode == Mode::Core {
-            self.confirm(self.road.generation(), answered);
+    async fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Publish { batch, generation, confirm } => self.publish(batch, generation, confirm).await,
+            Order::Confirm { generation } => self.confirm(generation).await,
+            Order::Store { event, generation } => self.store(*event, generation).await,
+            Order::Heartbeat(heartbeat) => self.send_heartbeat(&heartbeat).await,
         }
     }
 
-    fn confirm(&mut self, generation: u64, answered: bool) {
-        if self.flight.settle(generation, answered) > 0 {
-            self.alerts.in_doubt = false;
-        }
+    /// The client, while its connection is still this one.
+    fn client_of(&self, generation: u64) -> Option<Client> {
+        self.connection.client().filter(|_| self.connection.generation() == generation)
     }
 
-    /// Publishes what waits, and the heartbeat. It waits for no answer; what cannot be published now stays in order.
-    pub async fn deliver(&mut self, heartbeat: Option<Heartbeat>) {
-        while let Some(news) = self.road.news().now_or_never() {
-            self.heed(&news);
-        }
-        // The client may drop its word of a new connection in a flood of others: what has stood for a while counts.
-        let generation = self.road.generation();
-        let stands = std::mem::replace(&mut self.stood, generation) == generation;
-        if stands && !self.road.is_shared() && self.heard_of != generation {
-            self.heed(&LinkEvent::Connected);
-        }
-        let handing_over = async {
-            // The sign of life waits for nothing.
-            if let (Some(client), Some(heartbeat)) = (self.road.client(), heartbeat)
-                && self.heartbeats.is_open(self.clock.now())
-            {
-                self.send_heartbeat(&client, heartbeat).await;
-            }
-            self.send().await;
-            if let Road::Shared(client) = &self.road
-                && let Err(error) = client.flush().await
-            {
-                tracing::debug!(%error, "the connection could not be flushed");
-            }
-        };
-        if timeout(DELIVERY_MAX, handing_over).await.is_err() {
-            tracing::debug!(waiting = self.waiting(), "the connection does not take the events");
-        }
-    }
-
-    /// Takes the answers of servers and streams, and sends on. It never ends, and may be dropped at any time: nothing is
-    /// lost, and nothing waits for it.
-    pub async fn drive(&mut self) -> Infallible {
-        loop {
-            self.advance().await;
-        }
-    }
-
-    /// Gives what waits a last chance, within `limit`.
-    pub async fn finish(&mut self, limit: Duration) {
-        self.deliver(None).await;
-        let answers = async {
-            while self.storing.is_busy() || self.fence.is_up() {
-                self.advance().await;
-            }
-        };
-        if timeout(limit, answers).await.is_err() {
-            tracing::debug!("the last answers have not come in time");
-        }
-    }
-
-    async fn advance(&mut self) {
-        let now = self.clock.now();
-        let retry = self.storing.backoff.until().filter(|until| !now.has_reached(*until));
-        let due = retry.into_iter().chain(self.encore.due()).min();
-        let again = self.clock.instant(due.unwrap_or(now));
-        tokio::select! {
-            // Of what came together, a refusal was said before the answer.
-            biased;
-            news = self.road.news() => self.heed(&news),
-            (event, stored) = self.storing.outcome() => self.take_outcome(&event, stored),
-            (asked_on, answered) = self.fence.passed() => {
-                let generation = self.road.generation();
-                self.confirm(generation, answered && asked_on == generation);
-            }
-            () = sleep_until(again), if due.is_some() => {}
-        }
-        for event in self.encore.take(self.clock.now()) {
-            self.outbox.push(event);
-        }
-        self.send().await;
-    }
-
-    /// Sends what may be sent now.
-    async fn send(&mut self) {
-        let Some(client) = self.road.client() else { return };
-        let generation = self.road.generation();
-        self.flight.settle(generation, false);
-        self.flight.generation = generation;
-        if !self.alerts.is_open(self.clock.now()) || (!self.road.is_shared() && self.heard_of != generation) {
-            return;
-        }
-        match self.mode {
-            Mode::JetStream => self.store_alerts(&client),
-            Mode::Core if self.road.is_shared() => self.send_alerts(&client).await,
-            Mode::Core if self.fence.is_up() => {}
-            Mode::Core => {
-                // Behind a fence that got no answer, only the question is put again.
-                if !self.is_unsure() {
-                    self.send_alerts(&client).await;
-                }
-                if self.is_unsure() {
-                    self.fence.put(client, generation);
+    async fn publish(&mut self, batch: Vec<Dispatched>, generation: u64, confirm: bool) {
+        let mut published = Published { generation, ..Published::default() };
+        let deadline = self.clock.instant(self.clock.now()) + HANDING_MAX;
+        let mut client = self.client_of(generation);
+        for Dispatched { place, outgoing } in batch {
+            let Some(taking) = &client else {
+                published.not_taken.push(place);
+                continue;
+            };
+            match timeout_at(deadline, publish(taking, &outgoing)).await {
+                Ok(Sent::Done) => published.handed.push((place, self.clock.now())),
+                Ok(Sent::Never(why)) => published.impossible.push((place, why)),
+                Ok(Sent::NotNow) | Err(_) => {
+                    published.not_taken.push(place);
+                    client = None;
                 }
             }
         }
-    }
-
-    async fn send_alerts(&mut self, client: &Client) {
-        let at_once = if self.alerts.in_doubt { 1 } else { FLIGHT_MAX };
-        // What the client has not sent when a connection breaks, it sends on the next one, ahead of what we publish
-        // again. One event of each incident at a time keeps their order; only a fence answers soon enough for that.
-        let mut incidents = (!self.road.is_shared()).then(BTreeSet::new);
-        while self.flight.published < at_once
-            && let Some(next) = self.flight.next(&mut self.outbox)
-            && incidents.as_mut().is_none_or(|incidents| incidents.insert(next.event.incident.clone()))
+        let any = !published.handed.is_empty();
+        self.report(DeliveryReport::Published(published)).await;
+        if confirm && any {
+            self.confirm(generation).await;
+        } else if confirm {
+            self.report(DeliveryReport::Confirmed { generation, passed: false }).await;
+        } else if let Some(client) = client
+            && !matches!(timeout_at(deadline, client.flush()).await, Ok(Ok(())))
         {
-            match publish(client, next).await {
-                Sent::Done => self.flight.published += 1,
-                Sent::NotNow => return,
-                Sent::Never(error) => {
-                    tracing::error!(subject = next.subject, error, "an alert event cannot be published");
-                    self.flight.give_up();
-                    self.given_up += 1;
-                }
+            tracing::debug!("the connection could not be flushed");
+        }
+    }
+
+    async fn confirm(&mut self, generation: u64) {
+        match self.client_of(generation) {
+            Some(client) => self.barrier.put(client, generation),
+            None => self.report(DeliveryReport::Confirmed { generation, passed: false }).await,
+        }
+    }
+
+    async fn store(&mut self, event: Dispatched, generation: u64) {
+        let Dispatched { place, outgoing } = event;
+        match self.client_of(generation) {
+            Some(client) => {
+                self.storing
+                    .spawn(async move { (place, generation, jetstream::store(&client, &outgoing).await) });
+            }
+            None => {
+                let reason = "there is no connection".to_owned();
+                let outcome = Stored::NotYet { reason, hint: "", refused: false };
+                self.report(DeliveryReport::Stored { place, generation, outcome }).await;
             }
         }
     }
 
-    fn store_alerts(&mut self, client: &Client) {
-        let now = self.clock.now();
-        for event in self.flight.batch(&mut self.outbox, |event| self.storing.may_send(event, now)) {
-            self.storing.send(client.clone(), event);
-        }
-    }
-
-    fn take_outcome(&mut self, event: &Outgoing, stored: Stored) {
-        match stored {
-            Stored::Done => {
-                self.flight.forget(&event.event.id);
-                self.storing.backoff.settled(&event.event.incident);
-            }
-            // Without a connection, or where we may not publish, it says nothing of a stream.
-            Stored::NotYet { .. } if self.road.client().is_none() || self.alerts.shut.is_some() => {}
-            Stored::NotYet { reason, hint } => {
-                self.storing.backoff.failed(&event.event.incident, self.clock.now(), &reason, hint);
-            }
-            Stored::Never(error) => {
-                tracing::error!(subject = event.subject, error, "an alert event cannot be stored");
-                self.flight.forget(&event.event.id);
-                self.storing.backoff.settled(&event.event.incident);
-                self.given_up += 1;
-            }
-        }
-    }
-
-    async fn send_heartbeat(&mut self, client: &Client, mut heartbeat: Heartbeat) {
-        heartbeat.undelivered = self.outbox.dropped() + self.given_up;
-        heartbeat.waiting = self.waiting() as u64;
-        let payload = match serde_json::to_vec(&heartbeat) {
+    async fn send_heartbeat(&self, heartbeat: &Heartbeat) {
+        let Some(client) = self.connection.client() else { return };
+        let payload = match serde_json::to_vec(heartbeat) {
             Ok(payload) => payload,
             Err(error) => return tracing::error!(%error, "a heartbeat cannot be written"),
         };
@@ -358,38 +300,18 @@ impl Publisher {
             ("Metawatch-Summary", printable(&heartbeat.summary).as_ref()),
         ]);
         let subject = format!("{}.heartbeat", self.prefix);
-        if let Err(error) = client.publish_with_headers(subject, headers, payload.into()).await {
-            tracing::debug!(%error, "a heartbeat was not published");
-        }
-    }
-
-    /// The server does not let us publish there. What it refused is published again when it may be.
-    fn refused(&mut self, subject: &str) {
-        let Some(rest) = subject.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.')) else {
-            return;
-        };
-        let (gate, what) = if rest.starts_with("alert.") {
-            self.flight.published = 0;
-            self.fence.take_down();
-            (&mut self.alerts, "alert events wait, and are tried again every minute")
-        } else {
-            (&mut self.heartbeats, "nobody can tell whether this watcher lives")
-        };
-        gate.shut = Some(self.clock.now());
-        gate.in_doubt = true;
-        if !std::mem::replace(&mut gate.said, true) {
-            let hint = format!(
-                "add \"{}.>\" to the user's permissions {{ publish: {{ allow: [ … ] }} }}, \
-                 or choose another --prefix",
-                self.prefix
-            );
-            tracing::error!(subject, hint, "this user may not publish: {what}");
+        match timeout(HANDING_MAX, client.publish_with_headers(subject, headers, payload.into())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a heartbeat was not published"),
+            Err(_) => tracing::warn!("the connection does not take a heartbeat"),
         }
     }
 
     /// The server keeps answers from us.
     fn deaf(&mut self, subject: &str) {
-        let Some(inbox) = self.road.inbox_prefix().filter(|inbox| subject.starts_with(inbox)) else { return };
+        let Some(inbox) = self.connection.inbox_prefix().filter(|inbox| subject.starts_with(inbox)) else {
+            return;
+        };
         if !std::mem::replace(&mut self.said_deaf, true) {
             let hint =
                 format!("add \"{inbox}.>\" to what the user may subscribe to, or give --alert-inbox-prefix");
@@ -402,10 +324,7 @@ impl Publisher {
     }
 }
 
-fn tell_unfenced() {
-    let hint = format!("add \"{}\" to what the user may publish", fence::SUBJECT);
+fn tell_unconfirmed() {
+    let hint = format!("add \"{}\" to what the user may publish", barrier::SUBJECT);
     tracing::warn!(hint, "alerts arrive, but the server notes a violation in its log each time");
 }
-
-#[cfg(test)]
-mod tests;

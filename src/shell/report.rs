@@ -16,10 +16,10 @@ use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
 use crate::name::printable;
+use crate::shell::atomic_file::{file_at, replace};
 use crate::shell::cli::{ColorWhen, OutputFlags};
 use crate::shell::config::Surroundings;
 use crate::shell::failure::{Failure, FailureKind};
-use crate::shell::place::file_at;
 use style::Style;
 
 /// Where data goes: stdout, behind a buffer. When its reader goes away, writing ends without a word.
@@ -161,23 +161,6 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
         Failure::new(FailureKind::Io, format!("cannot write {}: {why}", path.display()), hint)
     };
     let path = file_at(path).map_err(failed)?;
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = write_whole(&temporary, text).and_then(|()| std::fs::rename(&temporary, &path));
-    written.map_err(|error| {
-        // It may never have been made.
-        drop(std::fs::remove_file(&temporary));
-        failed(&error.to_string())
-    })
-}
-
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-    let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let written = replace(&path, text.as_bytes(), 0o644).and_then(|file| file.sync_all());
+    written.map_err(|error| failed(&error.to_string()))
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_nats::subject::Subject;
 use async_nats::{Client, Message, SubscribeError, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -37,7 +38,7 @@ const BODY_MAX: usize = 1_024;
 const ALERTS_MAX: usize = 1_000;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Topic {
     /// The cluster view of the last epoch, as `metawatch view --format json` prints it.
     View,
@@ -88,6 +89,8 @@ pub struct Requests {
     asked: mpsc::Receiver<Asked>,
     /// Requests for a verdict that wait for the end of an epoch.
     checks: Vec<Asked>,
+    /// What was answered since the last epoch: everyone gets the same, and however many wait, it is in memory once.
+    answered: BTreeMap<Topic, Result<Bytes, Refusal>>,
     refused: Arc<AtomicU64>,
     clock: Clock,
     /// The connections of which it was said that the service is not offered there.
@@ -98,7 +101,15 @@ impl Requests {
     /// None yet.
     pub fn new(clock: Clock) -> Self {
         let (ask, asked) = mpsc::channel(WAITING_MAX);
-        Self { ask, asked, checks: Vec::new(), refused: Arc::default(), clock, denied: BTreeSet::new() }
+        Self {
+            ask,
+            asked,
+            checks: Vec::new(),
+            answered: BTreeMap::new(),
+            refused: Arc::default(),
+            clock,
+            denied: BTreeSet::new(),
+        }
     }
 
     /// The next request.
@@ -122,10 +133,15 @@ impl Requests {
             (Topic::View | Topic::Alerts, None) => {
                 refusal(503, "no epoch has ended yet; ask again in a second")
             }
-            (Topic::View, Some(step)) => {
-                written(&Snapshot::new(&step.view, &step.findings, &step.heartbeat.monitor))
+            (topic, Some(step)) => {
+                let written = || match topic {
+                    Topic::Alerts => written(&standing(step, pipeline)),
+                    Topic::View | Topic::Check => {
+                        written(&Snapshot::new(&step.view, &step.findings, &step.heartbeat.monitor))
+                    }
+                };
+                self.answered.entry(topic).or_insert_with(written).clone()
             }
-            (Topic::Alerts, Some(step)) => written(&standing(step, pipeline)),
         };
         asked.respond(answer);
         false
@@ -133,6 +149,7 @@ impl Requests {
 
     /// Answers everyone who waited for an epoch, all with one verdict.
     pub fn epoch_ended(&mut self, step: &Step, epochs: u64, alerts: &Book) {
+        self.answered.clear();
         if self.checks.is_empty() {
             return;
         }
@@ -270,7 +287,7 @@ impl Door {
 }
 
 impl Asked {
-    fn respond(self, answer: Result<Vec<u8>, Refusal>) {
+    fn respond(self, answer: Result<Bytes, Refusal>) {
         let answer = answer.and_then(|body| match body.len() {
             size if size > self.limit => {
                 refusal(507, &format!("the answer has {size} bytes, and the server takes {}", self.limit))
@@ -286,12 +303,12 @@ impl Asked {
     }
 }
 
-fn refusal(code: u16, why: &str) -> Result<Vec<u8>, Refusal> {
+fn refusal(code: u16, why: &str) -> Result<Bytes, Refusal> {
     Err(Refusal { code, why: why.to_owned() })
 }
 
-fn written(answer: &impl Serialize) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(answer).map_err(|error| Refusal { code: 500, why: error.to_string() })
+fn written(answer: &impl Serialize) -> Result<Bytes, Refusal> {
+    serde_json::to_vec(answer).map(Bytes::from).map_err(|error| Refusal { code: 500, why: error.to_string() })
 }
 
 fn standing<'a>(step: &'a Step, pipeline: &Pipeline) -> Standing<'a> {

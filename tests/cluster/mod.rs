@@ -312,6 +312,19 @@ impl Cluster {
             .map_err(io::Error::other)
     }
 
+    /// A client of this user, as soon as there can be one.
+    pub async fn client_soon(&self, user: &str) -> async_nats::Client {
+        let connecting = async {
+            loop {
+                match self.client(user).await {
+                    Ok(client) => return client,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                }
+            }
+        };
+        tokio::time::timeout(LONG, connecting).await.expect("a client of this user")
+    }
+
     /// Every reply to `JSZ` that comes within a short while, asked through any running server.
     pub async fn jsz(&self) -> io::Result<Vec<Value>> {
         Self::ask(self.admin().await?, PING_JSZ).await

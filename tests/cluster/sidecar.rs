@@ -28,8 +28,9 @@ impl Sidecar {
         let state = cluster.folder().join(format!("{name}.state"));
         let system = ["--user", "admin", "--password", "admin"];
         let system = if more.contains(&"--user") { &[] } else { system.as_slice() };
-        let mut arguments: Vec<String> = ["run", "--interval", "1s"]
-            .into_iter()
+        let interval = if more.contains(&"--interval") { &[] } else { ["--interval", "1s"].as_slice() };
+        let mut arguments: Vec<String> = std::iter::once("run")
+            .chain(interval.iter().copied())
             .chain(system.iter().copied())
             .chain(["--connection-name", name, "--server", servers])
             .chain(more.iter().copied())
@@ -72,6 +73,11 @@ impl Sidecar {
     pub fn wait(&mut self) -> io::Result<Option<i32>> {
         let Some(mut child) = self.child.take() else { return Ok(None) };
         Ok(child.wait()?.code())
+    }
+
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// What it has logged.

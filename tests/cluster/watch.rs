@@ -14,7 +14,7 @@ use metawatch::rules::Rules;
 use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
 use metawatch::shell::daemon::{self, RunOptions};
 use metawatch::shell::publish::Mode;
-use metawatch::shell::state::Keep;
+use metawatch::shell::state_file::Keep;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_nats::Client;
 use futures_util::StreamExt;
 use metawatch::alert::State;
+use metawatch::daemon::{Dispatcher, Effect, Mode};
 use metawatch::event::heartbeat::Status;
 use metawatch::event::{AlertEvent, Outgoing};
 use metawatch::shell::clock::Clock;
 use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
-use metawatch::shell::publish::{Mode, Publisher, Road};
+use metawatch::shell::publish::{AlertConnection, Publisher, PublisherReport};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::three;
@@ -50,15 +52,7 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
 
 /// A client of the account where subscribers live, as soon as there can be one.
 async fn app_of(cluster: &Cluster) -> Client {
-    let connecting = async {
-        loop {
-            match cluster.client("app").await {
-                Ok(client) => return client,
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-            }
-        }
-    };
-    tokio::time::timeout(LONG, connecting).await.expect("a client of the account APP")
+    cluster.client_soon("app").await
 }
 
 /// Makes the stream that keeps alerts.
@@ -247,12 +241,27 @@ fn deliver(url: &str, user: &'static str, inbox: &str, mode: Mode, events: Vec<O
     let nothing: [(&str, &str); 0] = [];
     let config = ConnectConfig::resolve(&flags, &Surroundings::new(nothing)).unwrap();
     tokio::spawn(async move {
-        let mut publisher = Publisher::new(Road::own(config), mode, Clock::new(), "metawatch");
-        publisher.queue(events);
-        while publisher.undelivered().next().is_some() {
-            publisher.deliver(None).await;
-            tokio::time::timeout(Duration::from_millis(200), publisher.drive()).await.ok();
+        let (clock, mut lines) = (Clock::new(), Vec::new());
+        let (reports, mut reported) = mpsc::channel(1_024);
+        let publisher = Publisher::start(AlertConnection::own(config), clock, "metawatch", reports);
+        let mut dispatcher = Dispatcher::new(mode, false, "metawatch");
+        for event in events {
+            dispatcher.decide(event, clock.now());
         }
+        dispatcher.outbox.release();
+        while !dispatcher.outbox.is_empty() {
+            let mut effects = Vec::new();
+            dispatcher.advance(clock.now(), &mut effects);
+            for effect in effects {
+                let Effect::Deliver(effect) = effect else { panic!("{effect:?}") };
+                assert!(publisher.order(effect).is_none(), "there is room for every order");
+            }
+            let report = tokio::time::timeout(Duration::from_millis(50), reported.recv()).await;
+            if let Ok(Some(PublisherReport::Delivery(report))) = report {
+                dispatcher.hear(report, clock.now(), &mut lines);
+            }
+        }
+        assert_eq!(dispatcher.outbox.dropped(), 0, "{lines:?}");
     })
 }
 
@@ -281,6 +290,26 @@ async fn a_stream_gets_each_event_of_a_burst_once_and_in_order_though_its_server
     let ids = stored(&app_of(&place).await).await;
     assert_eq!(ids.len(), 4_000);
     assert!(sequences(&ids).values().all(|seqs| *seqs == (1..=100).collect::<Vec<u64>>()), "{ids:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_takes_only_some_subjects_holds_up_none_of_them() {
+    let mut place = Cluster::prepare(Layout::cluster(1).version(tested_version().as_deref())).await.unwrap();
+    place.boot("s1").unwrap();
+    let app = app_of(&place).await;
+    // The last of many incidents, behind more refused ones than may be under way.
+    let subjects = ["metawatch.alert.*.*.s599.*", "metawatch.alert.*.*.s600.*"];
+    let create = json!({ "name": "ALERTS", "subjects": subjects });
+    until("a stream", || async {
+        !api(&app, "$JS.API.STREAM.CREATE.ALERTS", create.clone()).await["config"].is_null()
+    })
+    .await;
+    let delivery = deliver(&place.url("s1"), "app", "_INBOX", Mode::JetStream, burst(600, 3));
+    until("all that the stream takes", || async { count(&app).await >= 6 }).await;
+    assert!(!delivery.is_finished(), "the others wait");
+    delivery.abort();
+    let kept = sequences(&stored(&app).await);
+    assert_eq!(kept, ["storm599", "storm600"].map(|one| (one.to_owned(), vec![1, 2, 3])).into());
 }
 
 #[tokio::test]

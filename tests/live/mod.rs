@@ -6,6 +6,7 @@ mod consumers;
 mod delivery;
 mod diagnosis;
 mod faults;
+mod hardship;
 mod harness;
 mod listen;
 mod own_server;

@@ -259,17 +259,21 @@ async fn a_server_in_lame_duck_mode_is_left_once_the_alert_about_it_had_time_to_
     let left = |bench: &Bench| bench.fake.world.lock().unwrap().left;
     bench.fake.link(LinkEvent::LameDuck);
     let half = LAME_DUCK_STAY / 2;
+    let away = Duration::from_millis(7);
     assert_eq!(bench.rest(half).await, (Woken::Time, half));
     bench.epoch().await;
     assert_eq!(left(&bench), 0);
     let fake = bench.fake.clone();
     let moving = async {
-        tokio::time::sleep(half + Duration::from_millis(7)).await;
+        tokio::time::sleep(away).await;
         fake.link(LinkEvent::Disconnected);
         fake.link(LinkEvent::Connected);
     };
-    let (rested, ()) = tokio::join!(bench.rest(half), moving);
-    assert_eq!((rested.0, left(&bench)), (Woken::Connected, 1), "the next epoch waits for the other server");
+    assert_eq!(bench.rest(half).await, (Woken::Time, half));
+    let before = bench.clock.now();
+    let (gathered, ()) = tokio::join!(bench.epoch(), moving);
+    assert_eq!((gathered.ended, left(&bench)), (Ended::AllHeard, 1));
+    assert_eq!(gathered.opened.since(before), away, "the next epoch waits for the other server");
     assert_eq!(bench.rest(SECOND * 5).await, (Woken::Time, SECOND * 5));
     assert_eq!(left(&bench), 1, "once");
 }

@@ -112,7 +112,10 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
             "see whether this process may open more files (ulimit -n)",
         )
     })?;
-    runtime.block_on(future)
+    let result = runtime.block_on(future);
+    // What still hangs, on a disk or a name server, ends with the process.
+    runtime.shutdown_background();
+    result
 }
 
 /// Ready on SIGINT and SIGTERM.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_nats::subject::Subject;
 use async_nats::{Client, HeaderMap, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -105,7 +106,7 @@ pub(super) struct Refusal {
 }
 
 /// What is answered.
-pub(super) type Answer = (Ticket, Result<Vec<u8>, Refusal>);
+pub(super) type Answer = (Ticket, Result<Bytes, Refusal>);
 
 #[derive(Serialize)]
 struct Said<'a> {
@@ -194,7 +195,7 @@ impl Endpoint {
         Self { name, subject: format!("{prefix}.{name}"), tally: Mutex::default() }
     }
 
-    pub(super) fn count(&self, answer: &Result<Vec<u8>, Refusal>, took: Duration) {
+    pub(super) fn count(&self, answer: &Result<Bytes, Refusal>, took: Duration) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.requests += 1;
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -222,7 +223,7 @@ pub(super) async fn deliver(client: Client, clock: Clock, mut answers: mpsc::Rec
     while let Some((ticket, answer)) = answers.recv().await {
         ticket.endpoint.count(&answer, clock.now().since(ticket.came));
         let sent = match answer {
-            Ok(body) => client.publish(ticket.reply, body.into()).await,
+            Ok(body) => client.publish(ticket.reply, body).await,
             Err(Refusal { code, why }) => {
                 let mut headers = HeaderMap::new();
                 headers.insert("Nats-Service-Error", why.as_str());

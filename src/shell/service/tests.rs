@@ -41,7 +41,7 @@ fn the_service_tells_who_it_is_what_it_offers_and_how_often_it_was_asked() {
     let offered = &info["endpoints"][0];
     assert_eq!((&offered["name"], &offered["subject"]), (&"view".into(), &"ops.watch.view".into()));
     assert_eq!((&offered["queue_group"], &offered["num_requests"]), (&"q".into(), &Value::Null));
-    endpoint.count(&Ok(Vec::new()), Duration::from_micros(3));
+    endpoint.count(&Ok(Bytes::new()), Duration::from_micros(3));
     endpoint.count(&refusal(429, "busy"), Duration::from_micros(1));
     let stats = said(&micro, Verb::Stats);
     let counted = &stats["endpoints"][0];
@@ -62,8 +62,8 @@ fn asked(topic: Topic, limit: usize, answers: mpsc::Sender<Answer>, requests: &R
 fn what_does_not_fit_into_a_message_is_an_error() {
     let requests = Requests::new(Clock::new());
     let (answers, mut sent) = mpsc::channel(2);
-    asked(Topic::View, 10, answers.clone(), &requests).respond(Ok(vec![b'x'; 10]));
-    asked(Topic::View, 10, answers, &requests).respond(Ok(vec![b'x'; 11]));
+    asked(Topic::View, 10, answers.clone(), &requests).respond(Ok(vec![b'x'; 10].into()));
+    asked(Topic::View, 10, answers, &requests).respond(Ok(vec![b'x'; 11].into()));
     assert!(sent.try_recv().expect("an answer").1.is_ok());
     let refused = sent.try_recv().expect("an answer").1.expect_err("an error");
     assert_eq!((refused.code, requests.refused()), (507, 1));

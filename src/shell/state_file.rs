@@ -6,27 +6,24 @@
 //! stops the watching.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::ledger::Ledger;
 use crate::name::letters;
+use crate::shell::atomic_file::{open_regular, remove_leftovers, replace};
 use crate::shell::config::{ConnectConfig, Surroundings, reason};
 use crate::shell::failure::{Failure, FailureKind};
-use crate::shell::place::file_at;
 
 /// The version of the file.
 const VERSION: u32 = 1;
 /// A longer file is not ours.
 const BYTES_MAX: u64 = 256 << 20;
-/// Publishing waits for the new file for this long at most.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,14 +80,14 @@ struct Header {
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    writing: Option<JoinHandle<io::Result<File>>>,
-    /// Brings the file onto the disk, for the case that the host goes down. Nobody waits for it.
-    syncing: Option<JoinHandle<()>>,
-    /// It does not hold what it should.
-    behind: bool,
-    failing: bool,
     /// Held, not read: the lock ends with it.
-    _lock: File,
+    lock: File,
+}
+
+/// The way to the thread that writes the file.
+#[derive(Debug)]
+pub struct StateWriter {
+    states: SyncSender<Ledger>,
 }
 
 impl StateFile {
@@ -121,12 +118,23 @@ impl StateFile {
             let hint = "give --state a file in a directory that this user may write to, or none";
             Failure::new(FailureKind::Io, message, hint)
         };
-        let unusable = |error: &io::Error| failed(&reason(error));
-        let path = &file_at(path).map_err(failed)?;
+        let unusable = |error: &io::Error| match error.get_ref() {
+            Some(own) => failed(&own.to_string()),
+            None => failed(&reason(error)),
+        };
+        if path.file_name().is_none() {
+            return Err(failed("that names no file"));
+        }
+        match path.symlink_metadata() {
+            Ok(found) if found.is_symlink() => return Err(failed("it is a link")),
+            Ok(found) if found.is_dir() => return Err(failed("it is a directory")),
+            Ok(found) if !found.is_file() => return Err(failed("it is no regular file")),
+            Ok(_) | Err(_) => {}
+        }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| unusable(&error))?;
         }
-        let lock = options().truncate(false).open(beside(path, "lock")).map_err(|error| unusable(&error))?;
+        let lock = open_regular(&beside(path, "lock"), &mut options()).map_err(|error| unusable(&error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -151,15 +159,8 @@ impl StateFile {
                 None
             }
         };
-        let state = Self {
-            path: path.to_owned(),
-            writing: None,
-            syncing: None,
-            behind: false,
-            failing: false,
-            _lock: lock,
-        };
-        Ok((state, held))
+        remove_leftovers(path).map_err(|error| unusable(&error))?;
+        Ok((Self { path: path.to_owned(), lock }, held))
     }
 
     /// The file.
@@ -167,63 +168,44 @@ impl StateFile {
         &self.path
     }
 
-    /// Whether the file does not hold what it should: saving is to be tried again.
-    pub fn is_behind(&self) -> bool {
-        self.behind
-    }
-
-    /// Replaces what the file holds. Waits for the disk, but not for long: what is not done then goes on by itself.
-    pub async fn save(&mut self, ledger: &Ledger) {
-        self.behind = true;
-        if !self.is_free().await {
-            return self.complain("the disk does not answer");
-        }
-        let bytes = match encode(ledger) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.complain(&error.to_string()),
+    /// Starts the thread that writes the file. It calls `saved` after each state, with the reason when it could not be
+    /// written; a disk that does not answer holds up this thread alone.
+    pub fn into_writer(self, saved: impl Fn(Result<(), String>) + Send + 'static) -> io::Result<StateWriter> {
+        let (states, waiting) = sync_channel::<Ledger>(1);
+        let (files, unsynced) = sync_channel::<File>(1);
+        let Self { path, lock } = self;
+        // Brings the file onto the disk, for the case that the host goes down. Nobody waits for it.
+        thread::Builder::new()
+            .name("state-sync".to_owned())
+            .spawn(move || unsynced.iter().for_each(|file| sync(&file)))?;
+        let write = move || {
+            for ledger in waiting {
+                let written = encode(&ledger)
+                    .map_err(|error| error.to_string())
+                    .and_then(|bytes| replace(&path, &bytes, 0o600).map_err(|error| reason(&error)));
+                saved(written.map(|file| {
+                    // One that waits for the disk already stands for this one, too.
+                    files.try_send(file).ok();
+                }));
+            }
+            drop(lock);
         };
-        let path = self.path.clone();
-        self.writing = Some(tokio::task::spawn_blocking(move || replace(&path, &bytes)));
-        self.behind = !self.is_free().await;
-    }
-
-    /// Waits until nothing is being written, but not for long.
-    async fn is_free(&mut self) -> bool {
-        let Some(writing) = &mut self.writing else { return true };
-        let Ok(done) = timeout(PATIENCE, writing).await else { return false };
-        self.writing = None;
-        match done.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(file) => {
-                if self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
-                    self.syncing = Some(tokio::task::spawn_blocking(move || sync(&file)));
-                }
-                if std::mem::take(&mut self.failing) {
-                    tracing::warn!(file = %self.path.display(), "the state file is written again");
-                }
-                true
-            }
-            Err(error) => {
-                self.complain(&reason(&error));
-                false
-            }
-        }
-    }
-
-    fn complain(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(
-                file = %self.path.display(),
-                reason = why,
-                hint = "make room or mend the file; it is tried again after every epoch",
-                "the state cannot be saved: a restart would forget open incidents; the watching goes on"
-            );
-        }
+        thread::Builder::new().name("state-file".to_owned()).spawn(write)?;
+        Ok(StateWriter { states })
     }
 }
 
+impl StateWriter {
+    /// Writes this state next. False when the last one is not written yet, and another one waits.
+    pub fn save(&self, ledger: Ledger) -> bool {
+        self.states.try_send(ledger).is_ok()
+    }
+}
+
+/// How a companion of the file is opened to be written.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true);
+    options.create(true).write(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
@@ -253,7 +235,7 @@ fn sum(body: &[u8]) -> String {
 /// What the file holds; `None` when there is no file. The error completes "the state file …".
 fn read(path: &Path) -> Result<Option<Ledger>, String> {
     let mut bytes = Vec::new();
-    match File::open(path) {
+    match open_regular(path, OpenOptions::new().read(true)) {
         Ok(file) => {
             let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
             read.map_err(|error| format!("cannot be read ({})", reason(&error)))?;
@@ -291,15 +273,6 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("a hundred files were set aside already"))
-}
-
-/// All or nothing: a new file takes the place of the old one. From then on an end of this process loses nothing.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let new = beside(path, "new");
-    let mut file = options().open(&new)?;
-    file.write_all(bytes)?;
-    fs::rename(&new, path)?;
-    Ok(file)
 }
 
 /// A failure shows at the next write, or when the file is read: its checksum does not fit.

@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 
 /// The connection that events are published on.
 #[derive(Debug)]
-pub enum Road {
+pub enum AlertConnection {
     /// The observing one.
     Shared(Client),
     /// One of their own.
@@ -35,7 +35,7 @@ pub struct Own {
     connecting: JoinSet<Link>,
 }
 
-impl Road {
+impl AlertConnection {
     /// A connection of their own.
     pub fn own(config: ConnectConfig) -> Self {
         let inbox_prefix = config.inbox_prefix.clone();

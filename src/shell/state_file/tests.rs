@@ -16,19 +16,34 @@ fn open(keep: &Keep) -> (StateFile, Option<Ledger>) {
     StateFile::open(keep).unwrap().expect("a state file")
 }
 
-#[tokio::test]
-async fn what_was_saved_is_there_after_a_restart() {
+/// Writes a state, as the watcher does, and ends with the file.
+fn save(state: StateFile) -> Result<(), String> {
+    let (saved, results) = sync_channel(1);
+    let (gone, end) = sync_channel::<()>(0);
+    let writer = state.into_writer(move |result| {
+        let _held = &gone;
+        saved.send(result).unwrap();
+    });
+    let writer = writer.unwrap();
+    assert!(writer.save(ledger()));
+    let result = results.recv().unwrap();
+    drop(writer);
+    // The lock ends with the thread.
+    assert!(end.recv().is_err());
+    result
+}
+
+#[test]
+fn what_was_saved_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut state, held) = open(&keep(&folder));
+    let (state, held) = open(&keep(&folder));
     assert_eq!(held, None);
-    state.save(&ledger()).await;
-    assert!(!state.is_behind());
-    drop(state);
+    assert_eq!(save(state), Ok(()));
     assert_eq!(open(&keep(&folder)).1, Some(ledger()));
 }
 
-#[tokio::test]
-async fn two_watchers_never_share_a_file() {
+#[test]
+fn two_watchers_never_share_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let (_state, _) = open(&keep(&folder));
     let failure = StateFile::open(&keep(&folder)).unwrap_err();
@@ -38,8 +53,8 @@ async fn two_watchers_never_share_a_file() {
     assert!(StateFile::open(&Keep::IfPossible(path)).unwrap().is_none());
 }
 
-#[tokio::test]
-async fn what_is_no_state_file_is_set_aside_and_kept() {
+#[test]
+fn what_is_no_state_file_is_set_aside_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let whole = encode(&ledger()).unwrap();
@@ -59,28 +74,60 @@ async fn what_is_no_state_file_is_set_aside_and_kept() {
     for (number, (bytes, why)) in (1..).zip(bad) {
         assert!(decode(bytes).unwrap_err().contains(why), "{why}");
         fs::write(&path, bytes).unwrap();
-        let (mut state, held) = open(&Keep::In(path.clone()));
+        let (state, held) = open(&Keep::In(path.clone()));
         assert_eq!(held, None, "{why}");
         let aside = folder.path().join(format!("state.set-aside-{number}"));
         assert_eq!(fs::read(&aside).unwrap(), bytes, "nothing is lost");
-        state.save(&ledger()).await;
-        drop(state);
+        assert_eq!(save(state), Ok(()));
         assert_eq!(open(&Keep::In(path.clone())).1, Some(ledger()));
     }
 }
 
-#[tokio::test]
-async fn a_file_that_cannot_be_written_stops_nothing_and_is_tried_again() {
+#[test]
+fn a_file_that_cannot_be_written_is_told_and_tried_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut state, _) = open(&keep(&folder));
-    // A directory in the place of the new file: what a full or broken disk does, for every user.
-    let new = beside(state.path(), "new");
-    fs::create_dir(&new).unwrap();
-    state.save(&ledger()).await;
-    assert!(state.is_behind());
-    fs::remove_dir(&new).unwrap();
-    state.save(&ledger()).await;
-    assert!(!state.is_behind());
+    let (state, _) = open(&keep(&folder));
+    let Keep::In(path) = keep(&folder) else { unreachable!() };
+    let (saved, results) = sync_channel(1);
+    let writer = state.into_writer(move |result| saved.send(result).unwrap()).unwrap();
+    // A folder that is gone: what a broken disk does, for every user.
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    assert!(writer.save(ledger()));
+    assert!(results.recv().unwrap().is_err());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(writer.save(ledger()));
+    assert_eq!(results.recv().unwrap(), Ok(()));
+}
+
+#[cfg(unix)]
+#[test]
+fn no_link_and_no_pipe_is_ever_opened_or_written_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("victim"), "precious").unwrap();
+    let link = |name: &str| std::os::unix::fs::symlink(at("victim"), at(name)).unwrap();
+    let pipe = |name: &str| {
+        assert!(std::process::Command::new("mkfifo").arg(at(name)).status().unwrap().success());
+    };
+    let fails = |name: &str, why: &str| {
+        let failure = StateFile::open(&Keep::In(at(name))).unwrap_err().to_string();
+        assert!(failure.contains(why), "{name}: {failure}");
+    };
+    link("linked.state");
+    fails("linked.state", "it is a link");
+    pipe("pipe.state");
+    fails("pipe.state", "it is no regular file");
+    link("a.state.lock");
+    fails("a.state", "it is a link");
+    pipe("b.state.lock");
+    fails("b.state", "cannot use the state file");
+    fs::create_dir(at("d.state")).unwrap();
+    fails("d.state", "it is a directory");
+    // A link where the new file was written in earlier versions.
+    link("c.state.new");
+    let (state, _) = open(&Keep::In(at("c.state")));
+    assert_eq!(save(state), Ok(()));
+    assert_eq!(fs::read_to_string(at("victim")).unwrap(), "precious");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 //!
 //! A server takes what comes over one connection in order. Whatever it says to a request therefore comes after the
 //! events before that request were taken: an answer, "nobody answers this" (503), and just as well its refusal. So the
-//! fence needs no right but to the inbox of an answer; without the right to ask, the server notes a violation in its
+//! barrier needs no right but to the inbox of an answer; without the right to ask, the server notes a violation in its
 //! log each time.
 //!
-//! The client may carry a request over into its next connection, where it is no fence for what was lost with the last.
+//! The client may carry a request over into its next connection, where it is no barrier for what was lost with the last.
 //! An answer is therefore only believed on the connection it was asked on, and a refusal, which names nothing but the
 //! subject, only on a subject that is used once.
 
@@ -19,7 +19,7 @@ pub(super) const SUBJECT: &str = "$SYS.REQ.USER.INFO";
 
 /// What the refusal of a subject says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Answer {
     /// It was the present request: the events before it were taken.
     Passed,
     /// It was an earlier one; whether it is the first.
@@ -33,14 +33,14 @@ pub(super) enum Refusal {
 
 /// A request behind the events, one at a time. It ends with this.
 #[derive(Debug, Default)]
-pub(super) struct Fence {
+pub(super) struct Barrier {
     asking: JoinSet<(u64, bool)>,
     /// We may not ask.
     refused: bool,
     number: u64,
 }
 
-impl Fence {
+impl Barrier {
     /// Whether an answer is awaited. What is published meanwhile would not be covered by it.
     pub(super) fn is_up(&self) -> bool {
         !self.asking.is_empty()
@@ -67,16 +67,16 @@ impl Fence {
     }
 
     /// Takes that the server refused a subject: what that says of the events before it.
-    pub(super) fn take_refusal(&mut self, subject: &str) -> Refusal {
+    pub(super) fn take_refusal(&mut self, subject: &str) -> Answer {
         if !subject.starts_with(SUBJECT) {
-            return Refusal::Other;
+            return Answer::Other;
         }
         let is_answer = self.refused && self.is_up() && subject == self.subject();
         let news = !std::mem::replace(&mut self.refused, true);
         if is_answer || news {
             self.take_down();
         }
-        if is_answer { Refusal::Passed } else { Refusal::Asked { news } }
+        if is_answer { Answer::Passed } else { Answer::Asked { news } }
     }
 
     /// The generation that was asked on, and whether an answer came in time; never, when nothing is asked.
@@ -102,25 +102,25 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_refusal_of_the_present_request_counts_as_an_answer() {
-        let mut fence = Fence::default();
-        let up = |fence: &mut Fence| {
-            fence.number += 1;
-            fence.asking.spawn(std::future::pending());
-            fence.subject()
+        let mut barrier = Barrier::default();
+        let up = |barrier: &mut Barrier| {
+            barrier.number += 1;
+            barrier.asking.spawn(std::future::pending());
+            barrier.subject()
         };
-        assert_eq!(fence.take_refusal("metawatch.alert.x"), Refusal::Other);
-        let first = up(&mut fence);
+        assert_eq!(barrier.take_refusal("metawatch.alert.x"), Answer::Other);
+        let first = up(&mut barrier);
         assert_eq!(first, SUBJECT);
-        assert_eq!(fence.take_refusal(&first), Refusal::Asked { news: true });
-        assert!(!fence.is_up());
-        let second = up(&mut fence);
-        fence.take_down();
-        let third = up(&mut fence);
+        assert_eq!(barrier.take_refusal(&first), Answer::Asked { news: true });
+        assert!(!barrier.is_up());
+        let second = up(&mut barrier);
+        barrier.take_down();
+        let third = up(&mut barrier);
         // Both were on their way when the connection broke.
-        assert_eq!(fence.take_refusal(&first), Refusal::Asked { news: false });
-        assert_eq!(fence.take_refusal(&second), Refusal::Asked { news: false });
-        assert!(fence.is_up());
-        assert_eq!(fence.take_refusal(&third), Refusal::Passed);
-        assert_eq!(fence.take_refusal(&third), Refusal::Asked { news: false });
+        assert_eq!(barrier.take_refusal(&first), Answer::Asked { news: false });
+        assert_eq!(barrier.take_refusal(&second), Answer::Asked { news: false });
+        assert!(barrier.is_up());
+        assert_eq!(barrier.take_refusal(&third), Answer::Passed);
+        assert_eq!(barrier.take_refusal(&third), Answer::Asked { news: false });
     }
 }

@@ -1,0 +1,469 @@
+//! What a watcher does next: [`Daemon::handle`] takes what woke it and gives what is to be done.
+//!
+//! It is a pure function of its state, the [`Wake`] and the time: it waits for nothing. Whoever carries the
+//! [`Effect`]s out (`shell::daemon`) does each in a task of its own and reports with another wake, so no disk, no
+//! connection and no flood can hold up an epoch, the lease or the end. **Invariants:** an epoch that is due opens in
+//! the first call after its time; what is decided is in the outbox before the call returns, and is published only
+//! when the state file (or a disk that does not answer) and the other watchers have it.
+
+mod coordinator;
+mod dispatch;
+mod effect;
+mod persistence;
+
+use std::time::Duration;
+
+use crate::company::{Me, Role, Word};
+use crate::diagnosis::Replies;
+use crate::event::heartbeat::Status;
+use crate::event::{Heartbeat, Monitor};
+use crate::ledger::Ledger;
+use crate::outbox::Outbox;
+use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
+use crate::stamp::Stamp;
+use crate::system::SystemId;
+use crate::wire::AnnouncementKind;
+use coordinator::Coordinator;
+pub use dispatch::{Dispatcher, Mode};
+pub use effect::{
+    AlertLink, DeliveryReport, Effect, EpochEnd, Level, Line, LinkNews, Order, Published, Stored, Wake,
+};
+use persistence::Persistence;
+
+/// What is announced brings the next epoch forward, but not closer than this to the last one.
+const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
+/// Epochs that are asked for are not closer than this: a flood of requests is one load.
+const CHECKS_APART_MIN: Duration = Duration::from_millis(250);
+/// An epoch that takes so much longer than it may was kept from running (the host slept, the process was stopped):
+/// what came in that time may be lost, and silence says nothing.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+/// An epoch that has not ended so long after its time never will: this watcher sees nothing.
+const STUCK: Duration = Duration::from_secs(2);
+/// How long the end may take, with the last events and the last state.
+const GOODBYE_MAX: Duration = Duration::from_millis(1_500);
+/// Of that, the time for the last events.
+const LAST_EVENTS_MAX: Duration = Duration::from_secs(1);
+
+/// What the daemon is told once.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The checks, the life of alerts, and who watches.
+    pub settings: Settings,
+    /// Which system it is, where its watchers are told so.
+    pub system: Option<SystemId>,
+    /// When an alert counts as delivered.
+    pub mode: Mode,
+    /// Alerts go over the observing connection.
+    pub shared: bool,
+    /// How long an epoch may take.
+    pub timeout: Duration,
+    /// There is a state file.
+    pub persistent: bool,
+}
+
+/// What the daemon is waiting for.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// For the end of an epoch that opened then and may take so long.
+    Gathering(Stamp, Duration),
+    /// For the next one, which is due at this time.
+    Resting(Stamp),
+    /// For the end, which comes at this time at the latest.
+    Leaving(Stamp),
+}
+
+/// The decisions of one watcher.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    pipeline: Pipeline,
+    coordinator: Coordinator,
+    dispatcher: Dispatcher,
+    persistence: Persistence,
+    timeout: Duration,
+    phase: Phase,
+    /// When the last epoch opened.
+    opened: Stamp,
+    number: u64,
+    /// What the last epoch led to: the scene of answers that come in after it.
+    last: Option<Box<Step>>,
+    asking: bool,
+    status: Option<Status>,
+    /// How many alerts the table had no room for, at the last epoch.
+    overflow: u64,
+    /// The alerts or the outbox may be others than what was kept.
+    changed: bool,
+    /// The largest message that the server of the observing connection takes, in bytes.
+    peer_limit: usize,
+    /// The message that is repeated to the others, and since when.
+    repeated: Option<(Word, Stamp)>,
+    /// The last message to the others is out.
+    farewell: bool,
+    lines: Vec<Line>,
+}
+
+impl Daemon {
+    /// A daemon that goes on where `restored` stands.
+    pub fn new(options: Options, restored: Option<Ledger>, now: Stamp) -> Self {
+        let Options { settings, system, mode, shared, timeout, persistent } = options;
+        let Monitor { name, instance, .. } = settings.monitor.clone();
+        let me = Me { instance, name, started_ns: now.wall_ns() };
+        let coordinator = Coordinator::new(me, settings.rules.interval, &settings.prefix);
+        let dispatcher = Dispatcher::new(mode, shared, &settings.prefix);
+        let pipeline = Pipeline::new(settings);
+        let mut daemon = Self {
+            pipeline: match system {
+                Some(name) => pipeline.of_system(name),
+                None => pipeline,
+            },
+            coordinator,
+            dispatcher,
+            persistence: Persistence::new(persistent),
+            timeout,
+            phase: Phase::Resting(now),
+            opened: now,
+            number: 0,
+            last: None,
+            asking: false,
+            status: None,
+            overflow: 0,
+            changed: false,
+            peer_limit: usize::MAX,
+            repeated: None,
+            farewell: false,
+            lines: Vec::new(),
+        };
+        if let Some(ledger) = restored {
+            daemon.restore(ledger, now);
+        }
+        daemon
+    }
+
+    /// Goes on where the last run stopped.
+    fn restore(&mut self, ledger: Ledger, now: Stamp) {
+        let (waiting, refused) = self.pipeline.adopt(ledger, now);
+        let (open, events) = (self.pipeline.book().active().count(), waiting.len());
+        if open > 0 || events > 0 {
+            let text = format!(
+                "going on with the incidents of the last run: {open} are open, {events} of their events wait"
+            );
+            self.lines.push(Line::info(text));
+        }
+        if refused > 0 {
+            let text = format!("{refused} entries of the state file are not believed, and left out");
+            self.lines.push(Line::warn(text));
+        }
+        self.dispatcher.outbox.replace(waiting);
+        self.changed = true;
+    }
+
+    /// The alerts as they stand, and the settings.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// The events on their way out.
+    pub fn outbox(&self) -> &Outbox {
+        &self.dispatcher.outbox
+    }
+
+    /// What this watcher is to the others.
+    pub fn role(&self) -> Role {
+        self.coordinator.role()
+    }
+
+    /// Whether this watcher may publish: it is the active one, and has not said farewell.
+    pub fn is_active(&self, now: Stamp) -> bool {
+        self.coordinator.is_active(now) && !self.farewell
+    }
+
+    /// How often the message to the others is repeated.
+    pub fn pace(&self) -> Duration {
+        self.coordinator.pace()
+    }
+
+    /// What the last epoch led to.
+    pub fn last(&self) -> Option<&Step> {
+        self.last.as_deref()
+    }
+
+    /// The number of the last epoch.
+    pub fn epochs(&self) -> u64 {
+        self.number
+    }
+
+    /// The state as it was kept last: what the state file is to hold.
+    pub fn kept(&self) -> &Ledger {
+        self.coordinator.kept()
+    }
+
+    /// Takes what woke it, and gives what is to be done, in this order.
+    pub fn handle(&mut self, wake: Wake, now: Stamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.take(wake, now, &mut effects);
+        self.advance(now, &mut effects);
+        effects.extend(self.lines.drain(..).map(Effect::Log));
+        effects
+    }
+
+    /// When it is to be woken though nothing happens.
+    pub fn next_wake(&self, now: Stamp) -> Stamp {
+        let phase = match self.phase {
+            Phase::Gathering(opened, patience) => opened.plus(patience).plus(STUCK),
+            Phase::Resting(due) => due,
+            Phase::Leaving(until) => until,
+        };
+        let turn = self.coordinator.next_turn(now);
+        let times = [self.persistence.next_due(), self.dispatcher.next_due(now)].into_iter().flatten();
+        let earlier = |one: Stamp, other: Stamp| if other.has_reached(one) { one } else { other };
+        let next = times.chain([phase]).filter(|time| !now.has_reached(*time)).fold(turn, earlier);
+        // What is due now was looked at; what still is due then has to wait for something else.
+        if self.is_due(now) { now } else { next }
+    }
+
+    fn take(&mut self, wake: Wake, now: Stamp, effects: &mut Vec<Effect>) {
+        match wake {
+            Wake::Time => {}
+            Wake::Gathered(end) => self.digest(*end, now, effects),
+            Wake::Urgent => self.bring_forward(self.opened.plus(EPOCHS_APART_MIN), now),
+            Wake::Connected => self.bring_forward(now, now),
+            Wake::CheckWanted => self.bring_forward(self.opened.plus(CHECKS_APART_MIN), now),
+            Wake::Peers(messages) => self.hear(messages, now),
+            Wake::Answered(answered) => self.take_answers(&answered.0, &answered.1, now, effects),
+            Wake::Delivery(report) => self.dispatcher.hear(report, now, &mut self.lines),
+            Wake::Saved(saved) => self.persistence.saved(saved, now, &mut self.lines),
+            Wake::PeersTold(sent) => self.coordinator.told(sent, now),
+            Wake::Shutdown => {
+                if !matches!(self.phase, Phase::Leaving(_)) {
+                    self.phase = Phase::Leaving(now.plus(GOODBYE_MAX));
+                    self.changed = true;
+                }
+            }
+        }
+    }
+
+    /// The next epoch is wanted at this time, if it is not due before.
+    fn bring_forward(&mut self, at: Stamp, now: Stamp) {
+        if let Phase::Resting(due) = &mut self.phase {
+            let at = if now.has_reached(at) { now } else { at };
+            if due.has_reached(at) {
+                *due = at;
+            }
+        }
+    }
+
+    fn hear(&mut self, messages: Vec<Word>, now: Stamp) {
+        for message in messages {
+            let outbox = &mut self.dispatcher.outbox;
+            if self.coordinator.hear(message, &mut self.pipeline, outbox, now, &mut self.lines) {
+                self.changed = true;
+                self.persistence.change();
+            }
+        }
+    }
+
+    /// Takes an epoch through the pipeline; what comes of it is in the outbox then.
+    fn digest(&mut self, end: EpochEnd, now: Stamp, effects: &mut Vec<Effect>) {
+        let EpochEnd { mut gathered, generation, max_payload, news } = end;
+        let patience = match self.phase {
+            Phase::Gathering(_, patience) => patience,
+            Phase::Resting(_) | Phase::Leaving(_) => self.timeout,
+        };
+        if gathered.closed.since(gathered.opened) > patience + OVERSLEPT {
+            gathered.counts.dropped += 1;
+            self.lines
+                .push(Line::warn("this watcher was kept from running: silence in that time says nothing"));
+        }
+        self.opened = gathered.opened;
+        if max_payload > 0 {
+            self.peer_limit = max_payload;
+        }
+        for news in &news {
+            self.dispatcher.hear_of(news, now, &mut self.lines);
+            self.coordinator.hear_of(news, &mut self.lines);
+        }
+        let answered = !gathered.delays.is_empty();
+        self.dispatcher.epoch_ended(answered, generation, gathered.opened);
+        for (at, announcement) in &gathered.announcements {
+            if announcement.kind == AnnouncementKind::Shutdown {
+                self.dispatcher.server_stopped(*at);
+            }
+        }
+        self.coordinator.epoch_ended(answered);
+        self.turn(now);
+        let mut step = self.pipeline.step(&gathered);
+        self.tell_status(&step.heartbeat);
+        self.tell_overflow();
+        for outgoing in std::mem::take(&mut step.events) {
+            effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
+            self.dispatcher.decide(outgoing, now);
+        }
+        self.changed = true;
+        self.persistence.epoch_ended();
+        if self.is_active(now) {
+            effects.extend(self.heartbeat(&step.heartbeat, now));
+        }
+        if !self.asking
+            && let Some(inquiry) = self.pipeline.inquire(&step)
+        {
+            self.asking = true;
+            effects.push(Effect::Ask(inquiry));
+        }
+        // A tick that fell into the epoch is skipped: the next one counts from now on.
+        let due = gathered.opened.plus(step.next_in);
+        self.last = Some(Box::new(step));
+        if matches!(self.phase, Phase::Gathering(..)) {
+            self.phase = Phase::Resting(if now.has_reached(due) { now } else { due });
+        }
+    }
+
+    fn heartbeat(&self, heartbeat: &Heartbeat, now: Stamp) -> Option<Effect> {
+        let heartbeat = Heartbeat {
+            watchers: self.coordinator.watchers() as u64,
+            refused: self.coordinator.refused(),
+            unreplicated: self.coordinator.unreplicated(),
+            unsaved: self.persistence.is_failing(),
+            ..heartbeat.clone()
+        };
+        self.dispatcher.heartbeat(heartbeat, now)
+    }
+
+    /// Takes the answers to further questions; what comes of them is in the outbox then.
+    fn take_answers(&mut self, inquiry: &Inquiry, replies: &Replies, now: Stamp, effects: &mut Vec<Effect>) {
+        self.asking = false;
+        let Some(step) = &self.last else { return };
+        let events = self.pipeline.answer(inquiry, replies, step, now);
+        let text = format!(
+            "further questions are answered: {} events, {} unreadable replies",
+            events.len(),
+            replies.rejected
+        );
+        self.lines.push(Line::debug(text));
+        for outgoing in events {
+            effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
+            self.dispatcher.decide(outgoing, now);
+            self.changed = true;
+        }
+    }
+
+    /// Decides anew whether this watcher is active. One that becomes so looks at once.
+    fn turn(&mut self, now: Stamp) {
+        let outbox = &mut self.dispatcher.outbox;
+        if self.coordinator.turn(&mut self.pipeline, outbox, now, &mut self.lines) {
+            self.changed = true;
+            self.bring_forward(now, now);
+        }
+    }
+
+    fn is_due(&self, now: Stamp) -> bool {
+        matches!(self.phase, Phase::Resting(due) if now.has_reached(due))
+    }
+
+    /// Does what can be done now, whatever it was that woke the daemon.
+    fn advance(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
+        if let Phase::Gathering(opened, patience) = self.phase
+            && now.since(opened) > patience + STUCK
+        {
+            self.coordinator.epoch_is_stuck();
+        }
+        self.turn(now);
+        if self.is_due(now) {
+            self.number += 1;
+            let plan = self.pipeline.plan(self.number, now, self.timeout);
+            self.phase = Phase::Gathering(now, plan.patience);
+            effects.push(Effect::OpenEpoch(plan));
+        }
+        self.keep(now, effects);
+        if !self.farewell {
+            self.tell_peers(now, effects);
+        }
+        // What is told of a takeover, and what was decided before a stall, waits for nothing else.
+        let known = self.coordinator.has_told() && self.persistence.is_safe();
+        if known && self.dispatcher.outbox.has_held() && self.is_active(now) {
+            self.dispatcher.outbox.release();
+        }
+        if self.is_active(now) {
+            self.dispatcher.advance(now, effects);
+        }
+        self.dispatcher.tell_losses(&mut self.lines);
+        if let Phase::Leaving(until) = self.phase {
+            self.leave(until, now, effects);
+        }
+    }
+
+    /// Writes down how things stand, where that has changed.
+    fn keep(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.changed) {
+            let ledger = self.pipeline.ledger(self.dispatcher.outbox.iter());
+            if self.coordinator.keep(ledger) {
+                self.persistence.change();
+            }
+        }
+        if self.persistence.wants_to_save() {
+            effects.push(Effect::Save(self.coordinator.kept().clone()));
+        }
+        self.persistence.advance(now, &mut self.lines);
+    }
+
+    fn tell_peers(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
+        let message = self.coordinator.message(now);
+        let same = |(before, since): &(Word, Stamp)| {
+            let unchanged = Word { sent_ns: message.sent_ns, ..before.clone() } == message;
+            unchanged && now.since(*since) < self.coordinator.pace() / 4
+        };
+        if !self.repeated.as_ref().is_some_and(same) {
+            self.repeated = Some((message.clone(), now));
+            effects.push(Effect::RepeatToPeers(Box::new(message)));
+        }
+        if let Some(messages) = self.coordinator.messages(now, self.peer_limit, &mut self.lines) {
+            effects.push(Effect::TellPeers(messages));
+        }
+    }
+
+    /// Ends when the last events, the last state and the last message are out, or when it is time.
+    fn leave(&mut self, until: Stamp, now: Stamp, effects: &mut Vec<Effect>) {
+        let late = now.plus(GOODBYE_MAX.saturating_sub(LAST_EVENTS_MAX)).has_reached(until);
+        let settled = self.dispatcher.is_settled() && !self.dispatcher.outbox.has_held();
+        if !self.farewell && (settled || late || !self.is_active(now)) {
+            self.farewell = true;
+            self.changed = true;
+            self.keep(now, effects);
+            effects.push(Effect::Farewell(Box::new(self.coordinator.farewell(now))));
+            return;
+        }
+        let done = self.farewell && self.coordinator.is_quiet() && self.persistence.is_safe();
+        if done || now.has_reached(until) {
+            let waiting = self.dispatcher.outbox.waiting();
+            if waiting > 0 {
+                self.lines.push(Line::warn(format!("{waiting} alert events are not known to have arrived")));
+            }
+            effects.push(Effect::Stop);
+        }
+    }
+
+    /// A table that is full is told when it begins to be.
+    fn tell_overflow(&mut self) {
+        let overflow = self.pipeline.book().overflow();
+        let before = std::mem::replace(&mut self.overflow, overflow);
+        if before == 0 && overflow > 0 {
+            let text =
+                "too many alerts stand: those of the groups with the most of them are not all followed";
+            let hint = "see in the view whether all groups are real: any user of the system account can answer as one";
+            self.lines.push(Line::warn(text).hint(hint));
+        }
+    }
+
+    fn tell_status(&mut self, heartbeat: &Heartbeat) {
+        let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
+        // What keeps us from knowing is told with its reason, by whoever holds the connection.
+        if status == Status::Unknown {
+            self.lines.push(Line::debug(summary));
+            return;
+        }
+        let line = match self.status.replace(status) {
+            Some(before) if before == status => Line::debug(summary),
+            _ if status == Status::Ok => Line::info(summary),
+            _ => Line::warn(summary),
+        };
+        self.lines.push(line);
+    }
+}

@@ -1,0 +1,255 @@
+//! What is around a watcher fails it: disks that hang, stops of the process, floods, servers that take only little.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use metawatch::alert::State;
+use metawatch::event::AlertEvent;
+use metawatch::event::heartbeat::Status;
+
+use super::three;
+use crate::cluster::sidecar::Sidecar;
+use crate::cluster::watch::{Watch, Watching};
+use crate::cluster::{Cluster, LONG, Layout, tested_version};
+use crate::support::skipped;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_metawatch");
+
+fn watcher(cluster: &Cluster, more: &[&str]) -> Sidecar {
+    Sidecar::start(cluster, Path::new(BINARY), "alone", &cluster.urls(), more).unwrap()
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LONG, waiting).await.is_ok(), "not within {LONG:?}: {what}");
+}
+
+/// A disk of its own, in a file.
+struct Disk {
+    at: PathBuf,
+    frozen: bool,
+}
+
+impl Disk {
+    /// `None`, with a word, where this user may not have one.
+    fn new(folder: &Path) -> Option<Self> {
+        let (image, at) = (folder.join("disk.img"), folder.join("disk"));
+        std::fs::File::create(&image).and_then(|file| file.set_len(16 << 20)).unwrap();
+        std::fs::create_dir(&at).unwrap();
+        let run = |words: &[&str]| {
+            let done = Command::new(words[0]).args(&words[1..]).output();
+            done.is_ok_and(|done| done.status.success())
+        };
+        let (image, place) = (image.to_str()?, at.to_str()?);
+        if run(&["mkfs.ext4", "-q", image]) && run(&["mount", "-o", "loop", image, place]) {
+            let mut disk = Self { at, frozen: false };
+            if disk.set_frozen(true) && disk.set_frozen(false) {
+                return Some(disk);
+            }
+        }
+        skipped(
+            "a disk that hangs takes the rights to mount one and to freeze it (root, loop devices, fsfreeze)",
+        );
+        None
+    }
+
+    fn set_frozen(&mut self, frozen: bool) -> bool {
+        let flag = if frozen { "--freeze" } else { "--unfreeze" };
+        let done = Command::new("fsfreeze").arg(flag).arg(&self.at).status();
+        self.frozen = frozen;
+        done.is_ok_and(|done| done.success())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.frozen {
+            self.set_frozen(false);
+        }
+        // Whoever held a file there may be about to end.
+        for _ in 0..50 {
+            if Command::new("umount").arg(&self.at).output().is_ok_and(|done| done.status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_costs_the_persistence_and_nothing_else() {
+    let mut cluster = three().await;
+    let Some(mut disk) = Disk::new(&cluster.folder()) else { return };
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let state = disk.at.join("watcher.state");
+    let mut sidecar = watcher(&cluster, &["--state", state.to_str().unwrap()]);
+    watch.expect_status(Status::Ok).await;
+    let follower = cluster.follower("").await.unwrap();
+    assert!(disk.set_frozen(true));
+    cluster.stop(&follower).await.unwrap();
+    let firing = watch.expect_peer(&follower, State::Firing).await;
+    let unsaved = watch.expect_heartbeat("one that tells of the disk", |beat| beat.unsaved).await;
+    assert_eq!((unsaved.status, unsaved.waiting), (Status::Alerting, 0), "{unsaved:?}");
+    // The next alert and the next end come as well.
+    cluster.boot(&follower).unwrap();
+    let resolved = watch.expect_peer(&follower, State::Resolved).await;
+    assert_eq!(resolved.event.incident, firing.event.incident);
+    assert_eq!(sidecar.log().matches("the disk does not answer").count(), 1, "{}", sidecar.log());
+    // What was not saved is made up for when the disk answers.
+    assert!(disk.set_frozen(false));
+    watch.expect_heartbeat("one that tells that all is saved", |beat| !beat.unsaved).await;
+    until("the state file written again", || sidecar.log().contains("the state file is written again")).await;
+    // And the end comes, disk or no disk. (A thread that the kernel holds keeps the process from being collected,
+    // though everything else in it is over.)
+    assert!(disk.set_frozen(true));
+    cluster.stop(&follower).await.unwrap();
+    watch.expect_heartbeat("one that tells of the disk again", |beat| beat.unsaved).await;
+    sidecar.signal("TERM").unwrap();
+    until("the end", || sidecar.log().contains("stopped; incidents open: 1")).await;
+    assert!(disk.set_frozen(false));
+    assert_eq!(sidecar.wait().unwrap(), Some(0), "{}", sidecar.log());
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_stopped_for_seconds_around_an_alert_loses_nothing() {
+    let mut cluster = three().await;
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let sidecar = watcher(&cluster, &["--interval", "500ms"]);
+    watch.expect_status(Status::Ok).await;
+    let follower = cluster.follower("").await.unwrap();
+    for round in 0..3_u64 {
+        let pause = Duration::from_millis(round * 15);
+        let known = watch.seen().len();
+        cluster.stop(&follower).await.unwrap();
+        stall(&sidecar, pause).await;
+        expect_next(&mut watch, known, State::Firing).await;
+        let known = watch.seen().len();
+        cluster.boot(&follower).unwrap();
+        stall(&sidecar, Duration::from_millis(800) + pause * 10).await;
+        expect_next(&mut watch, known, State::Resolved).await;
+        cluster.wait_until_well().await.unwrap();
+    }
+    let beat = watch.expect_heartbeat("nothing open", |beat| beat.waiting == 0 && beat.incidents == 0).await;
+    assert_eq!(beat.undelivered, 0, "{beat:?}");
+    let told = announced(&sidecar.log());
+    let heard: std::collections::BTreeSet<String> =
+        watch.seen().iter().map(|seen| seen.event.id.clone()).collect();
+    assert!(told.iter().all(|id| heard.contains(id)), "told {told:?}, heard {heard:?}");
+}
+
+async fn stall(sidecar: &Sidecar, after: Duration) {
+    tokio::time::sleep(after).await;
+    sidecar.signal("STOP").unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    sidecar.signal("CONT").unwrap();
+}
+
+async fn expect_next(watch: &mut Watch, known: usize, state: State) {
+    if !watch.seen()[known..].iter().any(|seen| seen.event.state == state) {
+        watch.expect(&format!("a new {}", state.as_str()), |event| event.state == state).await;
+    }
+}
+
+/// The ids of the events that a watcher has logged.
+fn announced(log: &str) -> Vec<String> {
+    let value = |line: &str, name: &str| {
+        let rest = line.split_once(&format!("{name}="))?.1;
+        Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
+    };
+    let id = |line: &str| Some(format!("{}.{}", value(line, "incident")?, value(line, "seq")?));
+    log.lines().filter_map(id).collect()
+}
+
+/// How much memory a process holds, in bytes; `None` where the system does not tell.
+fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1_024)
+}
+
+#[tokio::test]
+async fn floods_of_requests_and_of_foreign_messages_hold_up_no_epoch_and_take_no_memory() {
+    let mut cluster = three().await;
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let sidecar = watcher(&cluster, &[]);
+    watch.expect_status(Status::Ok).await;
+    let flood = cluster.admin().await.unwrap();
+    let mut floods = tokio::task::JoinSet::new();
+    for subject in
+        ["metawatch.view", "metawatch.check", "metawatch.alerts", "$SRV.PING", "metawatch.watcher.stranger"]
+    {
+        let flood = flood.clone();
+        floods.spawn(async move {
+            let inbox = flood.new_inbox();
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
+            loop {
+                ticks.tick().await;
+                // 10,000 a second, of all together.
+                for _ in 0..20 {
+                    flood.publish_with_reply(subject, inbox.clone(), "{}".into()).await.ok();
+                }
+            }
+        });
+    }
+    let follower = cluster.follower("").await.unwrap();
+    cluster.stop(&follower).await.unwrap();
+    watch.expect_peer(&follower, State::Firing).await;
+    cluster.boot(&follower).unwrap();
+    watch.expect_peer(&follower, State::Resolved).await;
+    let before = watch.expect_heartbeat("refused messages", |beat| beat.refused > 10_000).await;
+    let number = |id: &str| id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok()).unwrap();
+    let first = number(&before.epoch.id);
+    watch.expect_heartbeat("ten epochs more", |beat| number(&beat.epoch.id) >= first + 10).await;
+    if let Some(bytes) = sidecar.id().and_then(resident) {
+        assert!(bytes < 300 << 20, "{bytes} bytes");
+    }
+    floods.shutdown().await;
+}
+
+#[tokio::test]
+async fn events_are_shortened_for_a_server_that_takes_little_and_counted_where_that_is_not_enough() {
+    let mut cluster = three().await;
+    for (limit, fits) in [(1_024, true), (600, false)] {
+        let mut layout = Layout::cluster(1).version(tested_version().as_deref());
+        layout.extra = format!("max_payload: {limit}\n");
+        let mut place = Cluster::prepare(layout).await.unwrap();
+        place.boot("s1").unwrap();
+        let client = place.client_soon("app").await;
+        let mut heard = client.subscribe("metawatch.alert.>").await.unwrap();
+        client.flush().await.unwrap();
+        let url = place.url("s1");
+        let app = [
+            "--alert-user",
+            "app",
+            "--alert-password",
+            "app",
+            "--alert-server",
+            url.as_str(),
+            "--state",
+            "none",
+        ];
+        let sidecar = watcher(&cluster, &app);
+        until("a watcher that sees all", || sidecar.log().contains("3 of 3")).await;
+        let follower = cluster.follower("").await.unwrap();
+        cluster.stop(&follower).await.unwrap();
+        if fits {
+            let message = tokio::time::timeout(LONG, heard.next()).await.expect("an event").unwrap();
+            let event: AlertEvent = serde_json::from_slice(&message.payload).unwrap();
+            assert_eq!(event.peer.and_then(|peer| peer.name), Some(follower.clone()));
+            assert!(!event.left_out.is_empty());
+        } else {
+            let log = || sidecar.log();
+            until("a word about the limit", || log().contains("messages of 600 bytes at most")).await;
+            until("a word about the loss", || log().contains("is dropped: it can never be published")).await;
+        }
+        cluster.boot(&follower).unwrap();
+        cluster.wait_until_well().await.unwrap();
+        drop(sidecar);
+    }
+}
