@@ -1,8 +1,8 @@
 //! Further questions, asked once an alert is out: whom to ask what, and what the answers mean.
 //!
 //! A cause that leaves a question open ([`questions`]) is worth one: the server's own `HEALTHZ`, or the group's
-//! `RAFTZ`. [`conclude`] makes a few short sentences of the replies. Nothing here changes a verdict: no alert waits
-//! for an answer, and none ends by one.
+//! `RAFTZ`. [`conclude`] makes a few short sentences of the replies, and [`of_the_group`] what they say of the group as a
+//! whole, which the next epoch may go by. No alert waits for an answer, and none ends by one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -15,7 +15,8 @@
 //!
 //! One path leads back: where the cause of an alert leaves a question, [`pipeline::Pipeline::inquire`] puts it once the
 //! alert is out, and [`pipeline::Pipeline::answer`] makes an event of the reply ([`diagnosis`]). No alert waits for
-//! it, and no verdict depends on it.
+//! it. Of the answers, two things about a group as a whole enter the next epoch, because no other reply tells them: whether
+//! its members see the leader that they name, and whom they expect ([`view::Memory::take_raft`]).
 //!
 //! # From a decision to its delivery
 //!
