@@ -1,6 +1,6 @@
 //! The life of an alert: suspected, firing, resolved.
 //!
-//! The [`Book`] follows every alert from its first suspicion to its resolution. It takes the findings of one epoch
+//! The [`AlertTable`] follows every alert from its first suspicion to its resolution. It takes the findings of one epoch
 //! and gives the transitions they cause; telling anyone is [`crate::event`]'s part. **Invariant:** an alert ends
 //! only on positive evidence (clear, gone), and its identity holds no value that changes.
 
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
-use crate::name::{Name, PeerId, letters};
+use crate::name::{Name, PeerId, base62};
 use crate::stamp::Stamp;
 
 use limits::{Groups, SHOWN_TRANSITIONS_MAX};
@@ -146,12 +146,12 @@ pub struct Alert {
     /// What servers answered to further questions about it.
     pub diagnosis: Vec<Diagnosis>,
     /// The causes that questions were asked about.
-    asked: BTreeSet<CauseKind>,
+    followed_up: BTreeSet<CauseKind>,
     clear_epochs: u32,
     /// When an epoch last showed what it is about.
     shown: Stamp,
-    told: Stamp,
-    told_of: Vec<(Option<Grounds>, Option<CauseKind>)>,
+    last_event_at: Stamp,
+    announced_causes: Vec<(Option<Grounds>, Option<CauseKind>)>,
 }
 
 impl Alert {
@@ -206,13 +206,13 @@ pub struct About {
 
 /// Every alert that is not over, and those that were until a moment ago.
 #[derive(Clone, Debug, Default)]
-pub struct Book {
+pub struct AlertTable {
     alerts: BTreeMap<Identity, Alert>,
     groups: Groups,
     overflow: u64,
 }
 
-impl Book {
+impl AlertTable {
     /// The alerts that are suspected or firing.
     pub fn active(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.values().filter(|alert| alert.state != State::Resolved)
@@ -247,8 +247,9 @@ impl Book {
         shown: Shown<'_>,
         about: impl Fn(&Identity) -> About,
     ) -> Vec<Transition> {
-        self.alerts
-            .retain(|_, alert| alert.state != State::Resolved || now.since(alert.told) <= rules.flap_window);
+        self.alerts.retain(|_, alert| {
+            alert.state != State::Resolved || now.since(alert.last_event_at) <= rules.flap_window
+        });
         self.groups.epoch(findings, &self.alerts, now);
         let mut transitions = Vec::new();
         for index in self.groups.order(findings, now) {
@@ -284,7 +285,11 @@ impl Book {
     /// What was last told to have happened to a peer that an alert is firing about; `None` when that was not known.
     pub fn told_cause(&self, identity: &Identity) -> Option<CauseKind> {
         let alert = self.alerts.get(identity).filter(|alert| alert.state == State::Firing)?;
-        alert.told_of.last().and_then(|(_, cause)| *cause).filter(|cause| *cause != CauseKind::Unknown)
+        alert
+            .announced_causes
+            .last()
+            .and_then(|(_, cause)| *cause)
+            .filter(|cause| *cause != CauseKind::Unknown)
     }
 
     /// What servers said when they were asked about a finding, while its alert goes on.
@@ -297,13 +302,13 @@ impl Book {
     pub fn open_question(&self, finding: &Finding) -> Option<&Alert> {
         let cause = finding.cause.as_ref()?.kind;
         let alert = self.alerts.get(&Identity::of(finding))?;
-        (alert.state != State::Resolved && !alert.asked.contains(&cause)).then_some(alert)
+        (alert.state != State::Resolved && !alert.followed_up.contains(&cause)).then_some(alert)
     }
 
     /// A question about this finding is on its way: none is asked again about such a cause in this incident.
-    pub fn asked(&mut self, finding: &Finding) {
+    pub fn followed_up(&mut self, finding: &Finding) {
         if let (Some(alert), Some(cause)) = (self.alerts.get_mut(&Identity::of(finding)), &finding.cause) {
-            alert.asked.insert(cause.kind);
+            alert.followed_up.insert(cause.kind);
         }
     }
 
@@ -345,18 +350,18 @@ impl Alert {
             size: about.size,
             merged: Vec::new(),
             diagnosis: Vec::new(),
-            asked: BTreeSet::new(),
+            followed_up: BTreeSet::new(),
             clear_epochs: 0,
             shown: now,
-            told: now,
-            told_of: Vec::new(),
+            last_event_at: now,
+            announced_causes: Vec::new(),
         }
     }
 
     /// One more event of the incident.
     fn transition(&mut self, reason: Reason, finding: Option<usize>, now: Stamp) -> Transition {
         self.sequence = self.sequence.saturating_add(1);
-        self.told = now;
+        self.last_event_at = now;
         Transition { alert: self.clone(), reason, finding }
     }
 
@@ -377,7 +382,7 @@ impl Alert {
     /// A firing alert is told again when nobody has been told of it for long; not while it is about to end.
     fn remind(&self, now: Stamp, rules: &LifeRules) -> Option<Reason> {
         let firing = self.state == State::Firing && self.verdict != Verdict::Clear;
-        let due = firing && now.since(self.told) >= rules.remind;
+        let due = firing && now.since(self.last_event_at) >= rules.remind;
         due.then_some(Reason::Reminder)
     }
 
@@ -398,7 +403,7 @@ impl Alert {
     fn end(&mut self) {
         self.state = State::Resolved;
         self.diagnosis.clear();
-        self.asked.clear();
+        self.followed_up.clear();
     }
 
     fn suspect(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
@@ -412,12 +417,13 @@ impl Alert {
 
     fn fire(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
         let cause = finding.cause.as_ref().map(|cause| cause.kind);
-        let told_of = (finding.grounds, cause);
+        let announced_causes = (finding.grounds, cause);
         if self.state == State::Firing {
             self.grounds = finding.grounds;
-            let new = !self.told_of.contains(&told_of) && self.told_of.len() < UPDATES_MAX;
+            let new = !self.announced_causes.contains(&announced_causes)
+                && self.announced_causes.len() < UPDATES_MAX;
             let unexplained = cause.is_none_or(|cause| cause == CauseKind::Unknown);
-            let new_cause = !self.told_of.iter().any(|(_, told)| *told == cause);
+            let new_cause = !self.announced_causes.iter().any(|(_, told)| *told == cause);
             // That the servers' own word is missing this time is no news, nor is an election before it has an outcome.
             if cause == Some(CauseKind::ElectionUnderWay) {
                 return None;
@@ -426,7 +432,7 @@ impl Alert {
             if !(new && matters) {
                 return None;
             }
-            self.told_of.push(told_of);
+            self.announced_causes.push(announced_causes);
             return Some(Reason::Updated);
         }
         if self.state == State::Resolved {
@@ -435,7 +441,7 @@ impl Alert {
         self.state = State::Firing;
         self.fired = true;
         self.grounds = finding.grounds;
-        self.told_of.push(told_of);
+        self.announced_causes.push(announced_causes);
         Some(match finding.grounds {
             Some(Grounds::Reported) | None => Reason::Reported,
             Some(Grounds::Observed) => Reason::Observed,
@@ -449,7 +455,7 @@ impl Alert {
             self.since = finding.since.unwrap_or(now);
             self.fired = false;
             self.merged.clear();
-            self.told_of.clear();
+            self.announced_causes.clear();
         }
     }
 }
@@ -463,7 +469,7 @@ fn incident_id(identity: &Identity, since: Stamp) -> String {
     hash.update([0]);
     hash.update(identity.peer.as_ref().map_or("_", PeerId::as_str));
     hash.update(since.wall_ns().to_be_bytes());
-    letters(&hash.finalize()).take(22).map(char::from).collect()
+    base62(&hash.finalize()).take(22).map(char::from).collect()
 }
 
 #[cfg(test)]

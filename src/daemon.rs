@@ -19,7 +19,7 @@ use crate::event::heartbeat::Status;
 use crate::event::{Heartbeat, Monitor};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
-use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
+use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::stamp::Stamp;
 use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
@@ -141,7 +141,7 @@ impl Daemon {
     /// Goes on where the last run stopped.
     fn restore(&mut self, ledger: Ledger, now: Stamp) {
         let (waiting, refused) = self.pipeline.adopt(ledger, now);
-        let (open, events) = (self.pipeline.book().active().count(), waiting.len());
+        let (open, events) = (self.pipeline.alert_table().active().count(), waiting.len());
         if open > 0 || events > 0 {
             let text = format!(
                 "going on with the incidents of the last run: {open} are open, {events} of their events wait"
@@ -303,10 +303,10 @@ impl Daemon {
             effects.extend(self.heartbeat(&step.heartbeat, now));
         }
         if !self.asking
-            && let Some(inquiry) = self.pipeline.inquire(&step)
+            && let Some(follow_up) = self.pipeline.follow_ups(&step)
         {
             self.asking = true;
-            effects.push(Effect::Ask(inquiry));
+            effects.push(Effect::Ask(follow_up));
         }
         // A tick that fell into the epoch is skipped: the next one counts from now on.
         let due = gathered.opened.plus(step.next_in);
@@ -328,10 +328,16 @@ impl Daemon {
     }
 
     /// Takes the answers to further questions; what comes of them is in the outbox then.
-    fn take_answers(&mut self, inquiry: &Inquiry, replies: &Replies, now: Stamp, effects: &mut Vec<Effect>) {
+    fn take_answers(
+        &mut self,
+        follow_up: &FollowUp,
+        replies: &Replies,
+        now: Stamp,
+        effects: &mut Vec<Effect>,
+    ) {
         self.asking = false;
         let Some(step) = &self.last else { return };
-        let events = self.pipeline.answer(inquiry, replies, step, now);
+        let events = self.pipeline.answer(follow_up, replies, step, now);
         let text = format!(
             "further questions are answered: {} events, {} unreadable replies",
             events.len(),
@@ -442,7 +448,7 @@ impl Daemon {
 
     /// A table that is full is told when it begins to be.
     fn tell_overflow(&mut self) {
-        let overflow = self.pipeline.book().overflow();
+        let overflow = self.pipeline.alert_table().overflow();
         let before = std::mem::replace(&mut self.overflow, overflow);
         if before == 0 && overflow > 0 {
             let text =

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{CauseKind, Finding, Verdict};
-use crate::name::{Name, PeerId, few};
+use crate::name::{Name, PeerId, join_some};
 use crate::stamp::human_duration;
 use crate::view::{Answer, GroupView, PeerView, label};
 use crate::wire::health::{Health, Raft, Role, decode_healthz, decode_raftz};
@@ -326,7 +326,7 @@ fn sentence(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
     parts.extend(contacts(raft, about, group));
     if about.is_none() && raft.leader.is_none() {
         parts.extend(
-            Some(few(missing(raft, group)))
+            Some(join_some(missing(raft, group)))
                 .filter(|names| !names.is_empty())
                 .map(|names| format!("misses {names}")),
         );
@@ -360,7 +360,7 @@ fn contacts(raft: &Raft, about: Option<PeerId>, group: &GroupView) -> Option<Str
             Some(_) | None => None,
         }
     });
-    Some(few(lost)).filter(|lost| !lost.is_empty()).map(|lost| format!("last saw {lost}"))
+    Some(join_some(lost)).filter(|lost| !lost.is_empty()).map(|lost| format!("last saw {lost}"))
 }
 
 fn seen_ago(raft: &Raft, id: PeerId) -> String {

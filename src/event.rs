@@ -4,11 +4,11 @@
 //! The alert event is a contract (version 1): fields are only ever added. What is not known is absent.
 
 mod build;
-mod fit;
 pub mod heartbeat;
 pub mod incidents;
 pub mod snapshot;
-mod words;
+mod summary;
+mod truncate;
 
 use std::collections::BTreeMap;
 
@@ -21,11 +21,11 @@ use crate::check::{Cause, Grounds, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
-pub use build::{Explained, Scene, alert_event, event_group, explain};
-pub use fit::{Fit, fit_heartbeat, fit_to, header_bytes};
+pub use build::{EventContext, Explained, alert_event, event_group, explain};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
-pub use words::{peers_online, without_a_list};
+pub use summary::{peers_online, without_a_list};
+pub use truncate::{Fit, fit_heartbeat, fit_to, header_bytes};
 
 /// The beginning of every alert event's type; the check's own word follows.
 pub const EVENT_TYPE: &str = "io.metawatch.meta.alert.v1";

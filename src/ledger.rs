@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{Alert, Book, SavedAlert};
+use crate::alert::{Alert, AlertTable, SavedAlert};
 use crate::event::{AlertEvent, Outgoing, SEQ_MAX};
 use crate::name::subject_token;
 use crate::stamp::{Stamp, parse_wall_ns};
@@ -49,16 +49,16 @@ pub struct Entries {
 }
 
 impl Ledger {
-    /// Writes down a book, and the events that wait.
+    /// Writes down a table, and the events that wait.
     pub fn new<'a>(
-        book: &Book,
+        table: &AlertTable,
         waiting: impl DoubleEndedIterator<Item = &'a Outgoing>,
         prefix: &str,
     ) -> Self {
         let mut newest: Vec<SavedEvent> =
             waiting.rev().take(WAITING_MAX).filter_map(|event| SavedEvent::of(event, prefix)).collect();
         newest.reverse();
-        Self { alerts: book.save(), waiting: newest, system: None }
+        Self { alerts: table.save(), waiting: newest, system: None }
     }
 
     /// Reads it on this watcher's clock, for publishing under this prefix.

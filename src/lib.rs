@@ -13,10 +13,10 @@
 //! stage before it and is one module with one main type. [`pipeline::Pipeline::step`] is the whole path in one
 //! function; start reading there.
 //!
-//! One path leads back: where the cause of an alert leaves a question, [`pipeline::Pipeline::inquire`] puts it once the
+//! One path leads back: where the cause of an alert leaves a question, [`pipeline::Pipeline::follow_ups`] puts it once the
 //! alert is out, and [`pipeline::Pipeline::answer`] makes an event of the reply ([`diagnosis`]). No alert waits for
 //! it. Of the answers, two things about a group as a whole enter the next epoch, because no other reply tells them: whether
-//! its members see the leader that they name, and whom they expect ([`view::Memory::take_raft`]).
+//! its members see the leader that they name, and whom they expect ([`view::History::take_raft`]).
 //!
 //! # From a decision to its delivery
 //!

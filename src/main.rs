@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use metawatch::shell::config::Surroundings;
+use metawatch::shell::config::Env;
 use metawatch::shell::{cli, commands, report};
 
 fn main() -> ExitCode {
-    let around = Surroundings::of_process();
+    let around = Env::of_process();
     let code = match cli::parse(std::env::args_os()) {
         Ok(cli) => {
             report::trace(&cli.output, &around);

@@ -34,7 +34,7 @@ impl PeerId {
     pub fn of_server(name: &str) -> Self {
         let mut id = [0; PEER_ID_BYTES_MAX];
         let hash = Sha256::digest(name.as_bytes());
-        for (place, letter) in id.iter_mut().take(Self::SOUND_BYTES).zip(letters(&hash)) {
+        for (place, letter) in id.iter_mut().take(Self::SOUND_BYTES).zip(base62(&hash)) {
             *place = letter;
         }
         Self(id)
@@ -66,7 +66,7 @@ impl PeerId {
 }
 
 /// A hash as letters and digits, one for each byte, as nats-server writes it.
-pub(crate) fn letters(hash: &[u8]) -> impl Iterator<Item = u8> {
+pub(crate) fn base62(hash: &[u8]) -> impl Iterator<Item = u8> {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     hash.iter().map(|byte| DIGITS[usize::from(*byte) % DIGITS.len()])
 }
@@ -191,7 +191,7 @@ fn is_hidden(character: char) -> bool {
 const FEW: usize = 4;
 
 /// `s1, s2, s3, s4 and 3 more`: names in a sentence, the first four of them.
-pub fn few(names: impl IntoIterator<Item = String>) -> String {
+pub fn join_some(names: impl IntoIterator<Item = String>) -> String {
     let mut names = names.into_iter();
     let told: Vec<String> = names.by_ref().take(FEW).collect();
     let more = names.count();
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_sentence_names_four_and_counts_the_rest() {
-        let told = |count: usize| few((1..=count).map(|number| format!("s{number}")));
+        let told = |count: usize| join_some((1..=count).map(|number| format!("s{number}")));
         assert_eq!([told(0), told(1), told(4)], ["", "s1", "s1, s2, s3, s4"]);
         assert_eq!(told(7), "s1, s2, s3, s4 and 3 more");
     }

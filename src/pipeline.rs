@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::alert::{About, Alert, Book, Identity, LifeRules, Shown, State};
+use crate::alert::{About, Alert, AlertTable, Identity, LifeRules, Shown, State};
 use crate::check::{self, CauseKind, Finding, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
-use crate::event::{self, Heartbeat, Monitor, Outgoing, Scene};
+use crate::event::{self, EventContext, Heartbeat, Monitor, Outgoing};
 use crate::ledger::Ledger;
 use crate::name::Name;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::system::{KnownSystem, SystemId};
-use crate::view::{self, ClusterView, Contact, Memory, PeerView, Remembered};
+use crate::view::{self, ClusterView, Contact, History, PeerView, Remembered};
 
 /// How long something unsettled keeps the faster cadence after the last change of a verdict.
 const FAST_FOR: Duration = Duration::from_secs(30);
@@ -42,8 +42,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     settings: Settings,
-    memory: Memory,
-    book: Book,
+    history: History,
+    alert_table: AlertTable,
     system: KnownSystem,
     verdicts: Vec<Verdict>,
     changed: Option<Stamp>,
@@ -70,7 +70,7 @@ pub struct Step {
 
 /// Further questions, to be asked once the alerts are out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inquiry {
+pub struct FollowUp {
     /// The alerts it is about, and since when they have stood.
     pub about: Vec<(Identity, Stamp)>,
     /// What to ask.
@@ -84,8 +84,8 @@ impl Pipeline {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            memory: Memory::default(),
-            book: Book::default(),
+            history: History::default(),
+            alert_table: AlertTable::default(),
             system: KnownSystem::default(),
             verdicts: Vec::new(),
             changed: None,
@@ -119,15 +119,15 @@ impl Pipeline {
     /// The alerts as they stand and the events that wait, for a state file and for other watchers.
     pub fn ledger<'a>(&self, waiting: impl DoubleEndedIterator<Item = &'a Outgoing>) -> Ledger {
         let system = self.system.id().map(str::to_owned);
-        Ledger { system, ..Ledger::new(&self.book, waiting, &self.settings.prefix) }
+        Ledger { system, ..Ledger::new(&self.alert_table, waiting, &self.settings.prefix) }
     }
 
     /// Goes on where this ledger stands. Gives the events that still wait, and how many entries were not believed.
     pub fn adopt(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
         let unsound = ledger.system.as_deref().is_some_and(|system| self.system.learn(system).is_err());
         let entries = ledger.read(&self.settings.prefix, now);
-        self.memory.remember(remembered(&entries.alerts), now);
-        self.book.replace(entries.alerts);
+        self.history.remember(remembered(&entries.alerts), now);
+        self.alert_table.replace(entries.alerts);
         (entries.waiting, entries.refused + usize::from(unsound))
     }
 
@@ -140,10 +140,10 @@ impl Pipeline {
         let other = ledger.system.as_deref().filter(|_| self.system.id().is_none());
         let unsound = other.is_some_and(|system| self.system.learn(system).is_err());
         let mut entries = ledger.read(&self.settings.prefix, now);
-        self.memory.remember(remembered(&entries.alerts), now);
-        let told = self.book.sequences();
-        self.book.merge(entries.alerts);
-        let part_of_others = self.book.merged_incidents();
+        self.history.remember(remembered(&entries.alerts), now);
+        let told = self.alert_table.sequences();
+        self.alert_table.merge(entries.alerts);
+        let part_of_others = self.alert_table.merged_incidents();
         entries.waiting.retain(|waiting| {
             let incident = waiting.event.incident.as_str();
             let is_news = told.get(incident).is_none_or(|told| *told < waiting.event.seq);
@@ -154,7 +154,7 @@ impl Pipeline {
 
     /// What to ask in the next epoch, and whom to wait for.
     pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
-        self.memory.plan(number, now, timeout)
+        self.history.plan(number, now, timeout)
     }
 
     /// Whether the last answer may change what the next epoch shows.
@@ -163,8 +163,8 @@ impl Pipeline {
     }
 
     /// The alerts as they stand.
-    pub fn book(&self) -> &Book {
-        &self.book
+    pub fn alert_table(&self) -> &AlertTable {
+        &self.alert_table
     }
 
     /// What the pipeline was told.
@@ -176,7 +176,7 @@ impl Pipeline {
     pub fn step(&mut self, gathered: &Gathered) -> Step {
         let rules = &self.settings.rules;
         let now = gathered.closed;
-        let view = view::merge(gathered, &mut self.memory, rules);
+        let view = view::merge(gathered, &mut self.history, rules);
         let mut findings = check::evaluate(&view, rules);
         self.recall(&view, &mut findings, now);
         if !self.silent {
@@ -189,12 +189,12 @@ impl Pipeline {
         } else {
             let whole = view.epoch.informative && gathered.counts_absence();
             let shown = Shown { whole, superseded: &view.superseded };
-            self.book.step(&findings, now, life, shown, |identity| about(&view, identity))
+            self.alert_table.step(&findings, now, life, shown, |identity| about(&view, identity))
         };
-        let scene = Scene { view: &view, findings: &findings, system, monitor, prefix, now };
+        let context = EventContext { view: &view, findings: &findings, system, monitor, prefix, now };
         let events =
-            transitions.iter().filter_map(|transition| event::alert_event(transition, &scene)).collect();
-        let heartbeat = Heartbeat::new(&view, &findings, &self.book, rules.interval, monitor);
+            transitions.iter().filter_map(|transition| event::alert_event(transition, &context)).collect();
+        let heartbeat = Heartbeat::new(&view, &findings, &self.alert_table, rules.interval, monitor);
         let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
         let next_in = self.cadence(&view, &findings, now);
         Step { view, findings, events, heartbeat, next_in }
@@ -202,47 +202,54 @@ impl Pipeline {
 
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each
     /// question is put once: what has no room here comes after the next step.
-    pub fn inquire(&mut self, step: &Step) -> Option<Inquiry> {
+    pub fn follow_ups(&mut self, step: &Step) -> Option<FollowUp> {
         if self.silent {
             return None;
         }
-        let mut inquiry = Inquiry { answering: step.view.servers.len(), ..Inquiry::default() };
+        let mut follow_up = FollowUp { answering: step.view.servers.len(), ..FollowUp::default() };
         for finding in &step.findings {
-            let Some(alert) = self.book.open_question(finding) else { continue };
+            let Some(alert) = self.alert_table.open_question(finding) else { continue };
             let Some(group) = step.view.group(&finding.group) else {
                 continue;
             };
             let questions = diagnosis::questions(finding, group, alert.state == State::Firing);
             let all: BTreeSet<_> =
-                inquiry.questions.iter().cloned().chain(questions.iter().cloned()).collect();
-            if questions.is_empty() || all.len() > QUESTIONS_MAX || inquiry.about.len() >= ABOUT_MAX {
+                follow_up.questions.iter().cloned().chain(questions.iter().cloned()).collect();
+            if questions.is_empty() || all.len() > QUESTIONS_MAX || follow_up.about.len() >= ABOUT_MAX {
                 continue;
             }
-            inquiry.questions = all;
-            inquiry.about.push((alert.identity.clone(), alert.since));
-            self.book.asked(finding);
+            follow_up.questions = all;
+            follow_up.about.push((alert.identity.clone(), alert.since));
+            self.alert_table.followed_up(finding);
         }
-        (!inquiry.about.is_empty()).then_some(inquiry)
+        (!follow_up.about.is_empty()).then_some(follow_up)
     }
 
-    /// What the replies to an inquiry lead to. `step` is the last one, which may be later than the inquiry's.
-    pub fn answer(&mut self, inquiry: &Inquiry, replies: &Replies, step: &Step, now: Stamp) -> Vec<Outgoing> {
+    /// What the replies to a follow-up lead to. `step` is the last one, which may be later than the follow-up's.
+    pub fn answer(
+        &mut self,
+        follow_up: &FollowUp,
+        replies: &Replies,
+        step: &Step,
+        now: Stamp,
+    ) -> Vec<Outgoing> {
         if self.silent {
             return Vec::new();
         }
         let Settings { monitor, prefix, .. } = &self.settings;
         let system = self.system.id();
-        let scene = Scene { view: &step.view, findings: &step.findings, system, monitor, prefix, now };
+        let context =
+            EventContext { view: &step.view, findings: &step.findings, system, monitor, prefix, now };
         let mut events = Vec::new();
         self.learned = false;
-        for (identity, _) in inquiry.about.iter().filter(|(identity, _)| identity.peer.is_none()) {
+        for (identity, _) in follow_up.about.iter().filter(|(identity, _)| identity.peer.is_none()) {
             if let Some(group) = step.view.group(&identity.group)
                 && let Some((expected, unseen)) = diagnosis::of_the_group(group, replies)
             {
-                self.learned |= self.memory.take_raft(&identity.group, &expected, unseen);
+                self.learned |= self.history.take_raft(&identity.group, &expected, unseen);
             }
         }
-        for (identity, since) in &inquiry.about {
+        for (identity, since) in &follow_up.about {
             // What is about to end needs no diagnosis, and what has left the view has none.
             let of =
                 |finding: &Finding| Identity::of(finding) == *identity && finding.verdict != Verdict::Clear;
@@ -251,8 +258,8 @@ impl Pipeline {
                 continue;
             };
             let said = diagnosis::conclude(identity.peer, group, replies);
-            let transition = self.book.diagnose(identity, *since, said, index, now);
-            events.extend(transition.and_then(|transition| event::alert_event(&transition, &scene)));
+            let transition = self.alert_table.diagnose(identity, *since, said, index, now);
+            events.extend(transition.and_then(|transition| event::alert_event(&transition, &context)));
         }
         events
     }
@@ -261,7 +268,8 @@ impl Pipeline {
     /// run or by another watcher; and a peer that comes back does not show any more what it was.
     fn recall(&self, view: &ClusterView, findings: &mut [Finding], now: Stamp) {
         for finding in findings {
-            let told = finding.cause.as_ref().and_then(|_| self.book.told_cause(&Identity::of(finding)));
+            let told =
+                finding.cause.as_ref().and_then(|_| self.alert_table.told_cause(&Identity::of(finding)));
             let (Some(told), Some(cause)) = (told, &mut finding.cause) else { continue };
             let group = view.group(&finding.group);
             let peer = finding.peer.and_then(|id| group?.peer(id));
@@ -290,7 +298,7 @@ impl Pipeline {
         }
         let stale = |contact| matches!(contact, Contact::Away(away) if away > CONTACT_STALE);
         let known = |finding: &&Finding| !matches!(finding.verdict, Verdict::Unknown);
-        let unsettled = self.book.active().any(|alert| alert.is_unsettled())
+        let unsettled = self.alert_table.active().any(|alert| alert.is_unsettled())
             || findings.iter().any(|finding| !known(&finding))
             || view.groups.iter().any(|group| {
                 group.peers.iter().any(|peer| stale(peer.contact) && !self.fires(group, peer.id))
@@ -306,7 +314,9 @@ impl Pipeline {
 
     fn fires(&self, group: &view::GroupView, peer: crate::name::PeerId) -> bool {
         let identity = Identity { check: "META_001", group: group.key.clone(), peer: Some(peer) };
-        self.book.get(&identity).is_some_and(|alert| alert.state == State::Firing && !alert.is_unsettled())
+        self.alert_table
+            .get(&identity)
+            .is_some_and(|alert| alert.state == State::Firing && !alert.is_unsettled())
     }
 }
 

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use serde::Serialize;
 
 use crate::advice::Advice;
-use crate::alert::{Book, State};
+use crate::alert::{AlertTable, State};
 use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::epoch::Ended;
@@ -148,7 +148,7 @@ pub struct PeerReport {
 
 impl CheckReport {
     /// Judges the last of `epochs` epochs. `alerts` holds what servers said when they were asked about the findings.
-    pub fn new(step: &Step, epochs: u64, alerts: &Book) -> Self {
+    pub fn new(step: &Step, epochs: u64, alerts: &AlertTable) -> Self {
         let Step { view, findings, .. } = step;
         let held = |finding: &Finding| held(finding, step);
         let status = status(view, findings, held);

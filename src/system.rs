@@ -12,7 +12,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::name::letters;
+use crate::name::base62;
 use crate::view::ClusterView;
 
 /// The longest id, in bytes.
@@ -49,7 +49,7 @@ impl SystemId {
         let run = view.servers.iter().map(|server| &server.id).filter(|id| !id.is_empty()).min();
         let name = || view.servers.iter().map(|server| &server.name).min();
         let hash = Sha256::new().chain_update("system\0").chain_update(run.or_else(name)?.as_str());
-        Some(Self(letters(&hash.finalize()).take(MADE_UP_LETTERS).map(char::from).collect()))
+        Some(Self(base62(&hash.finalize()).take(MADE_UP_LETTERS).map(char::from).collect()))
     }
 
     /// The id as text.

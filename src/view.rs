@@ -1,29 +1,29 @@
 //! The merged view of what one epoch gathered: meta groups, their leader, their peers, and who said what of whom.
 //!
-//! [`merge`] joins the replies with what earlier epochs taught ([`Memory`]). It keeps every opinion apart, by
+//! [`merge`] joins the replies with what earlier epochs taught ([`History`]). It keeps every opinion apart, by
 //! reporter, and judges nobody: verdicts are [`crate::check`]'s. **Invariant:** the view of a set of replies does
 //! not depend on their order.
 
-mod answers;
 mod group;
+mod grouping;
+mod history;
 mod leader;
-mod link;
 mod membership;
-mod memory;
 mod opinions;
 mod peer;
-mod standing;
+mod reply_index;
+mod streak;
 mod types;
 
 use std::collections::BTreeMap;
 
 use crate::epoch::Gathered;
-use crate::name::{Name, few};
+use crate::name::{Name, join_some};
 use crate::rules::{BEHIND_MIN, Rules, SIZES_DIFFER_MIN};
 use crate::stamp::human_duration;
 
-pub use memory::{Memory, Remembered};
-pub use standing::Standing;
+pub use history::{History, Remembered};
+pub use streak::Streak;
 pub(crate) use types::label;
 pub use types::{
     Answer, Authority, ClusterView, Contact, EpochFacts, GroupView, Held, Opinion, Part, PeerView, Route,
@@ -31,26 +31,26 @@ pub use types::{
 };
 
 /// Joins what an epoch gathered with what is remembered.
-pub fn merge(gathered: &Gathered, memory: &mut Memory, rules: &Rules) -> ClusterView {
+pub fn merge(gathered: &Gathered, history: &mut History, rules: &Rules) -> ClusterView {
     let mut inconsistent = Inconsistencies::default();
     gathered.conflicts.iter().for_each(|conflict| inconsistent.warn(conflict.to_string()));
-    memory.begin(gathered, rules);
-    let links = link::link(gathered, memory, &mut inconsistent);
-    let (groups, superseded) = group::merge_all(gathered, links, memory, rules, &mut inconsistent);
-    memory.end(gathered);
+    history.begin(gathered, rules);
+    let links = grouping::link(gathered, history, &mut inconsistent);
+    let (groups, superseded) = group::merge_all(gathered, links, history, rules, &mut inconsistent);
+    history.end(gathered);
     groups.iter().for_each(|group| inconsistent.sizes_of(group));
     tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings } = inconsistent;
-    let (epoch, servers) = (facts(gathered, memory), servers(gathered));
+    let (epoch, servers) = (facts(gathered, history), servers(gathered));
     let notes = groups.iter().flat_map(|group| &group.peers).filter_map(behind).take(NAMED_MAX).collect();
     ClusterView { epoch, groups, superseded, servers, inconsistent: all, warnings, notes }
 }
 
 /// A word on a member that has not been current for minutes: it is not offline, and cannot take over either.
 fn behind(peer: &PeerView) -> Option<String> {
-    let (standing, first, last) = peer.behind.filter(|(standing, ..)| standing.lasted() >= BEHIND_MIN)?;
+    let (streak, first, last) = peer.behind.filter(|(streak, ..)| streak.lasted() >= BEHIND_MIN)?;
     let grows = if last > first { format!(", up from {first}") } else { String::new() };
-    let lasted = human_duration(standing.lasted());
+    let lasted = human_duration(streak.lasted());
     Some(format!("{} has not been current for {lasted}, {last} operations behind{grows}", peer.label()))
 }
 
@@ -98,14 +98,15 @@ impl Inconsistencies {
     /// Members that tell different sizes do not agree on who is in the group. A change that is under way ends within
     /// a few epochs.
     fn sizes_of(&mut self, group: &GroupView) {
-        let Some((standing, told)) = &group.sizes else { return };
+        let Some((streak, told)) = &group.sizes else { return };
         let mut by_size: BTreeMap<i64, Vec<String>> = BTreeMap::new();
         for (name, size) in told {
             by_size.entry(*size).or_default().push(name.to_string());
         }
-        let told = by_size.into_iter().map(|(size, names)| format!("{size} by {}", few(names)));
-        let says = format!("the members of meta group {} tell different sizes: {}", group.key, few(told));
-        if standing.epochs == 1 || standing.lasted() >= SIZES_DIFFER_MIN {
+        let told = by_size.into_iter().map(|(size, names)| format!("{size} by {}", join_some(names)));
+        let says =
+            format!("the members of meta group {} tell different sizes: {}", group.key, join_some(told));
+        if streak.epochs == 1 || streak.lasted() >= SIZES_DIFFER_MIN {
             self.warn(says);
         } else {
             self.note(says);
@@ -116,9 +117,9 @@ impl Inconsistencies {
 /// How many missing servers and bad replies are named.
 const NAMED_MAX: usize = 32;
 
-fn facts(gathered: &Gathered, memory: &Memory) -> EpochFacts {
+fn facts(gathered: &Gathered, history: &History) -> EpochFacts {
     let missing = gathered.missing().take(NAMED_MAX).map(|(key, name)| {
-        let name = name.or_else(|| memory.name_of(key));
+        let name = name.or_else(|| history.name_of(key));
         name.cloned().unwrap_or_else(|| Name::new(&label(None, key.peer)))
     });
     let rejects = gathered.rejects.iter().take(NAMED_MAX).map(|reject| {

@@ -8,9 +8,9 @@
 
 mod fields;
 pub mod health;
+mod json;
 mod lenient;
 mod shapes;
-mod spelled;
 
 use std::fmt;
 
@@ -191,15 +191,15 @@ pub enum RejectReason {
 
 /// Reads one reply to `JSZ`.
 pub fn decode_jsz(payload: &[u8]) -> Result<Reply, Reject> {
-    match strict::<spelled::JszReply>(payload)? {
-        Ok(spelled) => jsz(spelled, Flaws::default()),
+    match strict::<json::JszReply>(payload)? {
+        Ok(json) => jsz(json, Flaws::default()),
         Err(error) => lenient::Text::of(payload).jsz(&error),
     }
 }
 
-fn jsz(spelled: spelled::JszReply, flaws: Flaws) -> Result<Reply, Reject> {
-    let server = spelled.server.0.into_server()?;
-    match (spelled.error, spelled.data) {
+fn jsz(json: json::JszReply, flaws: Flaws) -> Result<Reply, Reject> {
+    let server = json.server.0.into_server()?;
+    match (json.error, json.data) {
         (Some(Object(error)), _) => Err(error.into_reject(server)),
         (None, Some(Object(data))) => data.into_reply(server, flaws),
         (None, None) => Err(malformed("the reply holds neither data nor an error", Some(server))),
@@ -208,15 +208,15 @@ fn jsz(spelled: spelled::JszReply, flaws: Flaws) -> Result<Reply, Reject> {
 
 /// Reads one reply to `STATSZ`.
 pub fn decode_statsz(payload: &[u8]) -> Result<Statsz, Reject> {
-    match strict::<spelled::StatszReply>(payload)? {
-        Ok(spelled) => statsz(spelled, Flaws::default()),
+    match strict::<json::StatszReply>(payload)? {
+        Ok(json) => statsz(json, Flaws::default()),
         Err(error) => lenient::Text::of(payload).statsz(&error),
     }
 }
 
-fn statsz(spelled: spelled::StatszReply, flaws: Flaws) -> Result<Statsz, Reject> {
-    let server = spelled.server.0.into_server()?;
-    match (spelled.error, spelled.statsz) {
+fn statsz(json: json::StatszReply, flaws: Flaws) -> Result<Statsz, Reject> {
+    let server = json.server.0.into_server()?;
+    match (json.error, json.statsz) {
         (Some(Object(error)), _) => Err(error.into_reject(server)),
         (None, Some(Object(statsz))) => Ok(statsz.into_statsz(server, flaws)),
         (None, None) => Err(malformed("the reply holds neither statsz nor an error", Some(server))),
@@ -231,7 +231,7 @@ pub fn decode_event(subject: &str, payload: &[u8]) -> Option<Result<Announcement
         "LAMEDUCK" => AnnouncementKind::Lameduck,
         _ => return None,
     };
-    let server = strict::<Object<spelled::Server>>(payload).and_then(|spelled| match spelled {
+    let server = strict::<Object<json::Server>>(payload).and_then(|json| match json {
         Ok(Object(server)) => server.into_server(),
         Err(error) => lenient::Text::of(payload).flat_server(&error),
     });

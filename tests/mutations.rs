@@ -52,7 +52,7 @@ fn judged(lines: &[Line], interval: Duration) -> CheckReport {
     let mut pipeline = pipeline(interval);
     let steps = lines.iter().zip(1..).map(|(line, number)| line.play(&mut pipeline, number));
     let step = steps.last().expect("an epoch");
-    CheckReport::new(&step, lines.len() as u64, pipeline.book())
+    CheckReport::new(&step, lines.len() as u64, pipeline.alert_table())
 }
 
 /// Bare replies are one epoch.

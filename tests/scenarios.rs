@@ -112,9 +112,9 @@ fn settings(script: &Script) -> (Rules, LifeRules) {
 /// tell.
 fn diagnosed(pipeline: &Pipeline, step: &Step, now: Stamp) -> Vec<Outgoing> {
     let mut pipeline = pipeline.clone();
-    let Some(inquiry) = pipeline.inquire(step) else { return Vec::new() };
+    let Some(follow_up) = pipeline.follow_ups(step) else { return Vec::new() };
     let mut replies = Replies::default();
-    for question in &inquiry.questions {
+    for question in &follow_up.questions {
         for server in &step.view.servers {
             let says = format!("the log «_meta_» of {} cannot be read; ", server.name.as_str()).repeat(20);
             let data = match question {
@@ -126,7 +126,7 @@ fn diagnosed(pipeline: &Pipeline, step: &Step, now: Stamp) -> Vec<Outgoing> {
             replies.hear(question, json!({"server": envelope, "data": data}).to_string().as_bytes());
         }
     }
-    pipeline.answer(&inquiry, &replies, step, now)
+    pipeline.answer(&follow_up, &replies, step, now)
 }
 
 /// What a script led to.

@@ -522,7 +522,7 @@ impl Story {
         }
         assert_eq!(self.active().len(), 1, "seed {seed}: one is active in the end");
         for node in self.nodes.iter().filter(|node| node.running) {
-            let open = node.daemon.pipeline().book().active().count();
+            let open = node.daemon.pipeline().alert_table().active().count();
             assert_eq!(
                 open, 0,
                 "seed {seed}: {open} incidents are open for {}, and nothing is wrong",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metawatch::pipeline::Pipeline;
 use metawatch::shell::clock::Clock;
-use metawatch::shell::collect::{Also, Collector};
+use metawatch::shell::collect::{Collector, CollectorOptions};
 use metawatch::shell::connect::{Retry, connect};
 
 use crate::cluster::watch::{Watching, settings};
@@ -23,7 +23,7 @@ pub(crate) async fn run() -> io::Result<()> {
     let config = cluster.connection(&Watching::default())?;
     let clock = Clock::new();
     let link = connect(&config, Retry::Once).await.map_err(io::Error::other)?;
-    let mut collector = Collector::new(link, clock, Also::default()).await;
+    let mut collector = Collector::new(link, clock, CollectorOptions::default()).await;
     let mut pipeline = Pipeline::new(settings(Duration::from_secs(1)));
     progress(&format!("epoch: {EPOCHS} epochs …"));
     let (mut waits, mut answers) = (Samples::default(), Samples::default());

@@ -3,7 +3,7 @@
 use super::{Advice, list, raft, run, say};
 use crate::check::CauseKind;
 use crate::diagnosis::{Diagnosis, DiagnosisKind};
-use crate::name::few;
+use crate::name::join_some;
 
 /// The group that advice is about.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ impl GroupCase<'_> {
                 missing.push(name.clone());
             }
         }
-        few(missing)
+        join_some(missing)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ALERTS_MAX, About, Alert, Book, Identity, Reason, Shown, State, Transition};
+use super::{ALERTS_MAX, About, Alert, AlertTable, Identity, Reason, Shown, State, Transition};
 use crate::check::Finding;
 use crate::name::Name;
 use crate::rules::UNSHOWN_MAX;
@@ -136,7 +136,7 @@ impl Groups {
     }
 }
 
-impl Book {
+impl AlertTable {
     /// Follows one more alert, where need be in the place of another one, whose end it gives.
     pub(super) fn open(
         &mut self,

@@ -1,8 +1,8 @@
-//! Alerts as documents: how a [`Book`] is written down, and read back with every check that a stranger's word needs.
+//! Alerts as documents: how an [`AlertTable`] is written down, and read back with every check that a stranger's word needs.
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALERTS_MAX, Alert, Book, Identity, State, UPDATES_MAX};
+use super::{ALERTS_MAX, Alert, AlertTable, Identity, State, UPDATES_MAX};
 use crate::check::{self, CauseKind, Grounds, Verdict};
 use crate::diagnosis::{DIAGNOSES_MAX, Diagnosis};
 use crate::name::{Name, PeerId};
@@ -87,7 +87,7 @@ impl SavedAlert {
             seq: alert.sequence,
             state: alert.state,
             since_ns: alert.since.wall_ns(),
-            told_ns: alert.told.wall_ns(),
+            told_ns: alert.last_event_at.wall_ns(),
             fired: alert.fired,
             basis: alert.grounds,
             flaps: alert.flaps,
@@ -95,8 +95,8 @@ impl SavedAlert {
             size: alert.size,
             merged: alert.merged.clone(),
             diagnosis: alert.diagnosis.clone(),
-            asked: alert.asked.iter().copied().collect(),
-            told_of: alert.told_of.clone(),
+            asked: alert.followed_up.iter().copied().collect(),
+            told_of: alert.announced_causes.clone(),
         }
     }
 
@@ -136,11 +136,11 @@ impl SavedAlert {
             size: self.size.filter(|(size, quorum)| (1..=*size).contains(quorum) && *size <= SIZE_MAX),
             merged: self.merged,
             diagnosis: self.diagnosis,
-            asked: self.asked.into_iter().collect(),
+            followed_up: self.asked.into_iter().collect(),
             clear_epochs: 0,
             shown: now,
-            told: at(self.told_ns),
-            told_of: self.told_of,
+            last_event_at: at(self.told_ns),
+            announced_causes: self.told_of,
         })
     }
 }
@@ -154,7 +154,7 @@ fn is_incident(id: &str) -> bool {
     (1..=INCIDENT_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-impl Book {
+impl AlertTable {
     /// Every alert that anybody was told of.
     pub fn save(&self) -> Vec<SavedAlert> {
         self.alerts.values().map(SavedAlert::of).collect()
@@ -173,7 +173,7 @@ impl Book {
     }
 
     /// Takes the alerts of a watcher that spoke while it did not hear this one. Nothing is told: what the other
-    /// announced, this book goes on with. Where both opened an incident about the same thing, this book's goes on
+    /// announced, this table goes on with. Where both opened an incident about the same thing, this table's goes on
     /// and names the other one.
     pub fn merge(&mut self, alerts: Vec<Alert>) {
         for other in alerts {

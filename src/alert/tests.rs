@@ -1,7 +1,7 @@
 use super::limits::TRANSITIONS_MAX;
 use super::*;
 
-/// One alert of a saved book, about the peer `s3`.
+/// One alert of a saved table, about the peer `s3`.
 fn alert(incident: &str, sequence: u64, state: &str) -> Alert {
     let saved: SavedAlert = serde_json::from_value(serde_json::json!({
         "check": "META_001", "group": "default", "peer": "3ahZoO2Q", "name": "s3", "incident": incident,
@@ -13,10 +13,10 @@ fn alert(incident: &str, sequence: u64, state: &str) -> Alert {
 
 #[track_caller]
 fn check_merge(own: Option<Alert>, other: Alert, expected: (&str, u64, State, &[&str])) {
-    let mut book = Book::default();
-    book.replace(own.into_iter().collect());
-    book.merge(vec![other]);
-    let merged: Vec<&Alert> = book.alerts.values().collect();
+    let mut table = AlertTable::default();
+    table.replace(own.into_iter().collect());
+    table.merge(vec![other]);
+    let merged: Vec<&Alert> = table.alerts.values().collect();
     let [alert] = merged[..] else { panic!("{merged:?}") };
     let ids: Vec<&str> = alert.merged.iter().map(String::as_str).collect();
     assert_eq!((alert.incident.as_str(), alert.sequence, alert.state, ids.as_slice()), expected);
@@ -63,20 +63,25 @@ fn finding(group: &str, peer: &str, verdict: Verdict) -> Finding {
 }
 
 /// An epoch that showed everything there is.
-fn step(book: &mut Book, findings: &[Finding], now: Stamp, superseded: &BTreeSet<Name>) -> Vec<Transition> {
+fn step(
+    table: &mut AlertTable,
+    findings: &[Finding],
+    now: Stamp,
+    superseded: &BTreeSet<Name>,
+) -> Vec<Transition> {
     let shown = Shown { whole: true, superseded };
     let about = |_: &Identity| About { name: Name::new("s"), domain: Name::default(), size: None };
-    book.step(findings, now, &LifeRules::default(), shown, about)
+    table.step(findings, now, &LifeRules::default(), shown, about)
 }
 
 #[test]
 fn a_real_fault_is_told_at_once_though_invented_groups_fill_the_table() {
-    let (mut book, mut now) = (Book::default(), Stamp::new(0, 0));
+    let (mut table, mut now) = (AlertTable::default(), Stamp::new(0, 0));
     let mut open = BTreeSet::new();
-    let mut step = |book: &mut Book, findings: &[Finding]| {
+    let mut step = |table: &mut AlertTable, findings: &[Finding]| {
         now = now.plus(Duration::from_secs(1));
-        let told = step(book, findings, now, &BTreeSet::new());
-        assert!(told.len() <= TRANSITIONS_MAX && book.alerts.len() <= ALERTS_MAX);
+        let told = step(table, findings, now, &BTreeSet::new());
+        assert!(told.len() <= TRANSITIONS_MAX && table.alerts.len() <= ALERTS_MAX);
         // Whoever listens knows exactly the incidents that are open: none goes without an event.
         for transition in &told {
             let incident = transition.alert.incident.clone();
@@ -87,12 +92,12 @@ fn a_real_fault_is_told_at_once_though_invented_groups_fill_the_table() {
             };
             assert!(news, "{transition:?}");
         }
-        let active: BTreeSet<_> = book.active().map(|alert| alert.incident.clone()).collect();
+        let active: BTreeSet<_> = table.active().map(|alert| alert.incident.clone()).collect();
         assert_eq!(open, active);
         told.into_iter().map(|transition| transition.alert.identity).collect::<Vec<_>>()
     };
     let real = [finding("default", "s1", Verdict::Clear), finding("default", "s2", Verdict::Clear)];
-    step(&mut book, &real);
+    step(&mut table, &real);
     // A few groups of many peers, and many of one; before and behind the real one in every order.
     let mut invented: Vec<Finding> = (0..9_000)
         .map(|number| finding(&format!("a{}", number % 3), &format!("p{number}"), Verdict::Fault))
@@ -101,16 +106,16 @@ fn a_real_fault_is_told_at_once_though_invented_groups_fill_the_table() {
     invented.sort_by(|one, other| one.group.cmp(&other.group));
     let calm: Vec<Finding> = invented.iter().cloned().chain(real.clone()).collect();
     for _ in 0..60 {
-        step(&mut book, &calm);
+        step(&mut table, &calm);
     }
-    assert_eq!((book.alerts.len(), book.overflow() > 0), (ALERTS_MAX, true));
+    assert_eq!((table.alerts.len(), table.overflow() > 0), (ALERTS_MAX, true));
     let mut broken = calm.clone();
     broken.last_mut().expect("the real one").verdict = Verdict::Fault;
-    let told = step(&mut book, &broken);
+    let told = step(&mut table, &broken);
     let real =
         Identity { check: "META_001", group: Name::new("default"), peer: Some(PeerId::of_server("s2")) };
     assert!(told.contains(&real), "it is told in the same epoch");
     // And it ends as soon as any.
-    let ended = (0..3).any(|_| step(&mut book, &calm).contains(&real));
-    assert!(ended && !book.active().any(|alert| alert.identity == real));
+    let ended = (0..3).any(|_| step(&mut table, &calm).contains(&real));
+    assert!(ended && !table.active().any(|alert| alert.identity == real));
 }

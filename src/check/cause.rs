@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Witness};
-use crate::name::few;
+use crate::name::join_some;
 use crate::rules::STANDING_EPOCHS_MIN;
 use crate::stamp::human_duration;
-use crate::view::{Answer, Contact, GroupView, PeerView, Route, Standing};
+use crate::view::{Answer, Contact, GroupView, PeerView, Route, Streak};
 
 /// What happened, as far as the evidence goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -134,7 +134,7 @@ struct Facts<'a> {
 
 impl Facts<'_> {
     fn silent_for(&self) -> Option<Duration> {
-        self.peer.silence.map(Standing::lasted)
+        self.peer.silence.map(Streak::lasted)
     }
 
     /// `3 of 3 lists of other members call it offline`, where no list is authoritative.
@@ -286,7 +286,7 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
     }
     if peer.routes_held {
         let holders = peer.routes.iter().filter(|(_, route)| **route == Route::Held);
-        let holders = few(holders.map(|(name, _)| name.to_string()));
+        let holders = join_some(holders.map(|(name, _)| name.to_string()));
         let holders = if holders.is_empty() { "others".to_owned() } else { holders };
         let because = vec![facts.silence_in_words(), format!("{holders} held a route to it meanwhile")];
         return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });

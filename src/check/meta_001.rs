@@ -31,7 +31,7 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
         if matches!(verdict, Verdict::Fault | Verdict::Suspect) {
             finding.cause = Some(cause::of_peer(group, peer, &witnesses, context));
             let announced = peer.announced.map(|(at, _)| at);
-            let unlisted = peer.unlisted.map(|standing| standing.since);
+            let unlisted = peer.unlisted.map(|streak| streak.since);
             let since = [peer.down_since, announced, unlisted].into_iter().flatten().min();
             finding.since = Some(since.unwrap_or(context.opened));
             finding.witnesses = witnesses;

@@ -19,7 +19,7 @@ pub(super) const CHECK: Check = Check {
 fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
     let lasting = group
         .disagreement
-        .filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN && standing.lasted() > DISAGREEMENT_MIN);
+        .filter(|streak| streak.epochs >= STANDING_EPOCHS_MIN && streak.lasted() > DISAGREEMENT_MIN);
     let agreed = group.authority.is_some() && group.disagreement.is_none();
     let verdict = match (lasting, agreed) {
         (Some(_), _) => Verdict::Fault,
@@ -27,10 +27,10 @@ fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Fin
         (None, false) => Verdict::Unknown,
     };
     let mut finding = Finding::new(check, group, None, verdict);
-    if let Some(standing) = lasting {
+    if let Some(streak) = lasting {
         finding.grounds = Some(Grounds::Observed);
         finding.witnesses = vec![Witness::Disagreement];
-        finding.since = Some(standing.since);
+        finding.since = Some(streak.since);
         let named = group.named_leaders.iter().take(16).map(|(member, leader)| match leader {
             Some(leader) => format!("{member} names {leader}"),
             None => format!("{member} names nobody"),

@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 
 use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness};
-use crate::name::{Name, few};
+use crate::name::{Name, join_some};
 use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
 use crate::stamp::human_duration;
-use crate::view::{GroupView, PeerView, Standing, label};
+use crate::view::{GroupView, PeerView, Streak, label};
 
 pub(super) const CHECK: Check = Check {
     code: "META_006",
@@ -25,16 +25,15 @@ pub(super) const CHECK: Check = Check {
 fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
     // A leader that only we cannot hear or read leads all the same, and one that was just elected may still have no list.
     let settles = group.claimed.is_some_and(|claim| claim.lasted() < CLAIM_SETTLES_MAX);
-    let leaderless = group
-        .leaderless
-        .filter(|standing| standing.lasted() >= LEADERLESS_MIN && !group.followed && !settles);
+    let leaderless =
+        group.leaderless.filter(|streak| streak.lasted() >= LEADERLESS_MIN && !group.followed && !settles);
     // Members of a group give up a leader that is gone within an election; observers of a hub never do. Only they can
     // say whether they hear it.
-    let hidden = group.leaderless.filter(|standing| {
-        standing.lasted() >= LEADERLESS_MIN && group.followed && group.unreadable_leader.is_none()
+    let hidden = group.leaderless.filter(|streak| {
+        streak.lasted() >= LEADERLESS_MIN && group.followed && group.unreadable_leader.is_none()
     });
     // A leader that was just elected shows peers that it has not heard of yet: a moment of it is not enough.
-    let short = group.short.filter(|standing| lasts(*standing) && standing.lasted() >= SHORT_MIN);
+    let short = group.short.filter(|streak| lasts(*streak) && streak.lasted() >= SHORT_MIN);
     // The same numbers as beside every alert: what META_001 found counts.
     let online = super::impact(group, findings).online;
     let enough = online.zip(group.quorum).is_some_and(|(online, quorum)| online >= quorum);
@@ -47,14 +46,14 @@ fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Fin
         None => Verdict::Unknown,
     };
     let mut finding = Finding::new(check, group, None, verdict);
-    if let (Verdict::Suspect, Some(standing)) = (verdict, hidden) {
+    if let (Verdict::Suspect, Some(streak)) = (verdict, hidden) {
         finding.witnesses.push(Witness::Leaderless);
-        finding.since = Some(standing.since);
-        finding.cause = Some(hidden_leader(group, standing));
+        finding.since = Some(streak.since);
+        finding.cause = Some(hidden_leader(group, streak));
     }
-    if let Some(standing) = leaderless {
+    if let Some(streak) = leaderless {
         finding.witnesses.push(Witness::Leaderless);
-        finding.cause = Some(without_a_leader(group, standing));
+        finding.cause = Some(without_a_leader(group, streak));
     }
     if short.is_some() {
         finding.witnesses.push(Witness::Short);
@@ -62,42 +61,43 @@ fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Fin
     }
     if verdict == Verdict::Fault {
         finding.grounds = Some(if short.is_some() { Grounds::Reported } else { Grounds::Observed });
-        finding.since = [leaderless, short].into_iter().flatten().map(|standing| standing.since).min();
+        finding.since = [leaderless, short].into_iter().flatten().map(|streak| streak.since).min();
     }
     findings.push(finding);
 }
 
-fn lasts(standing: Standing) -> bool {
-    standing.epochs >= STANDING_EPOCHS_MIN
+fn lasts(streak: Streak) -> bool {
+    streak.epochs >= STANDING_EPOCHS_MIN
 }
 
 /// A leader that members follow, and that we cannot hear.
-fn hidden_leader(group: &GroupView, standing: Standing) -> Cause {
-    let named = few(group.named_leaders.values().flatten().map(Name::to_string).collect::<BTreeSet<_>>());
+fn hidden_leader(group: &GroupView, streak: Streak) -> Cause {
+    let named =
+        join_some(group.named_leaders.values().flatten().map(Name::to_string).collect::<BTreeSet<_>>());
     Cause {
         kind: CauseKind::HiddenFromUs,
         because: vec![
             format!("{named} leads by the word of {} that answer", group.answering),
-            format!("it has not answered us for {}", human_duration(standing.lasted())),
+            format!("it has not answered us for {}", human_duration(streak.lasted())),
         ],
     }
 }
 
 /// Which kind of leaderless it is.
-fn without_a_leader(group: &GroupView, standing: Standing) -> Cause {
-    let lasted = human_duration(standing.lasted());
+fn without_a_leader(group: &GroupView, streak: Streak) -> Cause {
+    let lasted = human_duration(streak.lasted());
     let size = group.size.map_or_else(|| "the".to_owned(), |size| size.to_string());
     let answering = format!("{} of {size} members answer", group.answering);
     let mut because = if group.listless.is_empty() {
         vec![format!("no member has claimed to lead for {lasted}")]
     } else {
-        let names = few(group.listless.iter().map(Name::to_string));
+        let names = join_some(group.listless.iter().map(Name::to_string));
         vec![format!("no leader has had a list of its peers for {lasted}, though {names} claimed to lead")]
     };
     let outsiders = !group.outsiders.is_empty();
     because.push(answering);
     if outsiders {
-        let names = few(group.outsiders.iter().map(Name::to_string));
+        let names = join_some(group.outsiders.iter().map(Name::to_string));
         because.push(format!("{names} answer and are in nobody's list"));
     }
     if let Some(quorum) = group.quorum {
@@ -124,7 +124,7 @@ fn too_few_online(group: &GroupView) -> Option<Cause> {
     lacks.sort();
     because.push(format!(
         "its list lacks {}: too few could agree on the removal, so it did not take effect",
-        few(lacks)
+        join_some(lacks)
     ));
     Some(Cause { kind: CauseKind::RemovalNotAgreed, because })
 }

@@ -19,19 +19,18 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
-    let lasting = group
-        .unheard
-        .filter(|standing| standing.epochs >= STANDING_EPOCHS_MIN && standing.lasted() >= UNHEARD_MIN);
+    let lasting =
+        group.unheard.filter(|streak| streak.epochs >= STANDING_EPOCHS_MIN && streak.lasted() >= UNHEARD_MIN);
     let verdict = match lasting {
         Some(_) => Verdict::Suspect,
         None if group.heard => Verdict::Clear,
         None => Verdict::Unknown,
     };
     let mut finding = Finding::new(check, group, None, verdict);
-    if let Some(standing) = lasting {
-        let lasted = human_duration(context.now.since(standing.since));
+    if let Some(streak) = lasting {
+        let lasted = human_duration(context.now.since(streak.since));
         finding.witnesses = vec![Witness::Unheard];
-        finding.since = Some(standing.since);
+        finding.since = Some(streak.since);
         finding.cause = Some(Cause {
             kind: CauseKind::GroupUnheard,
             because: vec![format!("nobody of the group has answered for {lasted}, while other servers did")],

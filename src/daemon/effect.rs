@@ -6,7 +6,7 @@ use crate::epoch::{Gathered, Plan};
 use crate::event::{AlertEvent, Heartbeat};
 use crate::ledger::Ledger;
 use crate::outbox::Dispatched;
-use crate::pipeline::Inquiry;
+use crate::pipeline::FollowUp;
 use crate::stamp::Stamp;
 
 /// Everything that can wake the daemon.
@@ -25,7 +25,7 @@ pub enum Wake {
     /// Somebody asks for the verdict of a new epoch.
     CheckWanted,
     /// Further questions are answered, or given up.
-    Answered(Box<(Inquiry, Replies)>),
+    Answered(Box<(FollowUp, Replies)>),
     /// What became of deliveries, or of the connection for them.
     Delivery(DeliveryReport),
     /// The state file was written, or why not.
@@ -152,7 +152,7 @@ pub enum Effect {
     /// Deliver something, or ask whether it has arrived.
     Deliver(Order),
     /// Put further questions; [`Wake::Answered`] tells the answers.
-    Ask(Inquiry),
+    Ask(FollowUp),
     /// Tell the operator of an event that was decided.
     Announce(Box<AlertEvent>),
     /// Tell the operator.

@@ -5,7 +5,7 @@ use super::*;
 use crate::alert::{LifeRules, Reason, State};
 use crate::epoch::{Ended, Epoch, Heard};
 use crate::event::{Monitor, Outgoing};
-use crate::pipeline::{Inquiry, Pipeline, Settings, Step};
+use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 
@@ -85,18 +85,18 @@ impl Watch {
             if step.events.iter().any(|event| event.event.state == State::Firing) {
                 return step;
             }
-            assert_eq!(self.pipeline.inquire(&step), None, "a silent suspect leaves nothing to ask yet");
+            assert_eq!(self.pipeline.follow_ups(&step), None, "a silent suspect leaves nothing to ask yet");
         }
         panic!("it never fires");
     }
 
-    fn answer(&mut self, inquiry: &Inquiry, says: &[(Question, String)], step: &Step) -> Vec<Outgoing> {
+    fn answer(&mut self, follow_up: &FollowUp, says: &[(Question, String)], step: &Step) -> Vec<Outgoing> {
         let mut replies = Replies::default();
         for (question, payload) in says {
             replies.hear(question, payload.as_bytes());
         }
         let now = self.now();
-        self.pipeline.answer(inquiry, &replies, step, now)
+        self.pipeline.answer(follow_up, &replies, step, now)
     }
 }
 
@@ -121,12 +121,12 @@ fn a_frozen_peer_is_asked_about_once_and_the_answer_is_an_update() {
     let mut watch = Watch::new();
     let step = watch.freeze();
     let firing = &step.events[0].event;
-    let inquiry = watch.pipeline.inquire(&step).unwrap();
-    assert_eq!(inquiry.questions, BTreeSet::from([Question::Raft]));
-    assert_eq!(watch.pipeline.inquire(&step), None, "it is asked once");
+    let follow_up = watch.pipeline.follow_ups(&step).unwrap();
+    assert_eq!(follow_up.questions, BTreeSet::from([Question::Raft]));
+    assert_eq!(watch.pipeline.follow_ups(&step), None, "it is asked once");
     let later = watch.epoch(S3::Silent, 13);
-    assert_eq!(watch.pipeline.inquire(&later), None, "it is asked once for a cause");
-    let events = watch.answer(&inquiry, &[follower("s2"), leader_saw_s3("12.710025054s")], &later);
+    assert_eq!(watch.pipeline.follow_ups(&later), None, "it is asked once for a cause");
+    let events = watch.answer(&follow_up, &[follower("s2"), leader_saw_s3("12.710025054s")], &later);
     let [told] = &events[..] else { panic!("{events:#?}") };
     let event = &told.event;
     assert_eq!((event.reason, event.state, event.seq), (Reason::Diagnosed, State::Firing, firing.seq + 1));
@@ -138,7 +138,7 @@ fn a_frozen_peer_is_asked_about_once_and_the_answer_is_an_update() {
     );
     assert!(event.summary.ends_with("; s1 says: last saw s3 12 s ago"), "{}", event.summary);
     assert_eq!(told.subject, "metawatch.alert.META_001.default.s3.firing");
-    assert!(watch.answer(&inquiry, &[leader_saw_s3("12.9s")], &later).is_empty(), "nothing new");
+    assert!(watch.answer(&follow_up, &[leader_saw_s3("12.9s")], &later).is_empty(), "nothing new");
     let mut resolved = Vec::new();
     for _ in 0..3 {
         resolved.extend(watch.epoch(S3::Well, 0).events);
@@ -153,15 +153,15 @@ fn a_frozen_peer_is_asked_about_once_and_the_answer_is_an_update() {
 fn an_answer_after_the_end_or_without_content_tells_nothing_and_leaves_no_hole() {
     let mut watch = Watch::new();
     let step = watch.freeze();
-    let inquiry = watch.pipeline.inquire(&step).unwrap();
+    let follow_up = watch.pipeline.follow_ups(&step).unwrap();
     let hostile = (Question::Raft, "[".repeat(9_000));
     let stranger = raftz("s9", r#""state":"LEADER","peers":{}"#);
-    assert!(watch.answer(&inquiry, &[hostile, stranger, follower("s2")], &step).is_empty());
+    assert!(watch.answer(&follow_up, &[hostile, stranger, follower("s2")], &step).is_empty());
     for _ in 0..2 {
         watch.epoch(S3::Well, 0);
     }
     let well = watch.epoch(S3::Well, 0);
-    assert!(watch.answer(&inquiry, &[leader_saw_s3("12s")], &well).is_empty(), "it is over");
+    assert!(watch.answer(&follow_up, &[leader_saw_s3("12s")], &well).is_empty(), "it is over");
     // The same incident opens again: what was asked before belongs to its earlier life.
     let again = watch.freeze();
     assert_eq!(
@@ -170,10 +170,10 @@ fn an_answer_after_the_end_or_without_content_tells_nothing_and_leaves_no_hole()
         "suspected and firing, without a hole"
     );
     assert!(
-        watch.answer(&inquiry, &[leader_saw_s3("12s")], &again).is_empty(),
+        watch.answer(&follow_up, &[leader_saw_s3("12s")], &again).is_empty(),
         "asked about an earlier life"
     );
-    assert!(watch.pipeline.inquire(&again).is_some(), "it may be asked again");
+    assert!(watch.pipeline.follow_ups(&again).is_some(), "it may be asked again");
 }
 
 #[test]
@@ -182,17 +182,17 @@ fn a_server_without_jetstream_is_asked_itself_at_the_first_suspicion() {
     watch.epoch(S3::Well, 0);
     let step = watch.epoch(S3::Disabled, 0);
     assert_eq!(step.events[0].event.state, State::Suspected);
-    let inquiry = watch.pipeline.inquire(&step).unwrap();
+    let follow_up = watch.pipeline.follow_ups(&step).unwrap();
     let health = Question::Health(Name::new("Ns3"));
-    assert_eq!(inquiry.questions, BTreeSet::from([health.clone()]));
+    assert_eq!(follow_up.questions, BTreeSet::from([health.clone()]));
     assert_eq!((health.subject().as_str(), health.payload()), ("$SYS.REQ.SERVER.Ns3.HEALTHZ", ""));
     let says = |name, error: &str| {
         let data = format!(r#""data":{{"status":"unavailable","status_code":503,"error":"{error}"}}"#);
         (health.clone(), envelope(name, &data))
     };
     let liar = says("s2", "I am somebody else");
-    assert!(watch.answer(&inquiry, &[liar], &step).is_empty(), "only its own word counts");
-    let events = watch.answer(&inquiry, &[says("s3", "JetStream not \\u001b[31menabled")], &step);
+    assert!(watch.answer(&follow_up, &[liar], &step).is_empty(), "only its own word counts");
+    let events = watch.answer(&follow_up, &[says("s3", "JetStream not \\u001b[31menabled")], &step);
     let event = &events[0].event;
     assert_eq!((event.state, event.reason), (State::Suspected, Reason::Diagnosed));
     assert!(event.summary.ends_with("; s3 says: JetStream not \\u{1b}[31menabled"), "{}", event.summary);
@@ -215,10 +215,10 @@ fn long_answers_fit_an_event_and_a_header() {
     let mut watch = Watch::new();
     watch.epoch(S3::Well, 0);
     let step = watch.epoch(S3::Disabled, 0);
-    let inquiry = watch.pipeline.inquire(&step).unwrap();
+    let follow_up = watch.pipeline.follow_ups(&step).unwrap();
     let data = format!(r#""data":{{"status":"x","error":"{}"}}"#, "é".repeat(9_000));
     let health = Question::Health(Name::new("Ns3"));
-    let events = watch.answer(&inquiry, &[(health, envelope("s3", &data))], &step);
+    let events = watch.answer(&follow_up, &[(health, envelope("s3", &data))], &step);
     assert_eq!(events[0].event.diagnosis[0].says.chars().count(), SAYS_MAX);
     assert!(events[0].headers.iter().all(|(_, value)| value.len() < 1_024));
     assert!(serde_json::to_vec(&events[0].event).unwrap().len() < 4_096);

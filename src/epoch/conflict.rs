@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::ServerKey;
-use crate::name::{Name, few};
+use crate::name::{Name, join_some};
 use crate::wire::{JetStream, Reply, Server};
 
 /// So many runs are named by one conflict.
@@ -37,7 +37,7 @@ pub enum ConflictKind {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |id: &Name| if id.is_empty() { "without an id".to_owned() } else { id.to_string() };
-        let (name, ids) = (&self.name, few(self.ids.iter().map(shown)));
+        let (name, ids) = (&self.name, join_some(self.ids.iter().map(shown)));
         match self.kind {
             ConflictKind::Answers => write!(f, "{name} ({ids}) gave two different answers to one request"),
             ConflictKind::Parts => {

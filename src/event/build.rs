@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::fit::fit;
+use super::truncate::fit;
 use super::{
     AlertEvent, EVENT_TYPE, EventEpoch, EventGroup, EventPeer, Evidence, LIST_MAX, Monitor, NOTES_MAX,
-    Outgoing, words,
+    Outgoing, summary,
 };
 use crate::advice::{self, Advice};
 use crate::alert::{State, Transition};
@@ -16,7 +16,7 @@ use crate::stamp::Stamp;
 use crate::view::{Answer, ClusterView, EpochFacts, GroupView, Opinion, PeerView, Route};
 
 /// What all events of one epoch share.
-pub struct Scene<'a> {
+pub struct EventContext<'a> {
     /// The view.
     pub view: &'a ClusterView,
     /// The findings.
@@ -32,10 +32,10 @@ pub struct Scene<'a> {
 }
 
 /// Makes the event that tells of a transition of this epoch; `None` when the transition is not of this epoch.
-pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoing> {
+pub fn alert_event(transition: &Transition, context: &EventContext<'_>) -> Option<Outgoing> {
     let alert = &transition.alert;
     let unshown;
-    let group = match scene.view.group(&alert.identity.group) {
+    let group = match context.view.group(&alert.identity.group) {
         Some(group) => group,
         // Nothing shows the group any more: that is what the event tells.
         None if transition.finding.is_none() => {
@@ -46,18 +46,18 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
     };
     let check = check::by_code(alert.identity.check)?;
     let peer = alert.identity.peer.and_then(|id| group.peer(id));
-    let finding = transition.finding.and_then(|index| scene.findings.get(index));
-    let now = scene.now;
-    let impact = check::impact(group, scene.findings);
+    let finding = transition.finding.and_then(|index| context.findings.get(index));
+    let now = context.now;
+    let impact = check::impact(group, context.findings);
     let name = alert.identity.peer.map(|id| match peer {
         Some(peer) => peer.label(),
         None => crate::view::label(Some(&alert.subject_name), id),
     });
     let mut summary = match &name {
-        Some(name) => words::of_peer(alert, transition.reason, finding, name, group, impact, now),
-        None => words::of_group(alert, transition.reason, finding, group, impact, now),
+        Some(name) => summary::of_peer(alert, transition.reason, finding, name, group, impact, now),
+        None => summary::of_group(alert, transition.reason, finding, group, impact, now),
     };
-    summary += &words::diagnosis(&alert.diagnosis);
+    summary += &summary::diagnosis(&alert.diagnosis);
     let over = alert.state == State::Resolved;
     let told =
         finding.filter(|finding| matches!(finding.verdict, Verdict::Fault | Verdict::Suspect) && !over);
@@ -84,16 +84,16 @@ pub fn alert_event(transition: &Transition, scene: &Scene<'_>) -> Option<Outgoin
         cause: told.and_then(|finding| finding.cause.clone()),
         diagnosis: alert.diagnosis.clone(),
         advice: told
-            .map(|finding| advice_for(finding, group, scene.view, scene.findings, &alert.diagnosis))
+            .map(|finding| advice_for(finding, group, context.view, context.findings, &alert.diagnosis))
             .unwrap_or_default(),
-        notes: scene.view.remarks().take(NOTES_MAX).cloned().collect(),
-        left_out: left_out(group, peer, scene.view),
-        epoch: event_epoch(&scene.view.epoch, scene.monitor),
-        system: scene.system.map(str::to_owned),
-        monitor: scene.monitor.clone(),
+        notes: context.view.remarks().take(NOTES_MAX).cloned().collect(),
+        left_out: left_out(group, peer, context.view),
+        epoch: event_epoch(&context.view.epoch, context.monitor),
+        system: context.system.map(str::to_owned),
+        monitor: context.monitor.clone(),
     };
     fit(&mut event);
-    let subject = event.subject(scene.prefix, alert.subject_name.as_str());
+    let subject = event.subject(context.prefix, alert.subject_name.as_str());
     Some(Outgoing { headers: event.headers(&subject), subject, event })
 }
 
@@ -119,9 +119,11 @@ pub fn explain(
         None => crate::view::label(None, id),
     });
     let headline = match (finding.verdict, name) {
-        (Verdict::Fault, Some(name)) => words::offline(&name, Some(finding)),
-        (Verdict::Suspect, Some(name)) => words::suspected(&name, Some(finding)),
-        (Verdict::Fault | Verdict::Suspect, None) => words::group_fault(finding.check, group, Some(finding)),
+        (Verdict::Fault, Some(name)) => summary::offline(&name, Some(finding)),
+        (Verdict::Suspect, Some(name)) => summary::suspected(&name, Some(finding)),
+        (Verdict::Fault | Verdict::Suspect, None) => {
+            summary::group_fault(finding.check, group, Some(finding))
+        }
         (Verdict::Clear | Verdict::Gone | Verdict::Unknown, _) => return None,
     };
     Some(Explained { headline, advice: advice_for(finding, group, view, findings, diagnosis) })

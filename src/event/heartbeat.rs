@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{event_epoch, event_group};
 use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor, NOTES_MAX};
-use crate::alert::{Alert, Book, Identity, State};
+use crate::alert::{Alert, AlertTable, Identity, State};
 use crate::check::{self, Finding, Severity, Verdict};
 use crate::view::ClusterView;
 
@@ -160,11 +160,11 @@ impl ActiveIncident {
 }
 
 /// What the last epoch says on the whole. No evidence is never health: `Ok` needs every peer of every group clear.
-pub fn status(view: &ClusterView, findings: &[Finding], book: &Book) -> Status {
+pub fn status(view: &ClusterView, findings: &[Finding], table: &AlertTable) -> Status {
     if !view.epoch.informative || view.groups.is_empty() {
         return Status::Unknown;
     }
-    if book.active().next().is_some() {
+    if table.active().next().is_some() {
         return Status::Alerting;
     }
     let clear = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
@@ -176,11 +176,11 @@ impl Heartbeat {
     pub fn new(
         view: &ClusterView,
         findings: &[Finding],
-        book: &Book,
+        table: &AlertTable,
         interval: Duration,
         monitor: &Monitor,
     ) -> Self {
-        let status = status(view, findings, book);
+        let status = status(view, findings, table);
         let groups = view.groups.iter().take(LIST_MAX);
         Self {
             v: 1,
@@ -190,10 +190,10 @@ impl Heartbeat {
             epoch: event_epoch(&view.epoch, monitor),
             groups: groups.map(|group| event_group(group, check::impact(group, findings))).collect(),
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
-            incidents: book.active().count() as u64,
-            active: worst_first(book).into_iter().take(LIST_MAX).map(ActiveIncident::of).collect(),
+            incidents: table.active().count() as u64,
+            active: worst_first(table).into_iter().take(LIST_MAX).map(ActiveIncident::of).collect(),
             notes: view.remarks().take(NOTES_MAX).cloned().collect(),
-            left_out: left_out(view, book),
+            left_out: left_out(view, table),
             system: None,
             speaker: monitor.name.clone(),
             watchers: 1,
@@ -201,7 +201,7 @@ impl Heartbeat {
             undelivered: 0,
             waiting: 0,
             shortened: 0,
-            overflow: book.overflow(),
+            overflow: table.overflow(),
             unreplicated: 0,
             unsaved: false,
             monitor: monitor.clone(),
@@ -211,8 +211,8 @@ impl Heartbeat {
 
 /// The open alerts, those that nobody may overlook first: what fires, what is critical, a lost quorum, whole
 /// groups.
-pub fn worst_first(book: &Book) -> Vec<&Alert> {
-    let mut alerts: Vec<&Alert> = book.active().collect();
+pub fn worst_first(table: &AlertTable) -> Vec<&Alert> {
+    let mut alerts: Vec<&Alert> = table.active().collect();
     let rank = |alert: &Alert| {
         let Identity { check, peer, .. } = &alert.identity;
         (alert.state != State::Firing, Reverse(alert.severity()), *check != QUORUM_LOST, peer.is_some())
@@ -221,10 +221,10 @@ pub fn worst_first(book: &Book) -> Vec<&Alert> {
     alerts
 }
 
-fn left_out(view: &ClusterView, book: &Book) -> BTreeMap<String, u64> {
+fn left_out(view: &ClusterView, table: &AlertTable) -> BTreeMap<String, u64> {
     let beyond = |entries: usize, max: usize| entries.saturating_sub(max) as u64;
     let lists = [
-        ("active", beyond(book.active().count(), LIST_MAX)),
+        ("active", beyond(table.active().count(), LIST_MAX)),
         ("groups", beyond(view.groups.len(), LIST_MAX)),
         ("notes", beyond(view.remarks().count(), NOTES_MAX)),
         ("announcements", view.epoch.counts.announcements_dropped),
@@ -235,7 +235,7 @@ fn left_out(view: &ClusterView, book: &Book) -> BTreeMap<String, u64> {
 fn summary(view: &ClusterView, findings: &[Finding], status: Status) -> String {
     let heard = format!("{} of {} servers answered", view.epoch.heard, view.epoch.expected);
     let groups = view.groups.iter().map(|group| {
-        let online = super::words::peers_online(group, check::impact(group, findings));
+        let online = super::summary::peers_online(group, check::impact(group, findings));
         if view.groups.len() == 1 { online } else { format!("{}: {online}", group.key) }
     });
     let groups: Vec<String> = groups.take(LIST_MAX).collect();

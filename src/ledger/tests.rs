@@ -32,14 +32,14 @@ fn a_ledger_is_read_as_it_was_written() {
     assert_eq!((entries.alerts.len(), entries.refused), (1, 0));
     assert_eq!(entries.alerts[0].verdict, Verdict::Unknown, "what the servers say now is not known");
     assert_eq!(now().since(entries.alerts[0].since), std::time::Duration::from_millis(22_300));
-    let mut book = Book::default();
-    book.replace(entries.alerts);
+    let mut table = AlertTable::default();
+    table.replace(entries.alerts);
     let waiting = [outgoing()];
-    let ledger = Ledger::new(&book, waiting.iter(), "metawatch");
+    let ledger = Ledger::new(&table, waiting.iter(), "metawatch");
     let again = read(&serde_json::to_string(&ledger).unwrap());
     assert_eq!(again.waiting, waiting);
-    book.replace(again.alerts);
-    assert_eq!(Ledger::new(&book, waiting.iter(), "metawatch"), ledger);
+    table.replace(again.alerts);
+    assert_eq!(Ledger::new(&table, waiting.iter(), "metawatch"), ledger);
 }
 
 #[test]
@@ -80,7 +80,8 @@ fn an_alert_from_the_future_began_now() {
 #[test]
 fn no_event_is_ever_published_outside_its_own_subject() {
     let waiting = [outgoing()];
-    let sound = serde_json::to_value(Ledger::new(&Book::default(), waiting.iter(), "metawatch")).unwrap();
+    let sound =
+        serde_json::to_value(Ledger::new(&AlertTable::default(), waiting.iter(), "metawatch")).unwrap();
     assert_eq!(sound["waiting"][0]["subject"], "alert.META_001.default.s3.firing");
     let subjects = [
         "heartbeat",
@@ -128,7 +129,8 @@ proptest::proptest! {
 #[test]
 fn an_event_with_numbers_beyond_reason_is_left_out() {
     let waiting = [outgoing()];
-    let sound = serde_json::to_value(Ledger::new(&Book::default(), waiting.iter(), "metawatch")).unwrap();
+    let sound =
+        serde_json::to_value(Ledger::new(&AlertTable::default(), waiting.iter(), "metawatch")).unwrap();
     let changes = [
         ("seq", serde_json::json!(u64::MAX)),
         ("seq", serde_json::json!(0)),

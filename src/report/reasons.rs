@@ -3,7 +3,7 @@
 use super::{TOLD_MAX, no_list};
 use crate::check::{Finding, Verdict, of_group};
 use crate::epoch::Ended;
-use crate::name::few;
+use crate::name::join_some;
 use crate::view::{Answer, ClusterView, Contact, GroupView, Part, PeerView};
 
 /// How many unreadable replies and how many contradictions are told.
@@ -28,7 +28,7 @@ pub(super) fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
         }
     }
     for group in view.groups.iter().filter(|group| !group.outsiders.is_empty()) {
-        let names = few(group.outsiders.iter().map(ToString::to_string));
+        let names = join_some(group.outsiders.iter().map(ToString::to_string));
         reasons.push(format!("{names} answer, and no member of meta group {} lists them", group.key));
     }
     if view.epoch.informative {
@@ -67,7 +67,7 @@ fn why_epoch(view: &ClusterView) -> Option<String> {
 fn no_group(view: &ClusterView) -> String {
     let names = |part: Part| {
         let names = view.servers.iter().filter(|server| server.part == part);
-        Some(few(names.map(|server| server.name.to_string()))).filter(|names| !names.is_empty())
+        Some(join_some(names.map(|server| server.name.to_string()))).filter(|names| !names.is_empty())
     };
     let parts = [
         names(Part::Standalone).map(|names| format!("JetStream is standalone on {names}")),

@@ -4,16 +4,16 @@
 //! deadline; without a connection or without the rights it ends at once and says why. What arrives between two
 //! epochs is kept, within limits, and told to the next one.
 
-mod access;
+mod backlog;
+mod capture;
+mod diagnose_access;
 #[cfg(test)]
 pub(crate) mod fake;
-mod kept;
-mod port;
-mod raw;
+mod permissions;
 mod reply;
-mod rights;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,17 +21,17 @@ use std::time::Duration;
 use async_nats::{Client, Message, StatusCode};
 use tokio::time::{timeout, timeout_at};
 
-pub use access::{Access, Trouble};
-pub use port::{Ear, Incoming, NatsPort, Port};
-pub use raw::Raw;
+pub use capture::Capture;
+pub use diagnose_access::{Access, Trouble};
+pub use transport::{Incoming, NatsTransport, Subscription, Transport};
 
 use crate::epoch::{Epoch, Gathered, Heard, Plan};
 use crate::shell::clock::Clock;
 use crate::shell::connect::{Link, LinkEvent};
 use crate::stamp::Stamp;
-use kept::Kept;
+use backlog::Backlog;
+use permissions::{Permission, Permissions, SUBSCRIPTIONS};
 use reply::Token;
-use rights::{EARS, Right, Rights};
 
 /// The question.
 pub(crate) const PING_JSZ: &str = "$SYS.REQ.SERVER.PING.JSZ";
@@ -58,7 +58,7 @@ const MOVE_MAX: Duration = Duration::from_secs(1);
 
 /// Why [`Collector::idle_until`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
+pub enum WakeReason {
     /// The time has come.
     Time,
     /// A server announced that it stops: the next epoch will hear of it.
@@ -69,23 +69,23 @@ pub enum Woken {
 
 /// What a collector does besides asking.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Also {
+pub struct CollectorOptions {
     /// It listens to the events of servers that stop.
     pub events: bool,
-    /// It keeps the payloads of each epoch for [`Collector::take_raw`].
+    /// It keeps the payloads of each epoch for [`Collector::take_capture`].
     pub raw: bool,
 }
 
 /// Asks the servers and hears them. One epoch at a time.
 #[derive(Debug)]
-pub struct Collector<P = NatsPort> {
-    port: P,
+pub struct Collector<P = NatsTransport> {
+    transport: P,
     clock: Clock,
-    also: Also,
-    rights: Rights,
-    kept: Kept,
+    options: CollectorOptions,
+    permissions: Permissions,
+    backlog: Backlog,
     news: VecDeque<LinkEvent>,
-    raw: Raw,
+    capture: Capture,
     /// Something has come since the last epoch opened that makes the next one urgent: a server stops, a leader was
     /// elected.
     urgent: bool,
@@ -95,43 +95,43 @@ pub struct Collector<P = NatsPort> {
     moving_until: Option<Stamp>,
 }
 
-impl Collector<NatsPort> {
+impl Collector<NatsTransport> {
     /// A collector on this connection, which it takes over.
-    pub async fn new(link: Link, clock: Clock, also: Also) -> Self {
-        Self::on(NatsPort::new(link), clock, also).await
+    pub async fn new(link: Link, clock: Clock, options: CollectorOptions) -> Self {
+        Self::on(NatsTransport::new(link), clock, options).await
     }
 
     /// The client, to publish with.
     pub fn client(&self) -> &Client {
-        self.port.client()
+        self.transport.client()
     }
 
     /// Sends what is left, and ends the connection.
     pub async fn close(mut self) {
-        if let Err(error) = self.port.client().drain().await {
+        if let Err(error) = self.transport.client().drain().await {
             return tracing::debug!(%error, "the connection has ended already");
         }
-        while !matches!(self.port.next().await, Incoming::Link(LinkEvent::Closed)) {}
+        while !matches!(self.transport.next().await, Incoming::Link(LinkEvent::Closed)) {}
     }
 }
 
-impl<P: Port> Collector<P> {
+impl<P: Transport> Collector<P> {
     /// A collector on any port.
-    pub async fn on(mut port: P, clock: Clock, also: Also) -> Self {
-        port.listen(Ear::Inbox).await;
-        if also.events {
-            port.listen(Ear::Shutdown).await;
-            port.listen(Ear::Lameduck).await;
-            port.listen(Ear::Elected).await;
+    pub async fn on(mut transport: P, clock: Clock, options: CollectorOptions) -> Self {
+        transport.listen(Subscription::Inbox).await;
+        if options.events {
+            transport.listen(Subscription::Shutdown).await;
+            transport.listen(Subscription::Lameduck).await;
+            transport.listen(Subscription::Elected).await;
         }
         Self {
-            port,
+            transport,
             clock,
-            also,
-            rights: Rights::default(),
-            kept: Kept::default(),
+            options,
+            permissions: Permissions::default(),
+            backlog: Backlog::default(),
             news: VecDeque::new(),
-            raw: Raw::default(),
+            capture: Capture::default(),
             urgent: false,
             leave_at: None,
             moving_until: None,
@@ -145,44 +145,44 @@ impl<P: Port> Collector<P> {
         self.drain();
         self.urgent = false;
         let now = self.clock.now();
-        plan.ask_statsz &= self.rights.may(Right::PingStatsz, now);
-        let may_ask = self.port.connected() && self.may_see(now).await;
+        plan.ask_statsz &= self.permissions.may(Permission::PingStatsz, now);
+        let may_ask = self.transport.connected() && self.may_see(now).await;
         let number = plan.number;
         let (learning, ask_statsz) = (plan.learning, plan.ask_statsz);
-        self.raw = Raw::of(self.port.server_name());
-        let (generation, opened) = (self.port.generation(), self.clock.now());
+        self.capture = Capture::of(self.transport.server_name());
+        let (generation, opened) = (self.transport.generation(), self.clock.now());
         let mut open = Open { number, generation, epoch: Epoch::open(plan, opened) };
-        self.tell_kept(&mut open);
+        self.tell_backlog(&mut open);
         if may_ask {
             self.ask(number, learning, ask_statsz).await;
         } else {
-            let why = if self.port.connected() { Heard::Denied } else { Heard::Disconnected };
+            let why = if self.transport.connected() { Heard::Denied } else { Heard::Disconnected };
             open.epoch.hear(self.clock.now(), why);
         }
         self.hear_out(open).await
     }
 
     /// Listens until `at`, or until something makes the next epoch urgent.
-    pub async fn idle_until(&mut self, at: Stamp) -> Woken {
+    pub async fn idle_until(&mut self, at: Stamp) -> WakeReason {
         if self.urgent {
-            return Woken::Event;
+            return WakeReason::Event;
         }
         loop {
             let until = self.clock.instant(self.leave_at.map_or(at, |leave| leave.min(at)));
-            let Ok(incoming) = timeout_at(until, self.port.next()).await else {
+            let Ok(incoming) = timeout_at(until, self.transport.next()).await else {
                 self.leave_when_due().await;
                 if self.clock.now().has_reached(at) {
-                    return Woken::Time;
+                    return WakeReason::Time;
                 }
                 continue;
             };
             let connected = matches!(incoming, Incoming::Link(LinkEvent::Connected));
             self.keep(incoming);
             if connected {
-                return Woken::Connected;
+                return WakeReason::Connected;
             }
             if self.urgent {
-                return Woken::Event;
+                return WakeReason::Event;
             }
         }
     }
@@ -190,8 +190,8 @@ impl<P: Port> Collector<P> {
     /// Waits until `at` at most for the connection to be there again. Whether it is.
     pub async fn reconnected(&mut self, at: Stamp) -> bool {
         let at = self.clock.instant(at);
-        while !self.port.connected() {
-            let Ok(incoming) = timeout_at(at, self.port.next()).await else { return false };
+        while !self.transport.connected() {
+            let Ok(incoming) = timeout_at(at, self.transport.next()).await else { return false };
             self.keep(incoming);
         }
         true
@@ -203,7 +203,7 @@ impl<P: Port> Collector<P> {
         if !self.leave_at.is_some_and(|leave| now.has_reached(leave)) {
             return;
         }
-        let left = timeout(SEND_MAX, self.port.leave()).await.unwrap_or(false);
+        let left = timeout(SEND_MAX, self.transport.leave()).await.unwrap_or(false);
         self.leave_at = None;
         self.moving_until = left.then(|| self.clock.now().plus(MOVE_MAX));
     }
@@ -211,7 +211,7 @@ impl<P: Port> Collector<P> {
     /// Waits for the connection to another server, where one was just left.
     async fn moved(&mut self) {
         while let Some(until) = self.moving_until {
-            match timeout_at(self.clock.instant(until), self.port.next()).await {
+            match timeout_at(self.clock.instant(until), self.transport.next()).await {
                 Ok(incoming) => self.keep(incoming),
                 Err(_) => self.moving_until = None,
             }
@@ -224,30 +224,30 @@ impl<P: Port> Collector<P> {
     }
 
     /// The payloads of the last epoch, when they are kept.
-    pub fn take_raw(&mut self) -> Raw {
-        std::mem::take(&mut self.raw)
+    pub fn take_capture(&mut self) -> Capture {
+        std::mem::take(&mut self.capture)
     }
 
     /// How many connections there have been.
     pub fn generation(&self) -> u64 {
-        self.port.generation()
+        self.transport.generation()
     }
 
     /// The name of the server at the other end; empty when not known.
     pub fn server_name(&self) -> String {
-        self.port.server_name()
+        self.transport.server_name()
     }
 
     /// What kept this epoch from seeing anything, if anything did.
     pub fn trouble(&self, gathered: &Gathered) -> Option<Trouble> {
-        let refused = |right| self.rights.is_refused(right);
-        Trouble::of(gathered, refused(Right::Jsz), refused(Right::Inbox))
+        let refused = |permission| self.permissions.is_refused(permission);
+        Trouble::of(gathered, refused(Permission::Jsz), refused(Permission::Inbox))
     }
 
     /// Takes in what is there already. To be called when something else was waited for in between.
     pub fn drain(&mut self) {
         for _ in 0..crate::epoch::REPLIES_MAX {
-            let Some(incoming) = self.port.ready() else { return };
+            let Some(incoming) = self.transport.ready() else { return };
             self.keep(incoming);
         }
     }
@@ -255,32 +255,32 @@ impl<P: Port> Collector<P> {
     fn keep(&mut self, incoming: Incoming) {
         let now = self.clock.now();
         match incoming {
-            Incoming::Reply(message) => self.kept.reply(now, &message),
+            Incoming::Reply(message) => self.backlog.reply(now, &message),
             Incoming::Stop(message) => {
                 self.urgent = true;
-                self.kept.stop(now, &message);
+                self.backlog.stop(now, &message);
             }
             Incoming::Elected => self.urgent = true,
             Incoming::Link(event) => {
                 if event == LinkEvent::SlowConsumer {
-                    self.kept.lost();
+                    self.backlog.lost();
                 }
                 self.note(event, now);
             }
         }
     }
 
-    /// Whether there is any use in asking. Rights that were refused a while ago are tried again.
+    /// Whether there is any use in asking. Permissions that were refused a while ago are tried again.
     async fn may_see(&mut self, now: Stamp) -> bool {
-        if !self.rights.may(Right::Jsz, now) || !self.rights.may(Right::Inbox, now) {
+        if !self.permissions.may(Permission::Jsz, now) || !self.permissions.may(Permission::Inbox, now) {
             return false;
         }
-        self.rights.try_again(Right::Jsz);
-        for (right, ear) in EARS {
+        self.permissions.try_again(Permission::Jsz);
+        for (permission, subscription) in SUBSCRIPTIONS {
             // A refused subscription does not exist in the server: it takes a new one.
-            if self.rights.is_refused(right) && self.rights.may(right, now) {
-                self.rights.try_again(right);
-                self.port.listen(ear).await;
+            if self.permissions.is_refused(permission) && self.permissions.may(permission, now) {
+                self.permissions.try_again(permission);
+                self.transport.listen(subscription).await;
             }
         }
         true
@@ -289,15 +289,15 @@ impl<P: Port> Collector<P> {
     async fn ask(&mut self, number: u64, learning: bool, ask_statsz: bool) {
         let now = self.clock.now();
         let asking = async {
-            let inbox = self.port.inbox().to_owned();
+            let inbox = self.transport.inbox().to_owned();
             let statsz = || Token::Statsz(number).subject(&inbox);
-            self.port.ask(PING_JSZ, Token::Jsz(number).subject(&inbox)).await;
-            let server = if learning { self.port.server_id() } else { String::new() };
-            if !server.is_empty() && self.rights.may(Right::OwnStatsz, now) {
-                self.port.ask(&format!("$SYS.REQ.SERVER.{server}.STATSZ"), statsz()).await;
+            self.transport.ask(PING_JSZ, Token::Jsz(number).subject(&inbox)).await;
+            let server = if learning { self.transport.server_id() } else { String::new() };
+            if !server.is_empty() && self.permissions.may(Permission::OwnStatsz, now) {
+                self.transport.ask(&format!("$SYS.REQ.SERVER.{server}.STATSZ"), statsz()).await;
             }
             if ask_statsz {
-                self.port.ask(PING_STATSZ, statsz()).await;
+                self.transport.ask(PING_STATSZ, statsz()).await;
             }
         };
         if timeout(SEND_MAX, asking).await.is_err() {
@@ -313,7 +313,7 @@ impl<P: Port> Collector<P> {
                 break ended;
             }
             let wake = self.clock.instant(open.epoch.wake_at());
-            match timeout_at(wake, self.port.next()).await {
+            match timeout_at(wake, self.transport.next()).await {
                 Ok(incoming) => self.hear_batch(&mut open, incoming),
                 Err(_) => self.last_chance(&mut open, wake).await,
             }
@@ -324,7 +324,7 @@ impl<P: Port> Collector<P> {
     fn hear_batch(&mut self, open: &mut Open, first: Incoming) {
         self.hear(open, first);
         for _ in 1..BATCH {
-            let Some(incoming) = self.port.ready() else { return };
+            let Some(incoming) = self.transport.ready() else { return };
             self.hear(open, incoming);
         }
     }
@@ -336,13 +336,13 @@ impl<P: Port> Collector<P> {
         if overslept {
             let until = self.clock.instant(self.clock.now().plus(GRACE));
             for _ in 0..crate::epoch::REPLIES_MAX {
-                let Ok(incoming) = timeout_at(until, self.port.next()).await else { break };
+                let Ok(incoming) = timeout_at(until, self.transport.next()).await else { break };
                 self.hear(open, incoming);
             }
-        } else if let Some(incoming) = self.port.ready() {
+        } else if let Some(incoming) = self.transport.ready() {
             self.hear_batch(open, incoming);
         }
-        if !self.port.connected() {
+        if !self.transport.connected() {
             open.epoch.hear(self.clock.now(), Heard::Disconnected);
         }
     }
@@ -355,8 +355,8 @@ impl<P: Port> Collector<P> {
             Incoming::Stop(message) => {
                 self.urgent = true;
                 let (subject, payload) = (message.subject.as_str(), &message.payload[..]);
-                if self.also.raw {
-                    self.raw.event(now, subject, payload);
+                if self.options.raw {
+                    self.capture.event(now, subject, payload);
                 }
                 open.epoch.hear(now, Heard::Event { at: now, subject, payload });
             }
@@ -364,7 +364,7 @@ impl<P: Port> Collector<P> {
                 let heard = match &event {
                     // It may tell of a loss before this epoch, which is mended.
                     LinkEvent::Disconnected
-                        if self.port.connected() && self.port.generation() == open.generation =>
+                        if self.transport.connected() && self.transport.generation() == open.generation =>
                     {
                         None
                     }
@@ -377,7 +377,8 @@ impl<P: Port> Collector<P> {
                     | LinkEvent::Error(_) => None,
                 };
                 self.note(event, now);
-                let denied = self.rights.is_refused(Right::Jsz) || self.rights.is_refused(Right::Inbox);
+                let denied = self.permissions.is_refused(Permission::Jsz)
+                    || self.permissions.is_refused(Permission::Inbox);
                 if let Some(heard) = heard.or_else(|| denied.then_some(Heard::Denied)) {
                     open.epoch.hear(now, heard);
                 }
@@ -387,19 +388,19 @@ impl<P: Port> Collector<P> {
 
     fn hear_reply(&mut self, open: &mut Open, now: Stamp, message: &Message) {
         let payload = &message.payload[..];
-        let heard = match (reply::token(&message.subject, self.port.inbox()), message.status) {
+        let heard = match (reply::token(&message.subject, self.transport.inbox()), message.status) {
             (Some(Token::Jsz(epoch)), Some(StatusCode::NO_RESPONDERS)) => Heard::NoResponders { epoch },
             (Some(Token::Statsz(_)), Some(StatusCode::NO_RESPONDERS)) => return,
             (None, _) | (_, Some(_)) => Heard::Unexpected,
             (Some(Token::Jsz(epoch)), None) => {
-                if self.also.raw && epoch == open.number {
-                    self.raw.jsz(payload);
+                if self.options.raw && epoch == open.number {
+                    self.capture.jsz(payload);
                 }
                 Heard::Jsz { epoch, payload }
             }
             (Some(Token::Statsz(epoch)), None) => {
-                if self.also.raw && epoch == open.number {
-                    self.raw.statsz(payload);
+                if self.options.raw && epoch == open.number {
+                    self.capture.statsz(payload);
                 }
                 Heard::Statsz { epoch, payload }
             }
@@ -407,9 +408,9 @@ impl<P: Port> Collector<P> {
         open.epoch.hear(now, heard);
     }
 
-    fn tell_kept(&mut self, open: &mut Open) {
-        let (now, raw, wanted) = (self.clock.now(), &mut self.raw, self.also.raw);
-        self.kept.tell(&mut open.epoch, now, self.port.inbox(), |at, subject, payload| {
+    fn tell_backlog(&mut self, open: &mut Open) {
+        let (now, raw, wanted) = (self.clock.now(), &mut self.capture, self.options.raw);
+        self.backlog.tell(&mut open.epoch, now, self.transport.inbox(), |at, subject, payload| {
             if wanted {
                 raw.event(at, subject, payload);
             }
@@ -420,12 +421,12 @@ impl<P: Port> Collector<P> {
     fn note(&mut self, event: LinkEvent, now: Stamp) {
         match &event {
             LinkEvent::Connected => {
-                self.rights.reset();
+                self.permissions.reset();
                 (self.leave_at, self.moving_until) = (None, None);
             }
             LinkEvent::PermissionDenied { operation, subject } => {
-                if let Some(right) = Right::of(*operation, subject, self.port.inbox()) {
-                    return self.rights.refuse(right, subject, now);
+                if let Some(permission) = Permission::of(*operation, subject, self.transport.inbox()) {
+                    return self.permissions.refuse(permission, subject, now);
                 }
             }
             LinkEvent::Disconnected | LinkEvent::Closed => {}

@@ -14,17 +14,17 @@ use crate::shell::cli::{
     self, CheckFlags, CheckFormat, Cli, Command, LifeFlags, LineFormat, ReplayFlags, RuleFlags, RunFlags,
     ViewFlags, ViewFormat,
 };
-use crate::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
+use crate::shell::config::{ConnectConfig, ConnectFlags, Env};
 use crate::shell::daemon::RunOptions;
 use crate::shell::failure::{Failure, FailureKind};
-use crate::shell::from;
-use crate::shell::look::Looked;
-use crate::shell::replay::{self, Audience};
+use crate::shell::offline;
+use crate::shell::one_shot::Looked;
+use crate::shell::replay::{self, ReplaySink};
 use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
-use crate::shell::state_file::Keep;
+use crate::shell::state_file::StateLocation;
 
 /// Does what the command line asks for, and gives the exit code.
-pub fn run(cli: Cli, around: &Surroundings) -> u8 {
+pub fn run(cli: Cli, around: &Env) -> u8 {
     let mut out = Out::stdout(cli.output.color, around);
     let is_check = cli.command.as_ref().is_some_and(Command::is_check);
     let done = dispatch(cli, around, &mut out).and_then(|code| out.flush().map(|()| code));
@@ -34,7 +34,7 @@ pub fn run(cli: Cli, around: &Surroundings) -> u8 {
     })
 }
 
-fn dispatch(cli: Cli, around: &Surroundings, out: &mut Out) -> Result<u8, Failure> {
+fn dispatch(cli: Cli, around: &Env, out: &mut Out) -> Result<u8, Failure> {
     let Cli { command, connect, output } = cli;
     let place = Place { connect: &connect, around, quiet: output.quiet };
     let Some(command) = command else {
@@ -56,7 +56,7 @@ fn dispatch(cli: Cli, around: &Surroundings, out: &mut Out) -> Result<u8, Failur
 /// Where we are: what was said of the connection, and the environment.
 struct Place<'a> {
     connect: &'a ConnectFlags,
-    around: &'a Surroundings,
+    around: &'a Env,
     /// Tell only warnings and errors.
     quiet: bool,
 }
@@ -166,7 +166,7 @@ fn look(path: Option<&Path>, flags: &RuleFlags, place: &Place<'_>, depth: Depth)
     match path {
         Some(path) => {
             let settings = settings_of_look(flags, monitor(place.name(), "file"));
-            from::look(path, settings, &mut complain)
+            offline::look(path, settings, &mut complain)
         }
         None => {
             let config = place.config()?;
@@ -181,7 +181,7 @@ struct Printer<'a> {
     format: LineFormat,
 }
 
-impl Audience for Printer<'_> {
+impl ReplaySink for Printer<'_> {
     fn event(&mut self, event: &Outgoing) -> Result<bool, Failure> {
         let line = match self.format {
             LineFormat::Json => lines::as_json(event)?,
@@ -232,9 +232,9 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
         prefix: flags.life.prefix.clone(),
     };
     let state = match &flags.state {
-        Some(word) if word.as_os_str() == "none" => Keep::Nowhere,
-        Some(file) => Keep::In(file.clone()),
-        None => Keep::usual(place.around, &config, &settings.prefix),
+        Some(word) if word.as_os_str() == "none" => StateLocation::Nowhere,
+        Some(file) => StateLocation::In(file.clone()),
+        None => StateLocation::usual(place.around, &config, &settings.prefix),
     };
     let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;
     let (mode, record) = (flags.delivery.mode(), flags.record.clone());

@@ -80,8 +80,8 @@ impl Link {
 /// Files that the configuration names are checked first, in both modes: no server can mend them. With
 /// [`Retry::Forever`] nothing else ends the waiting but dropping the future.
 pub async fn connect(config: &ConnectConfig, retry: Retry) -> Result<Link, Failure> {
-    let word = |failure| config.purpose.word(failure);
-    let prefix = config.purpose.prefix();
+    let word = |failure| config.role.word(failure);
+    let prefix = config.role.prefix();
     tls::check(&config.tls).await.map_err(word)?;
     identity::check(&config.auth).await.map_err(word)?;
     let (sender, events) = mpsc::channel(EVENT_CAPACITY);
@@ -300,12 +300,12 @@ fn address_of(client: &Client) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::config::{ConnectFlags, Surroundings};
+    use crate::shell::config::{ConnectFlags, Env};
 
     #[test]
     fn a_watcher_waits_longer_for_servers_from_try_to_try_and_a_single_look_shares_its_time() {
         let flags = |servers: &str| ConnectFlags { server: Some(servers.into()), ..ConnectFlags::default() };
-        let config = |servers| ConnectConfig::resolve(&flags(servers), &Surroundings::default());
+        let config = |servers| ConnectConfig::resolve(&flags(servers), &Env::default());
         let config = config("a,b").expect("a configuration");
         let millis = |retry| {
             [2, 3, 4, 99].map(|attempt| match patience(&config, retry, attempt) {

@@ -16,17 +16,17 @@ use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, Options, Order, Wake}
 use crate::epoch::Plan;
 use crate::event::{AlertEvent, Heartbeat};
 use crate::pipeline::Settings;
-use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
-use crate::shell::collect::{Also, Collector};
+use crate::shell::collect::{Collector, CollectorOptions};
 use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{LinkEvent, Operation, Retry, connect};
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::follow_up::FollowUpTask;
 use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
-use crate::shell::service::{Asked, Requests, Service};
-use crate::shell::state_file::{Keep, StateFile, StateWriter};
+use crate::shell::service::{Request, Requests, Service};
+use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
 
@@ -43,7 +43,7 @@ pub struct RunOptions {
     /// Which system it is, where its watchers are told so.
     pub system: Option<SystemId>,
     /// Where open incidents are kept for the next run.
-    pub state: Keep,
+    pub state: StateLocation,
     /// The connection that alerts and heartbeats are published on; `None` for the observing one.
     pub alerts: Option<ConnectConfig>,
     /// When an alert counts as delivered.
@@ -77,8 +77,8 @@ pub async fn run(
         }
         link = connect(config, Retry::Forever) => link?,
     };
-    let also = Also { events: true, raw: recorder.is_some() };
-    let collector = Collector::new(link, clock, also).await;
+    let options = CollectorOptions { events: true, raw: recorder.is_some() };
+    let collector = Collector::new(link, clock, options).await;
     say_what_begins(&settings, &collector.server_name());
     let (shared, persistent) = (alerts.is_none(), writer.is_some());
     let prefix = settings.prefix.clone();
@@ -98,7 +98,7 @@ pub async fn run(
     let mut driver = Driver {
         publisher: Publisher::start(connection, clock, &prefix, published),
         peers: PeerChannel::start(client.clone(), clock, &prefix, &instance, daemon.pace()).await,
-        asker: Asker::new(client.clone()),
+        follow_ups: FollowUpTask::new(client.clone()),
         requests: Requests::new(clock),
         services: Vec::new(),
         daemon,
@@ -118,7 +118,7 @@ pub async fn run(
     if timeout(CLOSE_MAX, close(task)).await.is_err() {
         tracing::warn!("the recording or the connection could not be ended in time");
     }
-    tracing::info!("stopped; incidents open: {}", daemon.pipeline().book().active().count());
+    tracing::info!("stopped; incidents open: {}", daemon.pipeline().alert_table().active().count());
     Ok(())
 }
 
@@ -164,7 +164,7 @@ struct Driver {
     peers: PeerChannel,
     writer: Option<StateWriter>,
     saves: mpsc::Receiver<Result<(), String>>,
-    asker: Asker,
+    follow_ups: FollowUpTask,
     requests: Requests,
     services: Vec<Service>,
     prefix: String,
@@ -177,7 +177,7 @@ enum Next {
     Wake(Wake),
     Epoch(EpochReport),
     Publication(PublisherReport),
-    Asked(Asked),
+    Request(Request),
 }
 
 impl Driver {
@@ -204,16 +204,16 @@ impl Driver {
                 Some(report) = self.publications.recv() => Next::Publication(report),
                 Some(saved) = self.saves.recv() => Next::Wake(Wake::Saved(saved)),
                 wake = self.peers.next() => Next::Wake(wake),
-                answered = self.asker.answered() => Next::Wake(Wake::Answered(Box::new(answered))),
-                asked = self.requests.next() => Next::Asked(asked),
+                answered = self.follow_ups.answered() => Next::Wake(Wake::Answered(Box::new(answered))),
+                request = self.requests.next() => Next::Request(request),
             };
             wake = match next {
                 Next::Wake(wake) => Some(wake),
                 Next::Epoch(report) => Some(self.take_epoch(report)),
                 Next::Publication(report) => self.take_publication(report).await,
-                Next::Asked(asked) => self
+                Next::Request(request) => self
                     .requests
-                    .take(asked, self.daemon.last(), self.daemon.pipeline())
+                    .take(request, self.daemon.last(), self.daemon.pipeline())
                     .then_some(Wake::CheckWanted),
             };
         }
@@ -224,7 +224,7 @@ impl Driver {
         let epoch_ended = matches!(wake, Wake::Gathered(_));
         let effects = self.daemon.handle(wake, self.clock.now());
         if epoch_ended && let Some(step) = self.daemon.last() {
-            let alerts = self.daemon.pipeline().book();
+            let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
         }
         let mut over = false;
@@ -255,7 +255,7 @@ impl Driver {
                 self.deliver(Order::Heartbeat(Box::new(heartbeat)));
             }
             Effect::Deliver(order) => self.deliver(order),
-            Effect::Ask(inquiry) => self.asker.ask(inquiry),
+            Effect::Ask(follow_up) => self.follow_ups.ask(follow_up),
             Effect::Announce(event) => announce(&event),
             Effect::Log(line) => log(&line),
             Effect::Stop => return true,

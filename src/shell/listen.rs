@@ -34,7 +34,7 @@ pub struct ListenOptions {
 
 /// Something that was heard, or was not.
 #[derive(Debug)]
-pub enum Told<'a> {
+pub enum ListenEvent<'a> {
     /// An alert event.
     Alert {
         /// Its subject.
@@ -103,7 +103,7 @@ pub async fn listen(
     prefix: &str,
     options: ListenOptions,
     shutdown: impl Future<Output = ()>,
-    tell: &mut dyn FnMut(Told<'_>),
+    tell: &mut dyn FnMut(ListenEvent<'_>),
 ) -> Result<ListenEnd, Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
@@ -111,29 +111,29 @@ pub async fn listen(
     let (alerts_on, heartbeats_on) = (format!("{prefix}.alert.>"), format!("{prefix}.heartbeat"));
     let mut alerts = subscribe(&client, &alerts_on).await?;
     let mut heartbeats = subscribe(&client, &heartbeats_on).await?;
-    let mut hearing =
-        Hearing { options, started: clock.now(), incidents: Incidents::default(), deaf: false, came: 0 };
+    let mut listener =
+        Listener { options, started: clock.now(), incidents: Incidents::default(), deaf: false, came: 0 };
     let over = options.within.map(|within| clock.instant(clock.now().plus(within)));
-    while !hearing.is_enough() {
-        let quiet_at = hearing.quiet_at().map(|at| clock.instant(at));
+    while !listener.is_enough() {
+        let quiet_at = listener.quiet_at().map(|at| clock.instant(at));
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(ListenEnd::Stopped),
-            Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut hearing.deaf)?,
-            Some(message) = alerts.next() => hearing.alert(&message, clock.now(), tell),
-            Some(message) = heartbeats.next() => hearing.heartbeat(&message, clock.now(), tell),
+            Some(event) = events.recv() => refused(&event, &alerts_on, &heartbeats_on, &mut listener.deaf)?,
+            Some(message) = alerts.next() => listener.alert(&message, clock.now(), tell),
+            Some(message) = heartbeats.next() => listener.heartbeat(&message, clock.now(), tell),
             () = overdue(over) => {
-                let enough = options.count.is_none() && hearing.came > 0;
+                let enough = options.count.is_none() && listener.came > 0;
                 return Ok(if enough { ListenEnd::Counted } else { ListenEnd::TimedOut });
             }
-            () = overdue(quiet_at) => hearing.quiet(clock.now(), tell),
+            () = overdue(quiet_at) => listener.quiet(clock.now(), tell),
         }
     }
     Ok(ListenEnd::Counted)
 }
 
 /// What has been heard so far.
-struct Hearing {
+struct Listener {
     options: ListenOptions,
     started: Stamp,
     incidents: Incidents,
@@ -143,7 +143,7 @@ struct Hearing {
     came: u64,
 }
 
-impl Hearing {
+impl Listener {
     fn is_enough(&self) -> bool {
         self.options.count.is_some_and(|count| self.came >= count)
     }
@@ -152,15 +152,15 @@ impl Hearing {
         self.options.state.is_none_or(|wanted| wanted == state)
     }
 
-    fn alert(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(Told<'_>)) {
+    fn alert(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(ListenEvent<'_>)) {
         let told = alert(message);
-        if let Told::Alert { event, subject, .. } = &told {
+        if let ListenEvent::Alert { event, subject, .. } = &told {
             match self.incidents.event(event, now.since(self.started)) {
                 Heard::News { .. } if self.is_wanted(event.state) => self.came += 1,
                 Heard::News { .. } | Heard::Again => return,
                 Heard::Unsound => {
                     let detail = format!("no event has the seq {}", event.seq);
-                    return tell(Told::Unreadable { subject, detail });
+                    return tell(ListenEvent::Unreadable { subject, detail });
                 }
             }
         }
@@ -173,26 +173,26 @@ impl Hearing {
         Some(self.started.plus(at))
     }
 
-    fn quiet(&mut self, now: Stamp, tell: &mut dyn FnMut(Told<'_>)) {
+    fn quiet(&mut self, now: Stamp, tell: &mut dyn FnMut(ListenEvent<'_>)) {
         for Quiet { system, since, lasted } in self.incidents.quiet(now.since(self.started)) {
-            tell(Told::Quiet { system, since: since.map(|since| self.started.plus(since)), lasted });
+            tell(ListenEvent::Quiet { system, since: since.map(|since| self.started.plus(since)), lasted });
         }
     }
 
-    fn heartbeat(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(Told<'_>)) {
+    fn heartbeat(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(ListenEvent<'_>)) {
         let told = heartbeat(message);
-        if let Told::Heartbeat(heartbeat) = &told {
+        if let ListenEvent::Heartbeat(heartbeat) = &told {
             let learned = self.incidents.heartbeat(heartbeat, now.since(self.started));
             if learned.back {
-                tell(Told::BackAgain { system: heartbeat.system.as_deref() });
+                tell(ListenEvent::BackAgain { system: heartbeat.system.as_deref() });
             }
             if let Some(beside) = &learned.beside {
-                tell(Told::Beside(beside));
+                tell(ListenEvent::Beside(beside));
             }
             for Missed { incident, .. } in learned.missed {
                 if self.is_wanted(incident.state) && !self.is_enough() {
                     self.came += 1;
-                    tell(Told::Missed {
+                    tell(ListenEvent::Missed {
                         at: &heartbeat.timestamp,
                         subject: &message.subject,
                         incident: &incident,
@@ -245,18 +245,18 @@ fn refused(event: &LinkEvent, alerts: &str, heartbeats: &str, deaf: &mut bool) -
     Ok(())
 }
 
-fn alert(message: &Message) -> Told<'_> {
+fn alert(message: &Message) -> ListenEvent<'_> {
     let (subject, raw) = (message.subject.as_str(), &message.payload[..]);
     match read(raw) {
-        Ok(event) => Told::Alert { subject, event, raw },
-        Err(detail) => Told::Unreadable { subject, detail },
+        Ok(event) => ListenEvent::Alert { subject, event, raw },
+        Err(detail) => ListenEvent::Unreadable { subject, detail },
     }
 }
 
-fn heartbeat(message: &Message) -> Told<'_> {
+fn heartbeat(message: &Message) -> ListenEvent<'_> {
     match read(&message.payload) {
-        Ok(heartbeat) => Told::Heartbeat(heartbeat),
-        Err(detail) => Told::Unreadable { subject: message.subject.as_str(), detail },
+        Ok(heartbeat) => ListenEvent::Heartbeat(heartbeat),
+        Err(detail) => ListenEvent::Unreadable { subject: message.subject.as_str(), detail },
     }
 }
 

@@ -21,11 +21,11 @@ pub mod state_file;
 
 pub mod peer_channel;
 
-pub mod ask;
+pub mod follow_up;
 
 pub mod daemon;
 
-pub mod look;
+pub mod one_shot;
 
 pub mod listen;
 
@@ -35,7 +35,7 @@ pub mod cli;
 #[cfg(feature = "cli")]
 pub mod commands;
 #[cfg(feature = "cli")]
-pub mod from;
+pub mod offline;
 #[cfg(feature = "cli")]
 pub mod replay;
 #[cfg(feature = "cli")]

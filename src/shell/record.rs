@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::epoch::Gathered;
 use crate::recording::{RecordedEpoch, RecordedEvent};
-use crate::shell::collect::Raw;
+use crate::shell::collect::Capture;
 use crate::shell::config::reason;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::stamp::Stamp;
@@ -44,7 +44,7 @@ struct Job {
     ended: crate::epoch::Ended,
     asked_statsz: bool,
     interval: Duration,
-    raw: Raw,
+    raw: Capture,
 }
 
 impl Recorder {
@@ -61,13 +61,13 @@ impl Recorder {
         let first = open(&path).map_err(|error| failed(&error))?;
         let (epochs, jobs) = mpsc::channel(WAITING_MAX);
         let (ended, done) = oneshot::channel();
-        let pen = Pen::new(Some(first), {
+        let writer = LineWriter::new(Some(first), {
             let path = path.clone();
             move || open(&path)
         });
         let name = path.clone();
         let write = move || {
-            write_all(jobs, pen, &name);
+            write_all(jobs, writer, &name);
             // Nobody may be waiting any more.
             ended.send(()).ok();
         };
@@ -77,7 +77,7 @@ impl Recorder {
     }
 
     /// Records an epoch. It never waits: when the disk is too slow the epoch is left out.
-    pub fn record(&mut self, gathered: &Gathered, raw: Raw) {
+    pub fn record(&mut self, gathered: &Gathered, raw: Capture) {
         let job = Job {
             number: gathered.number,
             opened: gathered.opened,
@@ -107,7 +107,7 @@ impl Recorder {
 /// The life of the thread that writes.
 fn write_all<O: FnMut() -> io::Result<Opened<File>>>(
     mut jobs: mpsc::Receiver<Job>,
-    mut pen: Pen<File, O>,
+    mut writer: LineWriter<File, O>,
     path: &Path,
 ) {
     while let Some(job) = jobs.blocking_recv() {
@@ -118,7 +118,7 @@ fn write_all<O: FnMut() -> io::Result<Opened<File>>>(
                 continue;
             }
         };
-        match pen.write(&line, job.closed) {
+        match writer.write(&line, job.closed) {
             Wrote::Failed(error) => tracing::error!(
                 file = %path.display(),
                 reason = why(&error),
@@ -201,13 +201,13 @@ enum Wrote {
 }
 
 /// Writes whole lines, or pauses.
-struct Pen<W, O> {
+struct LineWriter<W, O> {
     file: Option<Opened<W>>,
     open: O,
     failed: Option<Stamp>,
 }
 
-impl<W: Write, O: FnMut() -> io::Result<Opened<W>>> Pen<W, O> {
+impl<W: Write, O: FnMut() -> io::Result<Opened<W>>> LineWriter<W, O> {
     fn new(file: Option<Opened<W>>, open: O) -> Self {
         Self { file, open, failed: None }
     }

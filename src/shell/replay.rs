@@ -9,7 +9,7 @@ use crate::event::Outgoing;
 use crate::pipeline::Settings;
 use crate::recording::{self, Item, RecordedEpoch};
 use crate::shell::failure::Failure;
-use crate::shell::from::{self, BadLines, Player, SAMPLED_EPOCHS};
+use crate::shell::offline::{self, BadLines, Player, SAMPLED_EPOCHS};
 
 /// A longer line is not read.
 const LINE_BYTES_MAX: usize = 256 << 20;
@@ -28,7 +28,7 @@ pub struct Replayed {
 }
 
 /// What a replay tells while it runs.
-pub trait Audience {
+pub trait ReplaySink {
     /// An event came out. `false` ends the replay: nobody listens any more.
     fn event(&mut self, event: &Outgoing) -> Result<bool, Failure>;
     /// A line could not be read.
@@ -42,12 +42,12 @@ pub fn replay(
     path: &Path,
     settings: Settings,
     interval: Option<Duration>,
-    audience: &mut dyn Audience,
+    sink: &mut dyn ReplaySink,
 ) -> Result<Replayed, Failure> {
-    let name = from::shown(path);
-    let mut lines = Lines { reader: BufReader::with_capacity(1 << 16, from::open(path)?), number: 0 };
+    let name = offline::shown(path);
+    let mut lines = Lines { reader: BufReader::with_capacity(1 << 16, offline::open(path)?), number: 0 };
     let mut ahead: VecDeque<Line> = VecDeque::new();
-    let fail = |error| from::unreadable(path, &error);
+    let fail = |error| offline::unreadable(path, &error);
     let interval = match interval {
         Some(interval) => Some(interval),
         None => look_ahead(&mut lines, &mut ahead).map_err(fail)?,
@@ -69,23 +69,23 @@ pub fn replay(
                 let step = player.play(&epoch);
                 for event in &step.events {
                     done.events += 1;
-                    if !audience.event(event)? {
+                    if !sink.event(event)? {
                         (done.epochs, done.bad_lines) = (player.epochs, bad_lines.count);
                         return Ok(done);
                     }
                 }
             }
             Err(detail) => {
-                bad_lines.tell(&format!("{name}, {detail}"), &mut |message| audience.bad_line(message));
+                bad_lines.tell(&format!("{name}, {detail}"), &mut |message| sink.bad_line(message));
             }
         }
         if ahead.is_empty() && lines.reader.buffer().is_empty() {
-            audience.pause()?;
+            sink.pause()?;
         }
     }
-    bad_lines.end(&name, &mut |message| audience.bad_line(message));
+    bad_lines.end(&name, &mut |message| sink.bad_line(message));
     (done.epochs, done.bad_lines) = (player.epochs, bad_lines.count);
-    if done.epochs == 0 { Err(from::nothing_readable(&name)) } else { Ok(done) }
+    if done.epochs == 0 { Err(offline::nothing_readable(&name)) } else { Ok(done) }
 }
 
 /// Reads ahead until the time between two epochs is known.
@@ -106,7 +106,7 @@ fn look_ahead(lines: &mut Lines, ahead: &mut VecDeque<Line>) -> std::io::Result<
             return Ok(Some(Duration::from_millis(millis)));
         }
     }
-    Ok(from::median_spacing(&opened))
+    Ok(offline::median_spacing(&opened))
 }
 
 struct Line {

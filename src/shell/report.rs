@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::name::printable;
 use crate::shell::atomic_file::{file_at, replace};
 use crate::shell::cli::{ColorWhen, OutputFlags};
-use crate::shell::config::Surroundings;
+use crate::shell::config::Env;
 use crate::shell::failure::{Failure, FailureKind};
 use style::Style;
 
@@ -32,7 +32,7 @@ pub struct Out {
 
 impl Out {
     /// The stdout of this process.
-    pub fn stdout(color: ColorWhen, around: &Surroundings) -> Self {
+    pub fn stdout(color: ColorWhen, around: &Env) -> Self {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
         let style = Style::new(colored(color, terminal, around));
@@ -84,7 +84,7 @@ impl Out {
 }
 
 /// Whether to colour a stream.
-fn colored(when: ColorWhen, terminal: bool, around: &Surroundings) -> bool {
+fn colored(when: ColorWhen, terminal: bool, around: &Env) -> bool {
     match when {
         ColorWhen::Always => true,
         ColorWhen::Never => false,
@@ -121,7 +121,7 @@ fn safe_lines(text: &str) -> String {
 }
 
 /// Says why a command line is not run, or shows the help that was asked for.
-pub fn refused(error: &clap::Error, around: &Surroundings) {
+pub fn refused(error: &clap::Error, around: &Env) {
     if !error.use_stderr() {
         // A closed stream wants to hear nothing.
         drop(error.print());
@@ -133,7 +133,7 @@ pub fn refused(error: &clap::Error, around: &Surroundings) {
 }
 
 /// Sends what the program tells of itself to stderr, as far as the flags and `METAWATCH_LOG` ask for it.
-pub fn trace(output: &OutputFlags, around: &Surroundings) {
+pub fn trace(output: &OutputFlags, around: &Env) {
     let default = match (output.verbose, output.quiet) {
         (true, _) => "metawatch=debug,async_nats=off",
         (_, true) => "metawatch=warn,async_nats=off",

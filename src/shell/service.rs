@@ -19,14 +19,14 @@ use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::alert::Book;
+use crate::alert::AlertTable;
 use crate::event::heartbeat::{ActiveIncident, Status, worst_first};
 use crate::event::{Monitor, Snapshot};
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::report::CheckReport;
 use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
-use micro::{Answer, Endpoint, Micro, QUEUE, Refusal, Ticket, Verb};
+use micro::{Answer, Endpoint, Micro, PendingRequest, QUEUE, Refusal, Verb};
 
 /// Requests that may wait, for the watcher and for an epoch; whoever asks more is told to come again.
 const WAITING_MAX: usize = 64;
@@ -53,9 +53,9 @@ const TOPICS: [(&str, Topic); 3] =
 
 /// A request that waits for its answer.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Request {
     topic: Topic,
-    ticket: Ticket,
+    pending: PendingRequest,
     /// No answer may be larger.
     limit: usize,
     answers: mpsc::Sender<Answer>,
@@ -64,7 +64,7 @@ pub struct Asked {
 
 /// The alerts that stand, as the service tells them.
 #[derive(Debug, Serialize)]
-struct Standing<'a> {
+struct Overview<'a> {
     v: u32,
     /// When the last epoch ended.
     timestamp: &'a str,
@@ -85,10 +85,10 @@ pub struct Service {
 /// The waiting requests of all connections.
 #[derive(Debug)]
 pub struct Requests {
-    ask: mpsc::Sender<Asked>,
-    asked: mpsc::Receiver<Asked>,
+    ask: mpsc::Sender<Request>,
+    asked: mpsc::Receiver<Request>,
     /// Requests for a verdict that wait for the end of an epoch.
-    checks: Vec<Asked>,
+    checks: Vec<Request>,
     /// What was answered since the last epoch: everyone gets the same, and however many wait, it is in memory once.
     answered: BTreeMap<Topic, Result<Bytes, Refusal>>,
     refused: Arc<AtomicU64>,
@@ -113,7 +113,7 @@ impl Requests {
     }
 
     /// The next request.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> Request {
         match self.asked.recv().await {
             Some(asked) => asked,
             // It holds a sender itself.
@@ -123,7 +123,7 @@ impl Requests {
 
     /// Answers what the last epoch tells. True when an epoch is to be run for the request, which then waits for its
     /// end; a flood of such takes no more room than a few.
-    pub fn take(&mut self, asked: Asked, last: Option<&Step>, pipeline: &Pipeline) -> bool {
+    pub fn take(&mut self, asked: Request, last: Option<&Step>, pipeline: &Pipeline) -> bool {
         let answer = match (asked.topic, last) {
             (Topic::Check, _) if self.checks.len() < WAITING_MAX => {
                 self.checks.push(asked);
@@ -135,7 +135,7 @@ impl Requests {
             }
             (topic, Some(step)) => {
                 let written = || match topic {
-                    Topic::Alerts => written(&standing(step, pipeline)),
+                    Topic::Alerts => written(&overview(step, pipeline)),
                     Topic::View | Topic::Check => {
                         written(&Snapshot::new(&step.view, &step.findings, &step.heartbeat.monitor))
                     }
@@ -148,7 +148,7 @@ impl Requests {
     }
 
     /// Answers everyone who waited for an epoch, all with one verdict.
-    pub fn epoch_ended(&mut self, step: &Step, epochs: u64, alerts: &Book) {
+    pub fn epoch_ended(&mut self, step: &Step, epochs: u64, alerts: &AlertTable) {
         self.answered.clear();
         if self.checks.is_empty() {
             return;
@@ -182,7 +182,8 @@ impl Requests {
     pub async fn serve(&self, client: Client, settings: &Settings) -> Result<Service, SubscribeError> {
         let Settings { monitor, prefix, .. } = settings;
         let mut service = Service::default();
-        let post = Post { client: client.clone(), own: format!("{prefix}."), refused: self.refused.clone() };
+        let policy =
+            ReplyPolicy { client: client.clone(), own: format!("{prefix}."), refused: self.refused.clone() };
         let (answers, outgoing) = mpsc::channel(ANSWERS_MAX);
         service.tasks.push(tokio::spawn(micro::deliver(client.clone(), self.clock, outgoing)));
         let mut endpoints = Vec::new();
@@ -190,10 +191,10 @@ impl Requests {
             let endpoint = Arc::new(Endpoint::new(name, prefix));
             endpoints.push(endpoint.clone());
             let requests = client.queue_subscribe(endpoint.subject.clone(), QUEUE.to_owned()).await?;
-            let door = Door {
+            let door = EndpointTask {
                 topic,
                 endpoint,
-                post: post.clone(),
+                policy: policy.clone(),
                 clock: self.clock,
                 ask: self.ask.clone(),
                 answers: answers.clone(),
@@ -207,7 +208,7 @@ impl Requests {
         for verb in Verb::ALL {
             for subject in verb.subjects(&micro.id) {
                 let asked = client.subscribe(subject).await?;
-                service.tasks.push(tokio::spawn(micro.clone().tell(verb, asked, post.clone())));
+                service.tasks.push(tokio::spawn(micro.clone().tell(verb, asked, policy.clone())));
             }
         }
         Ok(service)
@@ -224,14 +225,14 @@ impl Drop for Service {
 
 /// One connection, and who may be answered on it.
 #[derive(Clone, Debug)]
-struct Post {
+struct ReplyPolicy {
     client: Client,
     /// The subjects of metawatch begin so.
     own: String,
     refused: Arc<AtomicU64>,
 }
 
-impl Post {
+impl ReplyPolicy {
     /// Where the answer to `message` goes. Nowhere, which is counted, when it wants none or wants it where it may not
     /// go.
     fn reply_of(&self, message: &Message) -> Option<Subject> {
@@ -255,27 +256,27 @@ fn may_carry(body: &[u8]) -> bool {
 }
 
 /// Lets requests of one kind in.
-struct Door {
+struct EndpointTask {
     topic: Topic,
     endpoint: Arc<Endpoint>,
-    post: Post,
+    policy: ReplyPolicy,
     clock: Clock,
-    ask: mpsc::Sender<Asked>,
+    ask: mpsc::Sender<Request>,
     answers: mpsc::Sender<Answer>,
 }
 
 const BUSY: &str = "too many requests wait; ask again in a second";
 
-impl Door {
+impl EndpointTask {
     async fn open(self, mut requests: Subscriber) {
         while let Some(message) = requests.next().await {
-            let Some(reply) = self.post.reply_of(&message) else { continue };
-            let asked = Asked {
+            let Some(reply) = self.policy.reply_of(&message) else { continue };
+            let asked = Request {
                 topic: self.topic,
-                ticket: Ticket { reply, endpoint: self.endpoint.clone(), came: self.clock.now() },
-                limit: self.post.client.server_info().max_payload,
+                pending: PendingRequest { reply, endpoint: self.endpoint.clone(), came: self.clock.now() },
+                limit: self.policy.client.server_info().max_payload,
                 answers: self.answers.clone(),
-                refused: self.post.refused.clone(),
+                refused: self.policy.refused.clone(),
             };
             if !may_carry(&message.payload) {
                 asked.respond(refusal(400, "a request carries nothing, or a small JSON object"));
@@ -286,7 +287,7 @@ impl Door {
     }
 }
 
-impl Asked {
+impl Request {
     fn respond(self, answer: Result<Bytes, Refusal>) {
         let answer = answer.and_then(|body| match body.len() {
             size if size > self.limit => {
@@ -295,7 +296,7 @@ impl Asked {
             _ => Ok(body),
         });
         let mut failed = answer.is_err();
-        if self.answers.try_send((self.ticket, answer)).is_err() {
+        if self.answers.try_send((self.pending, answer)).is_err() {
             tracing::debug!("the connection takes no more answers");
             failed = true;
         }
@@ -311,10 +312,10 @@ fn written(answer: &impl Serialize) -> Result<Bytes, Refusal> {
     serde_json::to_vec(answer).map(Bytes::from).map_err(|error| Refusal { code: 500, why: error.to_string() })
 }
 
-fn standing<'a>(step: &'a Step, pipeline: &Pipeline) -> Standing<'a> {
+fn overview<'a>(step: &'a Step, pipeline: &Pipeline) -> Overview<'a> {
     let heartbeat = &step.heartbeat;
-    let alerts = worst_first(pipeline.book());
-    Standing {
+    let alerts = worst_first(pipeline.alert_table());
+    Overview {
         v: 1,
         timestamp: &heartbeat.timestamp,
         status: heartbeat.status,

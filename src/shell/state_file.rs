@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ledger::Ledger;
-use crate::name::letters;
+use crate::name::base62;
 use crate::shell::atomic_file::{open_regular, remove_leftovers, replace};
-use crate::shell::config::{ConnectConfig, Surroundings, reason};
+use crate::shell::config::{ConnectConfig, Env, reason};
 use crate::shell::failure::{Failure, FailureKind};
 
 /// The version of the file.
@@ -27,7 +27,7 @@ const BYTES_MAX: u64 = 256 << 20;
 
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum StateLocation {
     /// In memory alone.
     Nowhere,
     /// In this file, if that can be done: nobody asked for it by name.
@@ -36,11 +36,11 @@ pub enum Keep {
     In(PathBuf),
 }
 
-impl Keep {
+impl StateLocation {
     /// Where the state is kept when nobody says where: in the folder that systemd gives (`$STATE_DIRECTORY`), else in
     /// `$XDG_STATE_HOME` or `~/.local/state`, in a file for these servers and this prefix, so that what was seen of
     /// one system is never taken for another's.
-    pub fn usual(around: &Surroundings, config: &ConnectConfig, prefix: &str) -> Self {
+    pub fn usual(around: &Env, config: &ConnectConfig, prefix: &str) -> Self {
         let given = around.variable("STATE_DIRECTORY").and_then(|list| list.split(':').next());
         let own = || {
             let named =
@@ -64,7 +64,7 @@ impl Keep {
             hash.update(part);
             hash.update([0]);
         }
-        let which: String = letters(&hash.finalize()).take(8).map(char::from).collect();
+        let which: String = base62(&hash.finalize()).take(8).map(char::from).collect();
         Self::IfPossible(folder.join(format!("{which}.state")))
     }
 }
@@ -93,11 +93,11 @@ pub struct StateWriter {
 impl StateFile {
     /// Opens the file and reads what it holds; `None` for none. Nothing that it holds is a failure; a place that
     /// cannot be written to is one, and so is a file that another watcher uses.
-    pub fn open(keep: &Keep) -> Result<Option<(Self, Option<Ledger>)>, Failure> {
-        let (path, demanded) = match keep {
-            Keep::Nowhere => return Ok(None),
-            Keep::IfPossible(path) => (path, false),
-            Keep::In(path) => (path, true),
+    pub fn open(location: &StateLocation) -> Result<Option<(Self, Option<Ledger>)>, Failure> {
+        let (path, demanded) = match location {
+            StateLocation::Nowhere => return Ok(None),
+            StateLocation::IfPossible(path) => (path, false),
+            StateLocation::In(path) => (path, true),
         };
         match Self::open_at(path) {
             Ok(opened) => Ok(Some(opened)),

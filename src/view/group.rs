@@ -4,14 +4,14 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::answers::Answers;
+use super::grouping::GroupReplies;
+use super::history::{GroupHistory, History};
 use super::leader::{authority, claimants, complete, false_claims, followed, list_of, named_leaders};
-use super::link::Linked;
 use super::membership::{Roll, forget_absent, forget_surplus, learn_names, outsiders, peer_ids};
-use super::memory::{GroupMemory, Memory};
 use super::opinions::Opinions;
-use super::peer::{self, Witnesses};
-use super::{Answer, Authority, Contact, GroupView, Inconsistencies, PeerView, Standing};
+use super::peer::{self, PeerEvidence};
+use super::reply_index::ReplyIndex;
+use super::{Answer, Authority, Contact, GroupView, Inconsistencies, PeerView, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
@@ -22,37 +22,37 @@ use crate::wire::{Meta, Reply, Row};
 /// groups that go on under another key.
 pub(super) fn merge_all(
     gathered: &Gathered,
-    mut links: BTreeMap<Name, Linked<'_>>,
-    memory: &mut Memory,
+    mut links: BTreeMap<Name, GroupReplies<'_>>,
+    history: &mut History,
     rules: &Rules,
     inconsistent: &mut Inconsistencies,
 ) -> (Vec<GroupView>, BTreeSet<Name>) {
-    for (key, group) in memory.groups() {
-        let linked = links.entry(key.clone()).or_default();
+    for (key, group) in history.groups() {
+        let replies = links.entry(key.clone()).or_default();
         // A group keeps its domain for life; its key was made from it.
-        linked.domain = group.domain.clone();
+        replies.domain = group.domain.clone();
     }
-    let answers = Answers::new(gathered);
+    let reply_index = ReplyIndex::new(gathered);
     let mut views = Vec::with_capacity(links.len());
     let mut superseded = BTreeSet::new();
     // Those that somebody answers for come first: they may have taken over peers of the others.
     let (heard, unheard): (Vec<_>, Vec<_>) =
-        links.into_iter().partition(|(_, linked)| !linked.members.is_empty());
-    for (key, linked) in heard.into_iter().chain(unheard) {
-        let mut group = memory.take(&key);
-        if linked.members.is_empty() && is_superseded(&group, &views) {
+        links.into_iter().partition(|(_, replies)| !replies.members.is_empty());
+    for (key, replies) in heard.into_iter().chain(unheard) {
+        let mut group = history.take(&key);
+        if replies.members.is_empty() && is_superseded(&group, &views) {
             superseded.insert(key);
             continue;
         }
-        group.domain = linked.domain.clone();
-        let moved = moved_away(&key, &group, linked.members.is_empty(), memory);
+        group.domain = replies.domain.clone();
+        let moved = moved_away(&key, &group, replies.members.is_empty(), history);
         group.members.retain(|peer| !moved.contains(peer));
-        let merge = Merge { gathered, answers: &answers, rules, memory, moved };
-        let (view, gone) = merge.group(&key, &linked, &mut group, inconsistent);
+        let merge = Merge { gathered, reply_index: &reply_index, rules, history, moved };
+        let (view, gone) = merge.group(&key, &replies, &mut group, inconsistent);
         for peer in gone {
-            memory.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
+            history.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
         }
-        memory.put(key, group);
+        history.put(key, group);
         views.push(view);
     }
     views.sort_by(|a, b| a.key.cmp(&b.key));
@@ -61,7 +61,7 @@ pub(super) fn merge_all(
 
 /// Whether a group that nobody answers for goes on as another one in one of its clusters: most of its members are members
 /// there (a new domain for the same servers), or the other one leads a whole group in the same domain (new servers).
-fn is_superseded(group: &GroupMemory, views: &[GroupView]) -> bool {
+fn is_superseded(group: &GroupHistory, views: &[GroupView]) -> bool {
     let is_member = |view: &GroupView, peer: &PeerId| view.peer(*peer).is_some_and(|peer| peer.member);
     !group.members.is_empty()
         && views.iter().any(|view| {
@@ -76,10 +76,10 @@ fn is_superseded(group: &GroupMemory, views: &[GroupView]) -> bool {
 }
 
 /// The peers of a group nobody answers for that another group has now: two groups have become one.
-fn moved_away(key: &Name, group: &GroupMemory, unheard: bool, memory: &Memory) -> BTreeSet<PeerId> {
+fn moved_away(key: &Name, group: &GroupHistory, unheard: bool, history: &History) -> BTreeSet<PeerId> {
     let elsewhere = |peer: &&PeerId| {
         let server = ServerKey { peer: **peer, domain: group.domain.clone() };
-        memory.group_of(&server).is_some_and(|home| home != key)
+        history.group_of(&server).is_some_and(|home| home != key)
     };
     if unheard { group.peers.keys().filter(elsewhere).copied().collect() } else { BTreeSet::new() }
 }
@@ -87,9 +87,9 @@ fn moved_away(key: &Name, group: &GroupMemory, unheard: bool, memory: &Memory) -
 /// What merging one group needs besides the group.
 struct Merge<'a> {
     gathered: &'a Gathered,
-    answers: &'a Answers<'a>,
+    reply_index: &'a ReplyIndex<'a>,
     rules: &'a Rules,
-    memory: &'a Memory,
+    history: &'a History,
     /// The peers that belong to another group now.
     moved: BTreeSet<PeerId>,
 }
@@ -101,11 +101,11 @@ impl Merge<'_> {
     fn group(
         &self,
         key: &Name,
-        linked: &Linked<'_>,
-        group: &mut GroupMemory,
+        replies: &GroupReplies<'_>,
+        group: &mut GroupHistory,
         inconsistent: &mut Inconsistencies,
     ) -> (GroupView, Vec<PeerId>) {
-        let members = one_each(linked, inconsistent);
+        let members = one_each(replies, inconsistent);
         false_claims(&members, inconsistent);
         let heard = self.is_heard(group, &members);
         self.begin(group, heard);
@@ -125,8 +125,8 @@ impl Merge<'_> {
         group.take_leader(authority.as_ref(), &members, self.gathered);
         let roll = Roll {
             gathered: self.gathered,
-            answers: self.answers,
-            memory: self.memory,
+            reply_index: self.reply_index,
+            history: self.history,
             members: &members,
             authority: authority.as_ref(),
             leader,
@@ -151,7 +151,7 @@ impl Merge<'_> {
     }
 
     /// Whether anybody of the group gave a sign of life in this epoch, be it with JetStream off.
-    fn is_heard(&self, group: &GroupMemory, members: &Members<'_>) -> bool {
+    fn is_heard(&self, group: &GroupHistory, members: &Members<'_>) -> bool {
         let answers = |id: &PeerId| self.answer_of(group, *id) != Answer::None;
         !members.is_empty() || group.members.iter().any(answers)
     }
@@ -162,16 +162,16 @@ impl Merge<'_> {
         self.gathered.conflicts.iter().any(|conflict| conflict.server == server)
     }
 
-    fn answer_of(&self, group: &GroupMemory, peer: PeerId) -> Answer {
+    fn answer_of(&self, group: &GroupHistory, peer: PeerId) -> Answer {
         if self.moved.contains(&peer) {
             return Answer::None;
         }
         let server = ServerKey { peer, domain: group.domain.clone() };
-        self.answers.of(&server, self.memory.server(&server), &group.clusters)
+        self.reply_index.of(&server, self.history.server(&server), &group.clusters)
     }
 
     /// Notices that nothing was seen of the group for a while, or that nobody of it is heard while others are.
-    fn begin(&self, group: &mut GroupMemory, heard: bool) {
+    fn begin(&self, group: &mut GroupHistory, heard: bool) {
         let gap = group
             .last_heard
             .is_some_and(|last| heard && self.gathered.opened.since(last) > self.rules.interval * 3);
@@ -182,7 +182,7 @@ impl Merge<'_> {
         if heard {
             group.unheard = None;
         } else if others && group.last_heard.is_some() {
-            group.unheard = Some(Standing::again(group.unheard, self.gathered));
+            group.unheard = Some(Streak::again(group.unheard, self.gathered));
         }
     }
 
@@ -190,7 +190,7 @@ impl Merge<'_> {
     fn frame(
         &self,
         key: &Name,
-        group: &GroupMemory,
+        group: &GroupHistory,
         members: &Members<'_>,
         authority: Option<Authority>,
     ) -> GroupView {
@@ -228,7 +228,7 @@ impl Merge<'_> {
     }
 
     /// Counts who is online, and runs the clocks of the group.
-    fn finish(&self, view: &mut GroupView, group: &mut GroupMemory, members: &Members<'_>, heard: bool) {
+    fn finish(&self, view: &mut GroupView, group: &mut GroupHistory, members: &Members<'_>, heard: bool) {
         if view.authority.as_ref().is_some_and(|authority| authority.accounts_for_all) {
             for peer in &mut view.peers {
                 peer.online = peer.leader || is_online(peer, self.rules.lost_contact);
@@ -249,9 +249,9 @@ impl Merge<'_> {
         view.listless.clone_from(&group.listless);
         view.disagreement = group.disagreement;
         view.short = group.short.filter(|_| view.online.is_some());
-        view.sizes = group.sizes.filter(|_| heard).map(|standing| {
+        view.sizes = group.sizes.filter(|_| heard).map(|streak| {
             let told = members.values().map(|(reply, meta)| (reply.server.name.clone(), meta.size));
-            (standing, told.collect())
+            (streak, told.collect())
         });
     }
 
@@ -259,7 +259,7 @@ impl Merge<'_> {
     fn peers<'b>(
         &self,
         view: &GroupView,
-        group: &mut GroupMemory,
+        group: &mut GroupHistory,
         ids: BTreeSet<PeerId>,
         heard: impl Fn(PeerId) -> (Option<&'b Row>, Option<(&'b Reply, &'b Meta)>),
         opinions: &Opinions<'_>,
@@ -270,22 +270,23 @@ impl Merge<'_> {
         let mut peers = Vec::with_capacity(ids.len());
         for id in ids {
             let (row, reply) = heard(id);
-            let server = self.memory.server(&ServerKey { peer: id, domain: group.domain.clone() });
-            let memory = group.peers.entry(id).or_default();
-            if server.is_none() && memory.cluster_by_routes.is_none() {
-                memory.cluster_by_routes = self.answers.cluster_with_a_route_to(id, &group.domain).cloned();
+            let server = self.history.server(&ServerKey { peer: id, domain: group.domain.clone() });
+            let history = group.peers.entry(id).or_default();
+            if server.is_none() && history.cluster_by_routes.is_none() {
+                history.cluster_by_routes =
+                    self.reply_index.cluster_with_a_route_to(id, &group.domain).cloned();
             }
-            let cluster_by_routes = memory.cluster_by_routes.clone();
-            let witnesses = Witnesses {
+            let cluster_by_routes = history.cluster_by_routes.clone();
+            let evidence = PeerEvidence {
                 cluster_by_routes: cluster_by_routes.as_ref(),
                 gathered: self.gathered,
-                answers: self.answers,
+                reply_index: self.reply_index,
                 rules: self.rules,
                 authority: view.authority.as_ref(),
                 led_for,
                 held: view.held.as_ref().is_some_and(|held| held.lacks.contains(&id)),
                 watched_since_heard: server
-                    .is_some_and(|server| self.memory.watched_since(server.last_heard)),
+                    .is_some_and(|server| self.history.watched_since(server.last_heard)),
                 outsider: reply.is_some_and(|(reply, _)| view.outsiders.contains(&reply.server.name)),
                 row,
                 reply,
@@ -299,18 +300,18 @@ impl Merge<'_> {
                 opinions: opinions.of(id),
                 lists: opinions.lists_besides(id),
             };
-            peers.push(peer::merge(id, &witnesses, memory));
+            peers.push(peer::merge(id, &evidence, history));
         }
         peers
     }
 
     /// The leader that members name, when it answered something that cannot be read.
-    fn unreadable_leader(&self, group: &GroupMemory, members: &Members<'_>) -> Option<Name> {
+    fn unreadable_leader(&self, group: &GroupHistory, members: &Members<'_>) -> Option<Name> {
         let named = members.values().filter_map(|(_, meta)| meta.leader_id.zip(meta.leader.as_ref()));
         let named: BTreeMap<PeerId, &Name> = named.collect();
         let unreadable = |(peer, name): (PeerId, &Name)| {
             let server = ServerKey { peer, domain: group.domain.clone() };
-            let answer = self.answers.of(&server, self.memory.server(&server), &group.clusters);
+            let answer = self.reply_index.of(&server, self.history.server(&server), &group.clusters);
             (answer == Answer::Unreadable).then(|| name.clone())
         };
         named.into_iter().find_map(unreadable)
@@ -320,7 +321,7 @@ impl Merge<'_> {
     /// peer whether another answered.
     fn members_that_answer(
         &self,
-        group: &GroupMemory,
+        group: &GroupHistory,
         view: &GroupView,
         ids: &BTreeSet<PeerId>,
     ) -> Vec<PeerId> {
@@ -331,9 +332,9 @@ impl Merge<'_> {
 }
 
 /// One reply a peer; two servers under one name are said, and the later one counts.
-fn one_each<'a>(linked: &Linked<'a>, inconsistent: &mut Inconsistencies) -> Members<'a> {
+fn one_each<'a>(replies: &GroupReplies<'a>, inconsistent: &mut Inconsistencies) -> Members<'a> {
     let mut members: Members<'a> = BTreeMap::new();
-    for (reply, meta) in &linked.members {
+    for (reply, meta) in &replies.members {
         match members.entry(reply.server.peer) {
             Entry::Vacant(entry) => {
                 entry.insert((*reply, *meta));

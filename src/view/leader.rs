@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::Members;
-use super::memory::{GroupMemory, Tenure};
-use super::{Authority, GroupView, Inconsistencies, Standing};
+use super::history::{GroupHistory, Tenure};
+use super::{Authority, GroupView, Inconsistencies, Streak};
 use crate::epoch::Gathered;
 use crate::name::{Name, PeerId};
 use crate::rules::LEADERLESS_MIN;
@@ -128,7 +128,7 @@ pub(super) fn named_leaders(members: &Members<'_>) -> BTreeMap<Name, Option<Name
     members.values().map(|(reply, meta)| (reply.server.name.clone(), meta.leader.clone())).collect()
 }
 
-impl GroupMemory {
+impl GroupHistory {
     /// Remembers who leads, and since when we know that it does. A leader that was there when we began to watch may
     /// have led for long.
     pub(super) fn take_leader(
@@ -170,27 +170,27 @@ impl GroupMemory {
         if self.is_led(view, members) {
             (self.leaderless, self.claimed) = (None, None);
         } else {
-            self.claimed = claims_of(false).then(|| Standing::again(self.claimed, gathered));
+            self.claimed = claims_of(false).then(|| Streak::again(self.claimed, gathered));
             let settled = self.claimed.is_some_and(|claim| claim.lasted() >= LEADERLESS_MIN);
             let running = self.leaderless.is_some();
             // The clock starts with an epoch that shows no leader with a list, and runs through claims that nobody
             // follows, until one has lasted longer than an election.
             let goes_on = !claims_of(true) || (running && !settled);
-            self.leaderless = goes_on.then(|| Standing::again(self.leaderless, gathered));
+            self.leaderless = goes_on.then(|| Streak::again(self.leaderless, gathered));
         }
-        self.enough = (!view.quorum_gone()).then(|| Standing::again(self.enough, gathered));
+        self.enough = (!view.quorum_gone()).then(|| Streak::again(self.enough, gathered));
         self.take_listless(members);
         let named: BTreeSet<_> = members.values().filter_map(|(_, meta)| meta.leader_id).collect();
         let disagree = named.len() > 1 || view.claimants.len() > 1;
-        self.disagreement = disagree.then(|| Standing::again(self.disagreement, gathered));
+        self.disagreement = disagree.then(|| Streak::again(self.disagreement, gathered));
         let sizes: BTreeSet<i64> =
             members.values().map(|(_, meta)| meta.size).filter(|size| *size > 0).collect();
-        self.sizes = (sizes.len() > 1).then(|| Standing::again(self.sizes, gathered));
+        self.sizes = (sizes.len() > 1).then(|| Streak::again(self.sizes, gathered));
         // What cannot be read may be online.
         let uncertain = view.authority.as_ref().map_or(0, |authority| authority.uncertain);
         self.short = match (view.online, view.quorum) {
             (Some(online), Some(quorum)) if online + uncertain < quorum => {
-                Some(Standing::again(self.short, gathered))
+                Some(Streak::again(self.short, gathered))
             }
             (None, _) => self.short,
             _ => None,

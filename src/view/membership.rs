@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::answers::Answers;
 use super::group::Members;
-use super::memory::{GroupMemory, Memory};
+use super::history::{GroupHistory, History};
 use super::opinions::Opinions;
 use super::peer::leader_still_hears;
-use super::{Answer, Authority, Held, PeerView, Standing};
+use super::reply_index::ReplyIndex;
+use super::{Answer, Authority, Held, PeerView, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::STANDING_EPOCHS_MIN;
@@ -29,8 +29,8 @@ const HELD_MAX: Duration = Duration::from_secs(600);
 /// What one epoch tells of the members of one group.
 pub(super) struct Roll<'a> {
     pub(super) gathered: &'a Gathered,
-    pub(super) answers: &'a Answers<'a>,
-    pub(super) memory: &'a Memory,
+    pub(super) reply_index: &'a ReplyIndex<'a>,
+    pub(super) history: &'a History,
     pub(super) members: &'a Members<'a>,
     pub(super) authority: Option<&'a Authority>,
     /// The reply of the authority.
@@ -42,7 +42,7 @@ pub(super) struct Roll<'a> {
 impl Roll<'_> {
     /// Learns names, members, size and quorum from a list, or, before there was any, from who answers and whom they
     /// list.
-    pub(super) fn learn(&self, group: &mut GroupMemory) {
+    pub(super) fn learn(&self, group: &mut GroupHistory) {
         self.learn_names_and_clusters(group);
         match (self.authority, self.leader) {
             (Some(authority), Some((_, meta))) if authority.complete => {
@@ -56,7 +56,7 @@ impl Roll<'_> {
         }
     }
 
-    fn learn_names_and_clusters(&self, group: &mut GroupMemory) {
+    fn learn_names_and_clusters(&self, group: &mut GroupHistory) {
         let clusters = self.members.values().map(|(reply, _)| &reply.server.cluster);
         let room = CLUSTERS_MAX.saturating_sub(group.clusters.len());
         group.clusters.extend(clusters.filter(|cluster| !cluster.is_empty()).take(room).cloned());
@@ -73,13 +73,13 @@ impl Roll<'_> {
     }
 
     /// Takes a complete list, if those who had to agree on it could.
-    fn take_list(&self, group: &mut GroupMemory, authority: &Authority, meta: &Meta) {
+    fn take_list(&self, group: &mut GroupHistory, authority: &Authority, meta: &Meta) {
         let listed: BTreeSet<PeerId> = self.list.keys().copied().chain([authority.peer]).collect();
         let lacks: BTreeSet<PeerId> = group.members.difference(&listed).copied().collect();
         if group.has_list && !lacks.is_empty() && !self.is_agreed(group, &listed, &lacks, meta) {
-            let standing = group.held.as_ref().map(|held| held.standing);
-            let standing = Standing::again(standing, self.gathered);
-            group.held = Some(Held { standing, told: listed.len() as u64, lacks });
+            let streak = group.held.as_ref().map(|held| held.streak);
+            let streak = Streak::again(streak, self.gathered);
+            group.held = Some(Held { streak, told: listed.len() as u64, lacks });
             group.members.extend(listed);
             let size = group.members.len() as u64;
             group.size = Some(group.size.map_or(size, |known| known.max(size)));
@@ -92,7 +92,7 @@ impl Roll<'_> {
     }
 
     /// Takes the size that comes with a list which does not name everybody. It makes no group smaller.
-    fn take_size(&self, group: &mut GroupMemory, meta: &Meta) {
+    fn take_size(&self, group: &mut GroupHistory, meta: &Meta) {
         let told = u64::try_from(meta.size).ok().filter(|size| *size > self.list.len() as u64);
         let Some(size) = told else { return };
         if !group.has_list || group.size.is_none_or(|known| known < size) {
@@ -105,7 +105,7 @@ impl Roll<'_> {
     /// answer, or were heard by its leader since they fell silent to us; and those that answer that they are out.
     fn is_agreed(
         &self,
-        group: &GroupMemory,
+        group: &GroupHistory,
         listed: &BTreeSet<PeerId>,
         lacks: &BTreeSet<PeerId>,
         meta: &Meta,
@@ -126,7 +126,7 @@ impl Roll<'_> {
         };
         let is_out = |id: &&PeerId| {
             let server = ServerKey { peer: **id, domain: group.domain.clone() };
-            let answer = self.answers.of(&server, self.memory.server(&server), &group.clusters);
+            let answer = self.reply_index.of(&server, self.history.server(&server), &group.clusters);
             matches!(answer, Answer::Disabled | Answer::Standalone)
         };
         let agreeing = listed.iter().filter(agrees).count() + lacks.iter().filter(is_out).count();
@@ -137,8 +137,8 @@ impl Roll<'_> {
     }
 
     /// Whether a held list has stood for long as a group that works.
-    fn works(&self, group: &GroupMemory, listed: &BTreeSet<PeerId>, meta: &Meta) -> bool {
-        let stood = group.held.as_ref().is_some_and(|held| held.standing.lasted() >= HELD_MAX);
+    fn works(&self, group: &GroupHistory, listed: &BTreeSet<PeerId>, meta: &Meta) -> bool {
+        let stood = group.held.as_ref().is_some_and(|held| held.streak.lasted() >= HELD_MAX);
         let follows = |id: &PeerId| {
             self.members.get(id).is_some_and(|(_, other)| {
                 other.leader_id == self.authority.map(|authority| authority.peer) && other.size == meta.size
@@ -152,7 +152,7 @@ impl Roll<'_> {
 
     /// Before any complete list, whoever is in somebody's list is a member; where nobody sends a list, whoever
     /// answers as one.
-    fn learn_without_a_list(&self, group: &mut GroupMemory) {
+    fn learn_without_a_list(&self, group: &mut GroupHistory) {
         let rows = self.members.values().flat_map(|(_, meta)| &meta.rows);
         let listed: BTreeSet<PeerId> = rows.map(|row| row.peer).collect();
         if !listed.is_empty() {
@@ -191,7 +191,7 @@ impl Roll<'_> {
 
     /// Leaders without a list come and go although enough servers answer: none of them is a peer of the group whose
     /// size they tell.
-    fn come_and_go(&self, group: &GroupMemory) -> bool {
+    fn come_and_go(&self, group: &GroupHistory) -> bool {
         // Somebody who is missing may be what they lack.
         let enough = self.told_size().is_some_and(|size| self.members.len() as u64 >= size);
         let lasting = group.leaderless.is_some_and(|leaderless| leaderless.epochs > STANDING_EPOCHS_MIN);
@@ -213,7 +213,7 @@ fn quorum_of(needed: Option<i64>, size: u64) -> u64 {
 
 /// Everybody who is shown or remembered as a peer of the group.
 pub(super) fn peer_ids(
-    group: &GroupMemory,
+    group: &GroupHistory,
     members: &Members<'_>,
     list: &BTreeMap<PeerId, &Row>,
     opinions: &Opinions<'_>,
@@ -227,24 +227,24 @@ pub(super) fn peer_ids(
 
 /// Names the peers that neither answered nor were named by a leader, from what anybody's list calls them. A name
 /// is believed when it belongs to the id.
-pub(super) fn learn_names(group: &mut GroupMemory, members: &Members<'_>, ids: &BTreeSet<PeerId>) {
+pub(super) fn learn_names(group: &mut GroupHistory, members: &Members<'_>, ids: &BTreeSet<PeerId>) {
     for row in members.values().flat_map(|(_, meta)| &meta.rows).filter(|row| ids.contains(&row.peer)) {
-        let memory = group.peers.entry(row.peer).or_default();
-        if memory.name.is_none() {
+        let history = group.peers.entry(row.peer).or_default();
+        if history.name.is_none() {
             let named = row.name.as_ref().filter(|name| PeerId::of_server(name.as_str()) == row.peer);
-            memory.name = named.cloned();
+            history.name = named.cloned();
         }
     }
 }
 
 /// The servers that answer in the group without being members of it, by name, where no leader can list them.
-pub(super) fn outsiders(group: &GroupMemory, members: &Members<'_>, led: bool) -> BTreeSet<Name> {
+pub(super) fn outsiders(group: &GroupHistory, members: &Members<'_>, led: bool) -> BTreeSet<Name> {
     let outside = members.iter().filter(|(id, _)| !led && !group.members.contains(*id));
     outside.map(|(_, (reply, _))| reply.server.name.clone()).collect()
 }
 
 /// Drops the peers that a complete list has lacked for long enough; their last view has told so.
-pub(super) fn forget_absent(group: &mut GroupMemory, peers: &[PeerView]) -> Vec<PeerId> {
+pub(super) fn forget_absent(group: &mut GroupHistory, peers: &[PeerView]) -> Vec<PeerId> {
     let gone =
         |peer: &&PeerView| peer.absent_epochs >= STANDING_EPOCHS_MIN && !group.members.contains(&peer.id);
     let gone: Vec<PeerId> = peers.iter().filter(gone).map(|peer| peer.id).collect();
@@ -255,7 +255,7 @@ pub(super) fn forget_absent(group: &mut GroupMemory, peers: &[PeerView]) -> Vec<
 }
 
 /// Drops the peers that nobody shows any more, once there are too many of them.
-pub(super) fn forget_surplus(group: &mut GroupMemory, peers: &[PeerView]) -> Vec<PeerId> {
+pub(super) fn forget_surplus(group: &mut GroupHistory, peers: &[PeerView]) -> Vec<PeerId> {
     if group.peers.len() <= PEERS_MAX {
         return Vec::new();
     }

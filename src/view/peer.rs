@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::answers::Answers;
-use super::memory::{PeerMemory, ServerMemory, contact_in_term};
-use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Standing};
+use super::history::{PeerHistory, ServerHistory, contact_in_term};
+use super::reply_index::ReplyIndex;
+use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::{ANNOUNCED_FLAG_MAX, Rules, STANDING_EPOCHS_MIN};
@@ -15,9 +15,9 @@ use crate::wire::{Meta, Reply, Row, Statsz};
 const TOLD_MAX: usize = 64;
 
 /// All that this epoch holds of one peer.
-pub(super) struct Witnesses<'a> {
+pub(super) struct PeerEvidence<'a> {
     pub(super) gathered: &'a Gathered,
-    pub(super) answers: &'a Answers<'a>,
+    pub(super) reply_index: &'a ReplyIndex<'a>,
     pub(super) rules: &'a Rules,
     pub(super) authority: Option<&'a Authority>,
     /// How long the authority has led at most; `None` when it was there before us.
@@ -35,7 +35,7 @@ pub(super) struct Witnesses<'a> {
     /// Its own reply, as a member.
     pub(super) reply: Option<(&'a Reply, &'a Meta)>,
     /// What is remembered of it as a server.
-    pub(super) server: Option<&'a ServerMemory>,
+    pub(super) server: Option<&'a ServerHistory>,
     /// Whether another member of its group answered.
     pub(super) others_answer: bool,
     /// Whether as many members answer as must agree.
@@ -51,81 +51,81 @@ pub(super) struct Witnesses<'a> {
 }
 
 /// Joins what the witnesses say with what is remembered of the peer.
-pub(super) fn merge(id: PeerId, witnesses: &Witnesses<'_>, memory: &mut PeerMemory) -> PeerView {
-    let answer = witnesses.answer(id);
-    witnesses.switched_off(answer, memory);
-    let answers_statsz = witnesses.answers_statsz(id);
-    witnesses.announcement(id, answer != Answer::None || answers_statsz, memory);
-    witnesses.silence(answer, memory);
-    let lost_earlier = memory.contact_lost;
-    let contact = memory.contact(witnesses.row, witnesses.gathered, witnesses.led_for, witnesses.rules);
-    if answer == Answer::Member && witnesses.row.is_none() {
-        memory.contact_lost = false;
+pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerHistory) -> PeerView {
+    let answer = evidence.answer(id);
+    evidence.switched_off(answer, history);
+    let answers_statsz = evidence.answers_statsz(id);
+    evidence.announcement(id, answer != Answer::None || answers_statsz, history);
+    evidence.silence(answer, history);
+    let lost_earlier = history.contact_lost;
+    let contact = history.contact(evidence.row, evidence.gathered, evidence.led_for, evidence.rules);
+    if answer == Answer::Member && evidence.row.is_none() {
+        history.contact_lost = false;
     }
-    let flagged = witnesses.flag(answer, memory);
-    let (routes, more_routes) = witnesses.routes(id, answers_statsz, memory);
-    witnesses.membership(id, answer, memory);
-    witnesses.down(answer, memory);
-    let behind = witnesses.behind(answer, memory);
-    let heard = |row: &Row| leader_still_hears(row, memory.silence, witnesses.gathered);
+    let flagged = evidence.flag(answer, history);
+    let (routes, more_routes) = evidence.routes(id, answers_statsz, history);
+    evidence.membership(id, answer, history);
+    evidence.down(answer, history);
+    let behind = evidence.behind(answer, history);
+    let heard = |row: &Row| leader_still_hears(row, history.silence, evidence.gathered);
     // A leader of its own cluster that holds no route to it cannot have heard it, whatever its list says.
-    let cut_off = witnesses.authority.is_some_and(|leader| routes.get(&leader.name) == Some(&Route::Lost));
-    let hears = contact == Contact::Fresh && !cut_off && witnesses.row.is_some_and(heard);
+    let cut_off = evidence.authority.is_some_and(|leader| routes.get(&leader.name) == Some(&Route::Lost));
+    let hears = contact == Contact::Fresh && !cut_off && evidence.row.is_some_and(heard);
     let leader_still_hears = answer == Answer::None && hears;
-    let said_offline = witnesses.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
+    let said_offline = evidence.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
     PeerView {
         id,
-        name: memory.name.clone().or_else(|| witnesses.server.map(|server| server.name.clone())),
-        cluster: witnesses.cluster(),
-        server_id: witnesses.server.map(|server| server.id.clone()).unwrap_or_default(),
-        leader: witnesses.authority.is_some_and(|authority| authority.peer == id),
-        member: witnesses.member,
+        name: history.name.clone().or_else(|| evidence.server.map(|server| server.name.clone())),
+        cluster: evidence.cluster(),
+        server_id: evidence.server.map(|server| server.id.clone()).unwrap_or_default(),
+        leader: evidence.authority.is_some_and(|authority| authority.peer == id),
+        member: evidence.member,
         online: false,
-        row: witnesses.row.cloned(),
+        row: evidence.row.cloned(),
         answer,
         behind,
-        outsider: witnesses.outsider,
+        outsider: evidence.outsider,
         flagged,
-        flag_epochs: memory.flag_epochs,
-        flag_announced: memory.flag_announced,
+        flag_epochs: history.flag_epochs,
+        flag_announced: history.flag_announced,
         contact,
-        leader_heard: witnesses.row.and_then(|row| contact_in_term(row, witnesses.led_for)),
+        leader_heard: evidence.row.and_then(|row| contact_in_term(row, evidence.led_for)),
         leader_still_hears,
         answers_statsz,
-        contact_lost_earlier: witnesses.authority.is_none() && lost_earlier && memory.contact_lost,
-        silence: memory.silence,
-        back_since: memory.back_since,
-        disconnected_epochs: memory.disconnected_epochs,
+        contact_lost_earlier: evidence.authority.is_none() && lost_earlier && history.contact_lost,
+        silence: history.silence,
+        back_since: history.back_since,
+        disconnected_epochs: history.disconnected_epochs,
         routes,
         more_routes,
-        routes_held: memory.routes_held,
-        watched_since_heard: witnesses.watched_since_heard,
-        off_since_start: memory.off_since_start,
-        announced: memory.announced,
-        hearsay: (if witnesses.authority.is_none() { said_offline as u64 } else { 0 }, witnesses.lists),
-        opinions: witnesses
+        routes_held: history.routes_held,
+        watched_since_heard: evidence.watched_since_heard,
+        off_since_start: history.off_since_start,
+        announced: history.announced,
+        hearsay: (if evidence.authority.is_none() { said_offline as u64 } else { 0 }, evidence.lists),
+        opinions: evidence
             .opinions
             .iter()
             .take(TOLD_MAX)
             .map(|(name, said)| ((*name).clone(), *said))
             .collect(),
-        more_opinions: witnesses.opinions.len().saturating_sub(TOLD_MAX),
-        unlisted: memory.unlisted,
-        absent_epochs: memory.absent_epochs,
-        last_heard: witnesses.server.map(|server| server.last_heard),
-        down_since: memory.down_since,
-        met: memory.met,
+        more_opinions: evidence.opinions.len().saturating_sub(TOLD_MAX),
+        unlisted: history.unlisted,
+        absent_epochs: history.absent_epochs,
+        last_heard: evidence.server.map(|server| server.last_heard),
+        down_since: history.down_since,
+        met: history.met,
     }
 }
 
-impl Witnesses<'_> {
+impl PeerEvidence<'_> {
     fn answer(&self, id: PeerId) -> Answer {
         match self.reply {
             Some(_) => Answer::Member,
             None if self.moved => Answer::None,
             None => {
                 let server = ServerKey { peer: id, domain: self.domain.clone() };
-                self.answers.of(&server, self.server, self.clusters)
+                self.reply_index.of(&server, self.server, self.clusters)
             }
         }
     }
@@ -134,112 +134,111 @@ impl Witnesses<'_> {
     /// other: it may be in a cluster that none of those who answer is in.
     fn cluster(&self) -> Name {
         // Whoever never answered as a member may be a server outside the group that has this one's name.
-        let of_the_group = |server: &&ServerMemory| server.member || self.clusters.contains(&server.cluster);
+        let of_the_group = |server: &&ServerHistory| server.member || self.clusters.contains(&server.cluster);
         let known = self.server.filter(|server| of_the_group(server) || self.clusters.is_empty());
         known.map(|server| &server.cluster).or(self.cluster_by_routes).cloned().unwrap_or_default()
     }
 
     /// Whether its JetStream has been off since its server was started anew: after a stop or a silence, or in another
     /// run than the one that was a member.
-    fn switched_off(&self, answer: Answer, memory: &mut PeerMemory) {
+    fn switched_off(&self, answer: Answer, history: &mut PeerHistory) {
         let another_run =
             self.server.is_some_and(|server| !server.member_run.is_empty() && server.member_run != server.id);
-        let was_away = memory.announced.is_some() || memory.silence.is_some();
-        memory.off_since_start =
-            answer == Answer::Disabled && (another_run || was_away || memory.off_since_start);
+        let was_away = history.announced.is_some() || history.silence.is_some();
+        history.off_since_start =
+            answer == Answer::Disabled && (another_run || was_away || history.off_since_start);
     }
 
     /// Whether the peer itself answered the question for its routes, from the cluster that it is known to be in.
     fn answers_statsz(&self, id: PeerId) -> bool {
-        self.gathered.asked_statsz && self.answers.has_statsz_of(id, self.domain, &self.cluster())
+        self.gathered.asked_statsz && self.reply_index.has_statsz_of(id, self.domain, &self.cluster())
     }
 
     /// Since when it has answered without being current: noise for seconds, worth a word after minutes.
-    fn behind(&self, answer: Answer, memory: &mut PeerMemory) -> Option<(Standing, u64, u64)> {
+    fn behind(&self, answer: Answer, history: &mut PeerHistory) -> Option<(Streak, u64, u64)> {
         if answer == Answer::None && self.row.is_none() {
             return None;
         }
         let row = self.row.filter(|row| !row.current && !row.offline && answer == Answer::Member);
         let Some(row) = row else {
-            memory.behind = None;
+            history.behind = None;
             return None;
         };
-        let (standing, first) =
-            memory.behind.map_or((None, row.lag), |(standing, lag)| (Some(standing), lag));
-        let standing = Standing::again(standing, self.gathered);
-        memory.behind = Some((standing, first));
-        Some((standing, first, row.lag))
+        let (streak, first) = history.behind.map_or((None, row.lag), |(streak, lag)| (Some(streak), lag));
+        let streak = Streak::again(streak, self.gathered);
+        history.behind = Some((streak, first));
+        Some((streak, first, row.lag))
     }
 
     /// Since when it has been down, as far as somebody saw that: time in which we saw nothing does not count.
-    fn down(&self, answer: Answer, memory: &mut PeerMemory) {
-        if answer == Answer::Member && memory.flag_epochs == 0 {
-            memory.down_since = None;
-        } else if answer != Answer::None || memory.flag_epochs > 0 || memory.silence.is_some() {
-            memory.down_since = memory.down_since.or(Some(self.gathered.opened));
+    fn down(&self, answer: Answer, history: &mut PeerHistory) {
+        if answer == Answer::Member && history.flag_epochs == 0 {
+            history.down_since = None;
+        } else if answer != Answer::None || history.flag_epochs > 0 || history.silence.is_some() {
+            history.down_since = history.down_since.or(Some(self.gathered.opened));
         }
     }
 
     /// An announcement stands until the peer answers; one stamped after the epoch opened is later than its replies.
-    fn announcement(&self, id: PeerId, lives: bool, memory: &mut PeerMemory) {
+    fn announcement(&self, id: PeerId, lives: bool, history: &mut PeerHistory) {
         for (at, announcement) in &self.gathered.announcements {
             let server = &announcement.server;
             // Another run of it, or a server of the same name elsewhere, is not this peer's end.
             let same_run = self.server.is_none_or(|known| known.id == server.id || known.id.is_empty());
             if server.peer == id && server.domain == *self.domain && same_run {
-                memory.announced = Some((*at, announcement.kind));
+                history.announced = Some((*at, announcement.kind));
             }
         }
-        let before_replies = memory.announced.is_some_and(|(at, _)| at <= self.gathered.opened);
+        let before_replies = history.announced.is_some_and(|(at, _)| at <= self.gathered.opened);
         if lives && before_replies {
-            memory.announced = None;
+            history.announced = None;
         }
     }
 
-    fn silence(&self, answer: Answer, memory: &mut PeerMemory) {
+    fn silence(&self, answer: Answer, history: &mut PeerHistory) {
         if answer != Answer::None {
-            if memory.silence.is_some() {
-                memory.back_since = Some(self.gathered.opened);
+            if history.silence.is_some() {
+                history.back_since = Some(self.gathered.opened);
             }
-            (memory.silence, memory.disconnected_epochs, memory.routes_held) = (None, 0, false);
+            (history.silence, history.disconnected_epochs, history.routes_held) = (None, 0, false);
         } else if self.member && self.others_answer && self.gathered.counts_absence() {
-            memory.silence = Some(Standing::again(memory.silence, self.gathered));
-            memory.back_since = None;
+            history.silence = Some(Streak::again(history.silence, self.gathered));
+            history.back_since = None;
         }
     }
 
     /// Whether the flag stands. Counts for how long, and remembers whether it came too soon to be the sweep's: that one
     /// needs 150 s of silence. A flag outlives its row while the list lacks the peer without agreement.
-    fn flag(&self, answer: Answer, memory: &mut PeerMemory) -> bool {
-        if self.held && memory.flag_epochs > 0 && answer == Answer::None {
-            memory.flag_epochs = memory.flag_epochs.saturating_add(1);
+    fn flag(&self, answer: Answer, history: &mut PeerHistory) -> bool {
+        if self.held && history.flag_epochs > 0 && answer == Answer::None {
+            history.flag_epochs = history.flag_epochs.saturating_add(1);
             return true;
         }
         let Some(row) = self.authority.and(self.row).filter(|row| row.offline) else {
             if self.authority.is_some() {
-                memory.flag_epochs = 0;
+                history.flag_epochs = 0;
             }
             return false;
         };
-        if memory.flag_epochs == 0 {
+        if history.flag_epochs == 0 {
             let heard = match self.server {
                 Some(server) => Some(self.gathered.closed.since(server.last_heard)),
                 // Who never heard it goes by the leader's last contact, as far as that is of its present term.
                 None => contact_in_term(row, self.led_for),
             };
-            memory.flag_announced = row.name.is_some() && heard.is_some_and(|ago| ago <= ANNOUNCED_FLAG_MAX);
+            history.flag_announced = row.name.is_some() && heard.is_some_and(|ago| ago <= ANNOUNCED_FLAG_MAX);
         }
-        memory.flag_epochs = memory.flag_epochs.saturating_add(1);
+        history.flag_epochs = history.flag_epochs.saturating_add(1);
         true
     }
 
     /// Who of the peer's own cluster holds a route to it. Routes join servers of one cluster only, so the word of
     /// other clusters says nothing; and where less than a quorum answers, the cut-off side may be ours.
-    fn routes(&self, id: PeerId, lives: bool, memory: &mut PeerMemory) -> (BTreeMap<Name, Route>, usize) {
-        if memory.silence.is_none() || !self.gathered.asked_statsz || self.cluster().is_empty() {
+    fn routes(&self, id: PeerId, lives: bool, history: &mut PeerHistory) -> (BTreeMap<Name, Route>, usize) {
+        if history.silence.is_none() || !self.gathered.asked_statsz || self.cluster().is_empty() {
             return (BTreeMap::new(), 0);
         }
-        let reporters = self.answers.statsz(self.domain, &self.cluster());
+        let reporters = self.reply_index.statsz(self.domain, &self.cluster());
         let route = |reporter: &&Statsz| {
             let held = reporter.routes.binary_search(&id).is_ok();
             // A route that could not be read may be the one to this peer.
@@ -253,11 +252,11 @@ impl Witnesses<'_> {
         }
         // Whoever answers this question lives, whatever became of its other reply.
         if lives || routes.iter().any(|(_, route)| *route == Route::Held) {
-            (memory.disconnected_epochs, memory.routes_held) = (0, true);
+            (history.disconnected_epochs, history.routes_held) = (0, true);
         } else if self.quorum_answers {
-            memory.disconnected_epochs = memory.disconnected_epochs.saturating_add(1);
+            history.disconnected_epochs = history.disconnected_epochs.saturating_add(1);
             // What they held earlier in this silence says nothing any more.
-            memory.routes_held &= memory.disconnected_epochs < STANDING_EPOCHS_MIN;
+            history.routes_held &= history.disconnected_epochs < STANDING_EPOCHS_MIN;
         }
         routes.sort_by_key(|(_, route)| *route == Route::Lost);
         let more = routes.len().saturating_sub(TOLD_MAX);
@@ -266,7 +265,7 @@ impl Witnesses<'_> {
     }
 
     /// Whether the leader's complete list has the peer at all.
-    fn membership(&self, id: PeerId, answer: Answer, memory: &mut PeerMemory) {
+    fn membership(&self, id: PeerId, answer: Answer, history: &mut PeerHistory) {
         // A server that was removed while it ran answers as disabled; one that cannot be read may be anything.
         let may_be_gone =
             self.reply.is_none() && answer != Answer::Unreadable && self.gathered.counts_absence();
@@ -274,11 +273,11 @@ impl Witnesses<'_> {
         let lacks_it = authority.is_some_and(|authority| authority.peer != id) && self.row.is_none();
         let lacks_it = lacks_it && !self.held;
         let absent = self.moved || (lacks_it && may_be_gone);
-        memory.absent_epochs = if absent { memory.absent_epochs.saturating_add(1) } else { 0 };
+        history.absent_epochs = if absent { history.absent_epochs.saturating_add(1) } else { 0 };
         let Some(authority) = authority else { return };
         let follows = self.reply.is_some_and(|(_, meta)| meta.leader_id == Some(authority.peer));
         let unlisted = lacks_it && follows;
-        memory.unlisted = unlisted.then(|| Standing::again(memory.unlisted, self.gathered));
+        history.unlisted = unlisted.then(|| Streak::again(history.unlisted, self.gathered));
     }
 }
 
@@ -288,7 +287,7 @@ const HEARD_LATER_MIN: Duration = Duration::from_secs(1);
 
 /// Whether the leader has heard the peer since it fell silent to us, by the ages that both tell. A leader that lost it
 /// in the same moment has an older contact.
-pub(super) fn leader_still_hears(row: &Row, silence: Option<Standing>, gathered: &Gathered) -> bool {
+pub(super) fn leader_still_hears(row: &Row, silence: Option<Streak>, gathered: &Gathered) -> bool {
     let Some(silence) = silence else { return false };
     let active = u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos);
     active.is_some_and(|active| active + HEARD_LATER_MIN < gathered.opened.since(silence.since))

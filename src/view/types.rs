@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Standing;
+use super::Streak;
 use crate::epoch::{Counts, Ended};
 use crate::name::{Name, PeerId, printable};
 use crate::stamp::Stamp;
@@ -138,11 +138,11 @@ pub struct GroupView {
     pub last_online: Option<BTreeSet<PeerId>>,
     /// Since when members have answered without any leader among them. A claim that is shorter than an election, or
     /// that never has a list, does not end it.
-    pub leaderless: Option<Standing>,
+    pub leaderless: Option<Streak>,
     /// Since when a member has claimed to lead whom too few follow, or who has no list.
-    pub claimed: Option<Standing>,
+    pub claimed: Option<Streak>,
     /// Since when as many members have answered as must agree.
-    pub enough: Option<Standing>,
+    pub enough: Option<Streak>,
     /// Who has claimed to lead since then without ever having a list of its peers.
     pub listless: BTreeSet<Name>,
     /// A leader has positive evidence for itself: enough online in its list, or as many followers as must agree.
@@ -154,15 +154,15 @@ pub struct GroupView {
     /// Somebody of the group gave a sign of life in this epoch.
     pub heard: bool,
     /// Since when nobody of the group has given any sign of life, while others answered.
-    pub unheard: Option<Standing>,
+    pub unheard: Option<Streak>,
     /// Since when members have told different sizes, and which sizes those are.
-    pub sizes: Option<(Standing, BTreeMap<Name, i64>)>,
+    pub sizes: Option<(Streak, BTreeMap<Name, i64>)>,
     /// The leader that members name, when its answer cannot be read.
     pub unreadable_leader: Option<Name>,
     /// Since when a complete list has shown fewer online than the quorum.
-    pub short: Option<Standing>,
+    pub short: Option<Streak>,
     /// Since when members have named different leaders.
-    pub disagreement: Option<Standing>,
+    pub disagreement: Option<Streak>,
     /// The peers, by id.
     pub peers: Vec<PeerView>,
 }
@@ -190,7 +190,7 @@ impl GroupView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Since when.
-    pub standing: Standing,
+    pub streak: Streak,
     /// The size that the leader tells.
     pub told: u64,
     /// The peers that its list lacks.
@@ -234,7 +234,7 @@ pub struct PeerView {
     /// How it answered this epoch.
     pub answer: Answer,
     /// Since when it has answered as a member and not been current, with the lag of the first and the last epoch.
-    pub behind: Option<(Standing, u64, u64)>,
+    pub behind: Option<(Streak, u64, u64)>,
     /// Its server answers under its name, and no list has it: it is no member.
     pub outsider: bool,
     /// The authoritative list calls it offline, or did so last and lacks it now without agreement.
@@ -254,7 +254,7 @@ pub struct PeerView {
     /// Contact was lost when a leader last told of it, and nothing has shown the peer alive since.
     pub contact_lost_earlier: bool,
     /// The epochs it has missed while others of its group answered.
-    pub silence: Option<Standing>,
+    pub silence: Option<Streak>,
     /// Since when it has answered again after a silence.
     pub back_since: Option<Stamp>,
     /// How many epochs running nobody of its cluster had a route to it.
@@ -280,7 +280,7 @@ pub struct PeerView {
     /// How many more reporters there are. They count as evidence all the same.
     pub more_opinions: usize,
     /// It answers and follows the leader, but its complete list lacks it.
-    pub unlisted: Option<Standing>,
+    pub unlisted: Option<Streak>,
     /// How many epochs running a complete list has lacked it while it did not answer as a member.
     pub absent_epochs: u32,
     /// When it last gave an answer.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::fields::{Fields, Flaws};
 use super::lenient::{Envelope, Text};
 use super::shapes::Object;
-use super::{Reject, Server, bounded, malformed, spelled, strict};
+use super::{Reject, Server, bounded, json, malformed, strict};
 use crate::name::{Name, PeerId};
 
 /// The name of the meta group among the Raft groups.
@@ -73,7 +73,7 @@ pub struct RaftPeer {
 /// Reads one reply to `HEALTHZ`.
 pub fn decode_healthz(payload: &[u8]) -> Result<Health, Reject> {
     let (server, data) = match strict::<Spelled<Object<HealthData>>>(payload)? {
-        Ok(spelled) => spelled.open()?,
+        Ok(json) => json.open()?,
         Err(error) => lenient_health(Text::of(payload).open(&error)?)?,
     };
     let Some(Object(data)) = data else {
@@ -91,8 +91,8 @@ pub fn decode_healthz(payload: &[u8]) -> Result<Health, Reject> {
 pub fn decode_raftz(payload: &[u8]) -> Result<Option<Raft>, Reject> {
     let (server, group) =
         match strict::<Spelled<BTreeMap<String, BTreeMap<String, Object<RaftData>>>>>(payload)? {
-            Ok(spelled) => {
-                let (server, accounts) = spelled.open()?;
+            Ok(json) => {
+                let (server, accounts) = json.open()?;
                 let mut accounts = accounts.unwrap_or_default().into_values();
                 (server, accounts.find_map(|mut groups| groups.remove(META_GROUP)))
             }
@@ -153,9 +153,9 @@ fn raft_data(group: &Fields<'_>, flaws: &mut Flaws) -> RaftData {
 
 #[derive(Deserialize)]
 struct Spelled<T> {
-    server: Object<spelled::Server>,
+    server: Object<json::Server>,
     data: Option<T>,
-    error: Option<Object<spelled::ApiError>>,
+    error: Option<Object<json::ApiError>>,
 }
 
 impl<T> Spelled<T> {

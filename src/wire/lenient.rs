@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 
 use super::fields::{Fields, Flaws};
-use super::shapes::Object;
-use super::spelled::{
+use super::json::{
     ApiError, Config, JszData, JszReply, MetaCluster, Replica, Route, Server, StatszData, StatszReply,
 };
+use super::shapes::Object;
 use super::{Reject, Reply, Statsz, malformed};
 
 /// A payload as text. Bytes that are none are replaced, as nats-server does with what it sends.

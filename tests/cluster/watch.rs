@@ -11,10 +11,10 @@ use metawatch::event::heartbeat::Status;
 use metawatch::event::{AlertEvent, Heartbeat, Monitor, PREFIX};
 use metawatch::pipeline::Settings;
 use metawatch::rules::Rules;
-use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
+use metawatch::shell::config::{ConnectConfig, ConnectFlags, Env};
 use metawatch::shell::daemon::{self, RunOptions};
 use metawatch::shell::publish::Mode;
-use metawatch::shell::state_file::Keep;
+use metawatch::shell::state_file::StateLocation;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -89,7 +89,7 @@ impl Cluster {
             ..ConnectFlags::default()
         };
         let nothing: [(&str, &str); 0] = [];
-        ConnectConfig::resolve(&flags, &Surroundings::new(nothing)).map_err(io::Error::other)
+        ConnectConfig::resolve(&flags, &Env::new(nothing)).map_err(io::Error::other)
     }
 
     /// Starts metawatch and the subscriber, as soon as any server can be reached.
@@ -100,7 +100,7 @@ impl Cluster {
         let options = RunOptions {
             settings: settings(watching.interval),
             system: None,
-            state: Keep::Nowhere,
+            state: StateLocation::Nowhere,
             alerts: None,
             mode: Mode::Core,
             record: None,

@@ -175,10 +175,10 @@ async fn a_user_of_another_account_or_without_the_inbox_knows_nothing_and_says_s
         assert_eq!(watch.stop().await.len(), 0);
     }
     let connection = cluster.connection(&Watching { user: "app", ..Watching::default() }).unwrap();
-    let looked = metawatch::shell::look::look(
+    let looked = metawatch::shell::one_shot::look(
         &connection,
         crate::cluster::watch::settings(std::time::Duration::from_secs(1)),
-        metawatch::shell::look::Look::Once,
+        metawatch::shell::one_shot::Look::Once,
     );
     let failure = looked.await.expect_err("the account APP is not the system account");
     assert_eq!(failure.kind(), metawatch::shell::failure::FailureKind::NotSystemAccount, "{failure}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use metawatch::shell::config::{ConnectConfig, ConnectFlags, Secret, Surroundings};
+use metawatch::shell::config::{ConnectConfig, ConnectFlags, Env, Secret};
 use metawatch::shell::connect::{Link, LinkEvent, Operation, Retry, connect};
 use metawatch::shell::failure::{Failure, FailureKind};
 use nkeys::KeyPair;
@@ -101,7 +101,7 @@ fn secret(text: &str) -> Option<Secret> {
 }
 
 fn config(flags: &ConnectFlags) -> ConnectConfig {
-    ConnectConfig::resolve(flags, &Surroundings::default()).expect("a configuration")
+    ConnectConfig::resolve(flags, &Env::default()).expect("a configuration")
 }
 
 async fn once(flags: &ConnectFlags) -> Result<Link, Failure> {

@@ -11,7 +11,7 @@ use metawatch::daemon::{Dispatcher, Effect, Mode};
 use metawatch::event::heartbeat::Status;
 use metawatch::event::{AlertEvent, Outgoing};
 use metawatch::shell::clock::Clock;
-use metawatch::shell::config::{ConnectConfig, ConnectFlags, Surroundings};
+use metawatch::shell::config::{ConnectConfig, ConnectFlags, Env};
 use metawatch::shell::publish::{AlertConnection, Publisher, PublisherReport};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -239,7 +239,7 @@ fn deliver(url: &str, user: &'static str, inbox: &str, mode: Mode, events: Vec<O
         ..ConnectFlags::default()
     };
     let nothing: [(&str, &str); 0] = [];
-    let config = ConnectConfig::resolve(&flags, &Surroundings::new(nothing)).unwrap();
+    let config = ConnectConfig::resolve(&flags, &Env::new(nothing)).unwrap();
     tokio::spawn(async move {
         let (clock, mut lines) = (Clock::new(), Vec::new());
         let (reports, mut reported) = mpsc::channel(1_024);

@@ -10,14 +10,14 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::port::{Ear, Incoming, Port};
+use super::transport::{Incoming, Subscription, Transport};
 use crate::shell::connect::LinkEvent;
 
 /// What the test and the port share.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) asked: Vec<String>,
-    pub(crate) listened: Vec<Ear>,
+    pub(crate) listened: Vec<Subscription>,
     pub(crate) disconnected: bool,
     pub(crate) generation: u64,
     /// No other server is known.
@@ -43,21 +43,21 @@ pub(crate) struct Fake {
 
 /// The collector's end.
 #[derive(Debug)]
-pub(crate) struct FakePort {
+pub(crate) struct FakeTransport {
     world: Arc<Mutex<World>>,
     incoming: mpsc::Receiver<Incoming>,
     due: VecDeque<(Instant, Incoming)>,
     now: fn() -> Instant,
 }
 
-pub(crate) fn fake() -> (Fake, FakePort) {
+pub(crate) fn fake() -> (Fake, FakeTransport) {
     let (sender, incoming) = mpsc::channel(100_000);
     let world = Arc::new(Mutex::new(World::default()));
     let now = || {
         let clock = crate::shell::clock::Clock::new();
         clock.instant(clock.now())
     };
-    (Fake { world: world.clone(), sender }, FakePort { world, incoming, due: VecDeque::new(), now })
+    (Fake { world: world.clone(), sender }, FakeTransport { world, incoming, due: VecDeque::new(), now })
 }
 
 pub(crate) fn message(subject: &str, payload: &str, status: Option<StatusCode>) -> Message {
@@ -102,7 +102,7 @@ impl Fake {
     }
 }
 
-impl Port for FakePort {
+impl Transport for FakeTransport {
     async fn next(&mut self) -> Incoming {
         loop {
             let first = self.due.front().map(|(at, _)| *at);
@@ -138,8 +138,8 @@ impl Port for FakePort {
         std::future::ready(())
     }
 
-    fn listen(&mut self, ear: Ear) -> impl Future<Output = ()> {
-        self.world.lock().unwrap().listened.push(ear);
+    fn listen(&mut self, subscription: Subscription) -> impl Future<Output = ()> {
+        self.world.lock().unwrap().listened.push(subscription);
         std::future::ready(())
     }
 

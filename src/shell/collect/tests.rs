@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_nats::StatusCode;
 
-use super::fake::{Answer, Fake, FakePort, fake, jsz, message, statsz};
+use super::fake::{Answer, Fake, FakeTransport, fake, jsz, message, statsz};
 use super::*;
 use crate::epoch::Ended;
 use crate::pipeline::{Pipeline, Settings};
@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A collector, the pipeline that plans its epochs, and the test's hand on both.
 struct Bench {
     fake: Fake,
-    collector: Collector<FakePort>,
+    collector: Collector<FakeTransport>,
     pipeline: Pipeline,
     clock: Clock,
     number: u64,
@@ -22,9 +22,9 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        let (fake, port) = fake();
+        let (fake, transport) = fake();
         let clock = Clock::for_tests();
-        let collector = Collector::on(port, clock, Also { events: true, raw: true }).await;
+        let collector = Collector::on(transport, clock, CollectorOptions { events: true, raw: true }).await;
         let pipeline = Pipeline::new(settings());
         Self { fake, collector, pipeline, clock, number: 0 }
     }
@@ -45,7 +45,7 @@ impl Bench {
         gathered
     }
 
-    async fn rest(&mut self, duration: Duration) -> (Woken, Duration) {
+    async fn rest(&mut self, duration: Duration) -> (WakeReason, Duration) {
         let before = self.clock.now();
         let woken = self.collector.idle_until(before.plus(duration)).await;
         (woken, self.clock.now().since(before))
@@ -75,7 +75,7 @@ async fn an_epoch_ends_with_its_last_reply() {
     let second = bench.epoch().await;
     assert_eq!((second.ended, second.replies.len(), took(&second)), (Ended::AllHeard, 3, 3));
     assert_eq!(bench.fake.asked(), [format!("{PING_JSZ} _INBOX.t.2.jsz")]);
-    assert_eq!(bench.collector.take_raw().replies.len(), 3);
+    assert_eq!(bench.collector.take_capture().replies.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +96,7 @@ async fn without_a_connection_it_ends_at_once_and_asks_nothing() {
     assert_eq!((gathered.ended, took(&gathered)), (Ended::Disconnected, 0));
     assert_eq!(bench.collector.trouble(&gathered), Some(Trouble::Disconnected));
     assert!(bench.fake.asked().is_empty());
-    assert_eq!(bench.rest(SECOND).await, (Woken::Time, SECOND));
+    assert_eq!(bench.rest(SECOND).await, (WakeReason::Time, SECOND));
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +142,16 @@ async fn a_refused_inbox_is_subscribed_again_later() {
     let gathered = bench.epoch().await;
     assert_eq!(gathered.replies.len(), 3);
     let listened = bench.fake.world.lock().unwrap().listened.clone();
-    assert_eq!(listened, [Ear::Inbox, Ear::Shutdown, Ear::Lameduck, Ear::Elected, Ear::Inbox]);
+    assert_eq!(
+        listened,
+        [
+            Subscription::Inbox,
+            Subscription::Shutdown,
+            Subscription::Lameduck,
+            Subscription::Elected,
+            Subscription::Inbox
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,15 +178,15 @@ async fn what_comes_between_epochs_is_heard_by_the_next() {
     let Answer::Payload(late) = jsz("s3", Some("s1"), &[]) else { unreachable!() };
     bench.fake.reply("_INBOX.t.1.jsz", &late);
     bench.fake.reply("_INBOX.t.1.nonsense", "");
-    assert_eq!(bench.rest(SECOND).await, (Woken::Time, SECOND));
+    assert_eq!(bench.rest(SECOND).await, (WakeReason::Time, SECOND));
     bench.fake.stop("s3");
-    assert_eq!(bench.rest(SECOND).await, (Woken::Event, Duration::ZERO));
+    assert_eq!(bench.rest(SECOND).await, (WakeReason::Event, Duration::ZERO));
     let gathered = bench.epoch().await;
     assert_eq!((gathered.counts.late, gathered.counts.unexpected), (1, 1));
     assert_eq!(gathered.announcements.len(), 1);
     assert!(gathered.announcements[0].0 <= gathered.opened);
-    assert_eq!(bench.collector.take_raw().events.len(), 1);
-    assert_eq!(bench.rest(SECOND).await, (Woken::Time, SECOND));
+    assert_eq!(bench.collector.take_capture().events.len(), 1);
+    assert_eq!(bench.rest(SECOND).await, (WakeReason::Time, SECOND));
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +201,7 @@ async fn a_stop_during_an_epoch_calls_for_another() {
     };
     let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), stopping);
     assert_eq!(gathered.announcements.len(), 1);
-    assert_eq!(bench.rest(SECOND).await, (Woken::Event, Duration::ZERO));
+    assert_eq!(bench.rest(SECOND).await, (WakeReason::Event, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,7 +232,7 @@ async fn the_loss_of_the_connection_ends_an_epoch_and_its_return_a_rest() {
     assert_eq!((gathered.ended, took(&gathered)), (Ended::Disconnected, 7));
     bench.fake.world.lock().unwrap().disconnected = false;
     bench.fake.link(LinkEvent::Connected);
-    assert_eq!(bench.rest(SECOND).await, (Woken::Connected, Duration::ZERO));
+    assert_eq!(bench.rest(SECOND).await, (WakeReason::Connected, Duration::ZERO));
     let news: Vec<_> = bench.collector.take_news().into();
     assert_eq!(news, [LinkEvent::Disconnected, LinkEvent::Connected]);
 }
@@ -260,7 +269,7 @@ async fn a_server_in_lame_duck_mode_is_left_once_the_alert_about_it_had_time_to_
     bench.fake.link(LinkEvent::LameDuck);
     let half = LAME_DUCK_STAY / 2;
     let away = Duration::from_millis(7);
-    assert_eq!(bench.rest(half).await, (Woken::Time, half));
+    assert_eq!(bench.rest(half).await, (WakeReason::Time, half));
     bench.epoch().await;
     assert_eq!(left(&bench), 0);
     let fake = bench.fake.clone();
@@ -269,12 +278,12 @@ async fn a_server_in_lame_duck_mode_is_left_once_the_alert_about_it_had_time_to_
         fake.link(LinkEvent::Disconnected);
         fake.link(LinkEvent::Connected);
     };
-    assert_eq!(bench.rest(half).await, (Woken::Time, half));
+    assert_eq!(bench.rest(half).await, (WakeReason::Time, half));
     let before = bench.clock.now();
     let (gathered, ()) = tokio::join!(bench.epoch(), moving);
     assert_eq!((gathered.ended, left(&bench)), (Ended::AllHeard, 1));
     assert_eq!(gathered.opened.since(before), away, "the next epoch waits for the other server");
-    assert_eq!(bench.rest(SECOND * 5).await, (Woken::Time, SECOND * 5));
+    assert_eq!(bench.rest(SECOND * 5).await, (WakeReason::Time, SECOND * 5));
     assert_eq!(left(&bench), 1, "once");
 }
 
@@ -284,13 +293,13 @@ async fn a_server_that_closes_the_connection_itself_is_not_left_and_neither_is_t
     bench.fake.link(LinkEvent::LameDuck);
     bench.fake.link(LinkEvent::Disconnected);
     bench.fake.link(LinkEvent::Connected);
-    assert_eq!(bench.rest(SECOND).await.0, Woken::Connected);
+    assert_eq!(bench.rest(SECOND).await.0, WakeReason::Connected);
     bench.rest(LAME_DUCK_STAY * 2).await;
     assert_eq!(bench.fake.world.lock().unwrap().left, 0);
     // Without another server there is nothing to wait for either.
     bench.fake.world.lock().unwrap().alone = true;
     bench.fake.link(LinkEvent::LameDuck);
-    assert_eq!(bench.rest(LAME_DUCK_STAY * 2).await, (Woken::Time, LAME_DUCK_STAY * 2));
+    assert_eq!(bench.rest(LAME_DUCK_STAY * 2).await, (WakeReason::Time, LAME_DUCK_STAY * 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@ use crate::shell::cli::{LineFormat, ListenFlags};
 use crate::shell::config::ConnectConfig;
 use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
-use crate::shell::listen::{self, ListenEnd, ListenOptions, Told};
-use crate::shell::look::{self, Look, Looked};
+use crate::shell::listen::{self, ListenEnd, ListenEvent, ListenOptions};
+use crate::shell::one_shot::{self, Look, Looked};
 use crate::shell::report::{self, Out, json, lines};
 
 /// Looks once, or until what needs several epochs has had them.
@@ -24,7 +24,7 @@ pub(super) fn look(
         }
     };
     let how = if until_settled { Look::UntilSettled { progress: &mut progress } } else { Look::Once };
-    block_on(look::look(config, settings, how))
+    block_on(one_shot::look(config, settings, how))
 }
 
 /// Watches until it is told to stop.
@@ -43,7 +43,7 @@ pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out)
         }
     };
     let mut broken = None;
-    let mut tell = |told: Told<'_>| {
+    let mut tell = |told: ListenEvent<'_>| {
         if let Err(failure) = print(told, flags, out) {
             broken = Some(failure);
         }
@@ -66,34 +66,36 @@ pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out)
     Ok(too_little.into())
 }
 
-fn print(told: Told<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failure> {
+fn print(told: ListenEvent<'_>, flags: &ListenFlags, out: &mut Out) -> Result<(), Failure> {
     let text = match (told, flags.format) {
-        (Told::Alert { subject, raw, event }, LineFormat::Json) => {
+        (ListenEvent::Alert { subject, raw, event }, LineFormat::Json) => {
             lines::heard_as_json(subject, raw, &event)?
         }
-        (Told::Alert { event, .. }, LineFormat::Text) => lines::as_text(&event, out.style()),
-        (Told::Missed { at, subject, incident }, LineFormat::Json) => {
+        (ListenEvent::Alert { event, .. }, LineFormat::Text) => lines::as_text(&event, out.style()),
+        (ListenEvent::Missed { at, subject, incident }, LineFormat::Json) => {
             lines::missed_as_json(at, subject, incident)?
         }
-        (Told::Missed { at, incident, .. }, LineFormat::Text) => {
+        (ListenEvent::Missed { at, incident, .. }, LineFormat::Text) => {
             lines::missed_as_text(at, incident, out.style())
         }
-        (Told::Heartbeat(_), _) if !flags.heartbeats => return Ok(()),
-        (Told::Heartbeat(heartbeat), LineFormat::Json) => json::document(&heartbeat, false)?,
-        (Told::Heartbeat(heartbeat), LineFormat::Text) => lines::heartbeat_as_text(&heartbeat, out.style()),
-        (Told::Unreadable { subject, detail }, _) => {
+        (ListenEvent::Heartbeat(_), _) if !flags.heartbeats => return Ok(()),
+        (ListenEvent::Heartbeat(heartbeat), LineFormat::Json) => json::document(&heartbeat, false)?,
+        (ListenEvent::Heartbeat(heartbeat), LineFormat::Text) => {
+            lines::heartbeat_as_text(&heartbeat, out.style())
+        }
+        (ListenEvent::Unreadable { subject, detail }, _) => {
             report::warn(&format!("{subject} carries something that is no event of metawatch: {detail}"));
             return Ok(());
         }
-        (Told::Quiet { system, since, lasted }, _) => {
+        (ListenEvent::Quiet { system, since, lasted }, _) => {
             report::warn(&lines::quiet(system.as_deref(), since, lasted));
             return Ok(());
         }
-        (Told::BackAgain { system }, _) => {
+        (ListenEvent::BackAgain { system }, _) => {
             report::note(&format!("heartbeats are heard again{}", lines::of_system(system)));
             return Ok(());
         }
-        (Told::Beside(beside), _) => {
+        (ListenEvent::Beside(beside), _) => {
             report::warn(&lines::beside(beside));
             return Ok(());
         }

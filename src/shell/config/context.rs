@@ -5,7 +5,7 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::flags::{Layer, Origin, Setting};
-use super::secret::{Surroundings, expand_path, reason, unreadable};
+use super::secret::{Env, expand_path, reason, unreadable};
 use crate::shell::failure::{Failure, FailureKind};
 
 /// Which context was asked for, and by whom.
@@ -20,7 +20,7 @@ pub(super) enum Choice {
 }
 
 /// The context that is meant, as the lowest layer of values; `None` when there is none to use.
-pub(super) fn load(choice: &Choice, around: &Surroundings) -> Result<Option<Layer>, Failure> {
+pub(super) fn load(choice: &Choice, around: &Env) -> Result<Option<Layer>, Failure> {
     let directory = around.config_home().map(|home| home.join("nats"));
     match choice {
         Choice::Nothing => Ok(None),

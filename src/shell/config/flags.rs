@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::secret::{Secret, Surroundings, Written};
+use super::secret::{ConfigValue, Env, Secret};
 
 /// Given to each flag: a heading for the whole struct would catch the flags of whoever flattens it, too.
 #[cfg(feature = "cli")]
@@ -205,11 +205,11 @@ impl Layer {
     }
 
     /// The value of `key` and what it is called, passed to `use_it`.
-    pub(super) fn with<T>(&self, key: Setting, use_it: impl FnOnce(Written<'_>) -> T) -> Option<T> {
+    pub(super) fn with<T>(&self, key: Setting, use_it: impl FnOnce(ConfigValue<'_>) -> T) -> Option<T> {
         let value = self.values.get(&key)?.expose();
         let name = self.name_of(key);
         let dollars = matches!(self.origin, Origin::Context(_));
-        Some(use_it(Written { name: &name, value, dollars }))
+        Some(use_it(ConfigValue { name: &name, value, dollars }))
     }
 
     pub(super) fn name_of(&self, key: Setting) -> String {
@@ -255,7 +255,7 @@ impl Layer {
     }
 
     /// The layer of the variables that `origin` names.
-    pub(super) fn of_variables(origin: Origin, around: &Surroundings) -> Self {
+    pub(super) fn of_variables(origin: Origin, around: &Env) -> Self {
         let mut layer = Self::new(origin);
         for names in &TABLE {
             let value = layer.origin.name_of(names.key).and_then(|name| around.variable(&name));

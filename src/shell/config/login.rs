@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_nats::ServerAddr;
 
-use super::{Auth, ConnectConfig, DEFAULT_SERVER, Material};
+use super::{Auth, ConnectConfig, DEFAULT_SERVER, KeySource};
 use crate::advice::shell_quoted;
 
 impl ConnectConfig {
@@ -22,8 +22,8 @@ impl ConnectConfig {
         }
         match &self.auth {
             Auth::Password { user, .. } => flags.push(flag("user", user.expose())),
-            Auth::Creds(Material::File(path)) => flags.push(file("creds", path)),
-            Auth::Nkey(Material::File(path)) => flags.push(file("nkey", path)),
+            Auth::Creds(KeySource::File(path)) => flags.push(file("creds", path)),
+            Auth::Nkey(KeySource::File(path)) => flags.push(file("nkey", path)),
             Auth::Nothing | Auth::Token(_) | Auth::Jwt { .. } | Auth::Creds(_) | Auth::Nkey(_) => {}
         }
         flags.extend(self.tls.ca.as_deref().map(|path| file("tlsca", path)));

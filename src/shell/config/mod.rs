@@ -8,26 +8,26 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 
+mod connection_role;
 mod context;
 mod flags;
 mod login;
-mod purpose;
 mod secret;
 mod server;
 #[cfg(test)]
 mod tests;
 
+pub use connection_role::ConnectionRole;
 pub use flags::ConnectFlags;
 #[cfg(feature = "cli")]
 pub(crate) use flags::some_server;
-pub use purpose::Purpose;
-pub use secret::{Material, Secret, Surroundings};
+pub use secret::{Env, KeySource, Secret};
 pub(crate) use secret::{reason, unreadable};
 
 use crate::shell::failure::{Failure, FailureKind};
 use context::Choice;
 use flags::{Layer, Origin, Setting};
-use secret::{NSC_HINT, Written, broken};
+use secret::{ConfigValue, NSC_HINT, broken};
 use server::{Login, Servers};
 
 const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
@@ -56,7 +56,7 @@ pub struct ConnectConfig {
     /// three times as long, the connection is given up.
     pub ping_interval: Duration,
     /// What the connection is for.
-    pub purpose: Purpose,
+    pub role: ConnectionRole,
     /// The nats CLI context that was used, if any.
     pub context: Option<String>,
 }
@@ -77,9 +77,9 @@ pub enum Auth {
         password: Secret,
     },
     /// The seed of an NKey.
-    Nkey(Material),
+    Nkey(KeySource),
     /// The text of a credentials file: a user JWT and its seed.
-    Creds(Material),
+    Creds(KeySource),
     /// A user JWT and its seed, given apart. A bearer JWT needs no seed.
     Jwt {
         /// The JWT.
@@ -109,7 +109,7 @@ impl Tls {
 
 impl ConnectConfig {
     /// Resolves flags, variables and the context. It reads the context file and `file://` secrets, nothing else.
-    pub fn resolve(flags: &ConnectFlags, around: &Surroundings) -> Result<Self, Failure> {
+    pub fn resolve(flags: &ConnectFlags, around: &Env) -> Result<Self, Failure> {
         let own = Layer::of_variables(Origin::OwnVariables, around);
         let nats = Layer::of_variables(Origin::NatsVariables, around);
         Self::of_layers(vec![Layer::of_flags(flags), own, nats], around)
@@ -127,7 +127,7 @@ impl ConnectConfig {
     }
 
     /// Resolves these layers, and the context that they choose.
-    fn of_layers(layers: Vec<Layer>, around: &Surroundings) -> Result<Self, Failure> {
+    fn of_layers(layers: Vec<Layer>, around: &Env) -> Result<Self, Failure> {
         let mut layers = Layers { layers, around };
         layers.layers.extend(context::load(&layers.choice()?, around)?);
         let (servers, login) = layers.servers()?;
@@ -139,7 +139,7 @@ impl ConnectConfig {
             name: layers.text(Setting::ConnectionName).unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned()),
             timeout: layers.timeout()?,
             ping_interval: DEFAULT_PING_INTERVAL,
-            purpose: Purpose::Watching,
+            role: ConnectionRole::Watching,
             context: layers.layers.iter().find_map(|layer| match &layer.origin {
                 Origin::Context(name) => Some(name.clone()),
                 Origin::Flags | Origin::OwnVariables | Origin::NatsVariables => None,
@@ -150,10 +150,10 @@ impl ConnectConfig {
     /// A connection beside this one, for another account. What `flags` leave open is as in this one where that makes
     /// sense (servers and TLS, when neither servers nor a context are given), but never its login, and no variable
     /// of this one counts.
-    pub fn beside(&self, flags: &ConnectFlags, around: &Surroundings) -> Result<Self, Failure> {
+    pub fn beside(&self, flags: &ConnectFlags, around: &Env) -> Result<Self, Failure> {
         let flags = ConnectFlags { no_context: flags.context.is_none(), ..flags.clone() };
         let mut config = Self::of_layers(vec![Layer::of_flags(&flags)], around).map_err(|failure| {
-            let failure = Purpose::Alerts.word(failure);
+            let failure = ConnectionRole::Alerts.word(failure);
             Failure::new(failure.kind(), format!("the connection for alerts: {failure}"), failure.hint())
         })?;
         if flags.server.is_none() && flags.context.is_none() {
@@ -164,7 +164,7 @@ impl ConnectConfig {
         }
         config.name = format!("{}-alerts", self.name);
         config.timeout = self.timeout;
-        config.purpose = Purpose::Alerts;
+        config.role = ConnectionRole::Alerts;
         Ok(config)
     }
 }
@@ -172,7 +172,7 @@ impl ConnectConfig {
 /// The origins of values, the strongest first.
 struct Layers<'a> {
     layers: Vec<Layer>,
-    around: &'a Surroundings,
+    around: &'a Env,
 }
 
 /// The login in the address of a server, with the index of the layer that gave the address.
@@ -201,7 +201,7 @@ const METHODS: [(Method, Setting); 6] = [
 
 impl Layers<'_> {
     /// The value of the strongest layer that has one.
-    fn first<T>(&self, key: Setting, use_it: impl FnOnce(Written<'_>) -> T) -> Option<T> {
+    fn first<T>(&self, key: Setting, use_it: impl FnOnce(ConfigValue<'_>) -> T) -> Option<T> {
         self.layers.iter().find(|layer| layer.has(key)).and_then(|layer| layer.with(key, use_it))
     }
 
@@ -219,7 +219,7 @@ impl Layers<'_> {
             if layer.with(Setting::NoContext, switch).transpose()? == Some(true) {
                 return Ok(Choice::Nothing);
             }
-            let named = |written: Written<'_>| Choice::Named {
+            let named = |written: ConfigValue<'_>| Choice::Named {
                 value: written.value.to_owned(),
                 origin: written.name.to_owned(),
             };
@@ -233,7 +233,7 @@ impl Layers<'_> {
     /// The servers, and the login in their addresses with the layer it came from.
     fn servers(&self) -> Result<(Vec<ServerAddr>, Embedded), Failure> {
         let layer = self.layers.iter().position(|layer| layer.has(Setting::Server));
-        let parse = |written: Written<'_>| server::parse(written.name, written.value);
+        let parse = |written: ConfigValue<'_>| server::parse(written.name, written.value);
         let default = || server::parse("the default", DEFAULT_SERVER);
         let Servers { addresses, login } = self.first(Setting::Server, parse).unwrap_or_else(default)?;
         Ok((addresses, layer.zip(login)))
@@ -268,8 +268,8 @@ impl Layers<'_> {
     }
 
     fn method(&self, method: Method, key: Setting, layer: &Layer) -> Result<Auth, Failure> {
-        let secret = |written: Written<'_>| secret::secret(written, self.around);
-        let material = |written: Written<'_>| secret::material(written, self.around);
+        let secret = |written: ConfigValue<'_>| secret::secret(written, self.around);
+        let material = |written: ConfigValue<'_>| secret::material(written, self.around);
         let auth = match method {
             Method::Creds => layer.with(key, material).transpose()?.map(Auth::Creds),
             Method::Nkey => layer.with(key, material).transpose()?.map(Auth::Nkey),
@@ -307,7 +307,7 @@ impl Layers<'_> {
     }
 
     fn tls(&self) -> Result<Tls, Failure> {
-        let path = |written: Written<'_>| secret::path(written, self.around);
+        let path = |written: ConfigValue<'_>| secret::path(written, self.around);
         let is_pair = |layer: &&Layer| layer.has(Setting::ClientCert) || layer.has(Setting::ClientKey);
         // A certificate and a key belong together: half a pair is never completed from the context.
         let from_context = self.layers.iter().find(is_pair).is_some_and(Layer::is_context);
@@ -332,7 +332,7 @@ impl Layers<'_> {
     }
 
     fn inbox_prefix(&self) -> Result<String, Failure> {
-        let check = |written: Written<'_>| {
+        let check = |written: ConfigValue<'_>| {
             let tokens_fit = written.value.split('.').all(|token| {
                 !token.is_empty()
                     && !token.contains(|c: char| c.is_whitespace() || c.is_control() || "*>".contains(c))
@@ -348,7 +348,7 @@ impl Layers<'_> {
     }
 
     fn timeout(&self) -> Result<Duration, Failure> {
-        let parse = |written: Written<'_>| {
+        let parse = |written: ConfigValue<'_>| {
             let parsed = humantime::parse_duration(written.value).ok().filter(|timeout| !timeout.is_zero());
             parsed.ok_or_else(|| broken(written.name, "is not a duration", "write it like 5s, 500ms or 1m"))
         };
@@ -356,7 +356,7 @@ impl Layers<'_> {
     }
 }
 
-fn switch(written: Written<'_>) -> Result<bool, Failure> {
+fn switch(written: ConfigValue<'_>) -> Result<bool, Failure> {
     match written.value.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),

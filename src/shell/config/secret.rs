@@ -43,11 +43,11 @@ impl fmt::Debug for Secret {
 ///
 /// It is passed in, so that a test decides what the environment is. It has no `Debug`: variables hold secrets.
 #[derive(Clone, Default)]
-pub struct Surroundings {
+pub struct Env {
     variables: BTreeMap<String, String>,
 }
 
-impl Surroundings {
+impl Env {
     /// Those of this process. Variables that are not UTF-8 are left out: none of ours can be.
     pub fn of_process() -> Self {
         let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -80,7 +80,7 @@ impl Surroundings {
 
 /// Where a key or a credentials text comes from: a file that is read anew at every connect, or the text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Material {
+pub enum KeySource {
     /// Read at every connect, so that a renewed file is used without a restart.
     File(PathBuf),
     /// Given in place: a seed, or the text of a credentials file.
@@ -89,7 +89,7 @@ pub enum Material {
 
 /// One value as somebody wrote it, and how to speak of it in an error.
 #[derive(Clone, Copy)]
-pub(super) struct Written<'a> {
+pub(super) struct ConfigValue<'a> {
     /// The name of the flag, variable or field; never the value.
     pub(super) name: &'a str,
     pub(super) value: &'a str,
@@ -98,7 +98,7 @@ pub(super) struct Written<'a> {
 }
 
 /// The secret that is written here, or that is kept where it points to.
-pub(super) fn secret(written: Written<'_>, around: &Surroundings) -> Result<Secret, Failure> {
+pub(super) fn secret(written: ConfigValue<'_>, around: &Env) -> Result<Secret, Failure> {
     match pointer(written, around)? {
         Pointer::File(path) => {
             let text =
@@ -117,19 +117,19 @@ pub(super) fn secret(written: Written<'_>, around: &Surroundings) -> Result<Secr
 }
 
 /// The key material that is written here: a pointer, the text itself, or the path of a file.
-pub(super) fn material(written: Written<'_>, around: &Surroundings) -> Result<Material, Failure> {
+pub(super) fn material(written: ConfigValue<'_>, around: &Env) -> Result<KeySource, Failure> {
     match pointer(written, around)? {
-        Pointer::File(path) => Ok(Material::File(path)),
-        Pointer::Value(secret) => Ok(Material::Text(secret)),
+        Pointer::File(path) => Ok(KeySource::File(path)),
+        Pointer::Value(secret) => Ok(KeySource::Text(secret)),
         Pointer::Plain(text) if is_seed(text) || text.contains("-----BEGIN") => {
-            Ok(Material::Text(Secret::from(text)))
+            Ok(KeySource::Text(Secret::from(text)))
         }
-        Pointer::Plain(_) => path(written, around).map(Material::File),
+        Pointer::Plain(_) => path(written, around).map(KeySource::File),
     }
 }
 
 /// The path that is written here, with `~` and `$VAR` expanded.
-pub(super) fn path(written: Written<'_>, around: &Surroundings) -> Result<PathBuf, Failure> {
+pub(super) fn path(written: ConfigValue<'_>, around: &Env) -> Result<PathBuf, Failure> {
     expand_path(written.name, written.value, around)
 }
 
@@ -146,7 +146,7 @@ enum Pointer<'a> {
     Plain(&'a str),
 }
 
-fn pointer<'a>(written: Written<'a>, around: &Surroundings) -> Result<Pointer<'a>, Failure> {
+fn pointer<'a>(written: ConfigValue<'a>, around: &Env) -> Result<Pointer<'a>, Failure> {
     let (name, value) = (written.name, written.value);
     if let Some(variable) = value.strip_prefix("env://") {
         let found = around.variable(variable).map(|text| Pointer::Value(Secret::from(text)));
@@ -212,7 +212,7 @@ pub(super) fn percent_decode(text: &str) -> Option<Vec<u8>> {
 
 /// Expands `~` at the start and `$VAR` anywhere; a variable that is not set is an error here, because a path
 /// with a hole in it names another file.
-pub(super) fn expand_path(name: &str, text: &str, around: &Surroundings) -> Result<PathBuf, Failure> {
+pub(super) fn expand_path(name: &str, text: &str, around: &Env) -> Result<PathBuf, Failure> {
     let expanded =
         expand(text, |variable| around.variable(variable).map(str::to_owned)).map_err(|variable| {
             let what = format!("names the variable {variable}, which is not set");

@@ -3,9 +3,9 @@ use std::path::Path;
 use super::*;
 
 /// Variables with a home of their own, so that no test sees the machine it runs on.
-fn around(home: &Path, variables: &[(&str, &str)]) -> Surroundings {
+fn around(home: &Path, variables: &[(&str, &str)]) -> Env {
     let home = home.to_str().expect("a path in UTF-8");
-    Surroundings::new([("HOME", home)].into_iter().chain(variables.iter().copied()))
+    Env::new([("HOME", home)].into_iter().chain(variables.iter().copied()))
 }
 
 fn resolve(flags: &ConnectFlags, home: &Path, variables: &[(&str, &str)]) -> Result<ConnectConfig, Failure> {
@@ -107,8 +107,8 @@ fn every_flag_has_a_variable_of_ours_and_an_empty_one_counts_as_not_set() {
     assert_eq!(set.tls, Tls { ca: None, client: Some(("/c".into(), "/k".into())), first: true });
     for (variable, auth) in [
         ("METAWATCH_TOKEN", Auth::Token("x".into())),
-        ("METAWATCH_CREDS", Auth::Creds(Material::File("x".into()))),
-        ("METAWATCH_NKEY", Auth::Nkey(Material::File("x".into()))),
+        ("METAWATCH_CREDS", Auth::Creds(KeySource::File("x".into()))),
+        ("METAWATCH_NKEY", Auth::Nkey(KeySource::File("x".into()))),
     ] {
         let config = config(&[("METAWATCH_NO_CONTEXT", "true"), (variable, "x")]).expect(variable);
         assert_eq!((config.auth, config.context), (auth, None));
@@ -125,7 +125,7 @@ fn the_login_of_a_stronger_layer_hides_all_logins_below() {
     context(home.path(), "creds", r#"{"creds": "/cc"}"#, false);
     context(home.path(), "url", r#"{"url": "nats://cu:cp@c"}"#, false);
     let on = |context: &str| ConnectFlags { context: Some(context.into()), ..ConnectFlags::default() };
-    let file = |path: &str| Auth::Creds(Material::File(path.into()));
+    let file = |path: &str| Auth::Creds(KeySource::File(path.into()));
     for (flags, variables, auth) in [
         (on("all"), &[][..], password("cu", "cp")),
         (on("url"), &[], password("cu", "cp")),
@@ -188,7 +188,7 @@ fn a_context_is_found_by_selection_by_name_and_by_path() {
         assert_eq!((urls(&config)[0], config.context.as_deref()), (&*format!("nats://{host}:4222"), context));
     }
     // Without any home there is nothing selected, and that is fine.
-    let nowhere = Surroundings::default();
+    let nowhere = Env::default();
     assert_eq!(
         ConnectConfig::resolve(&ConnectFlags::default(), &nowhere).map(|config| config.context),
         Ok(None)
@@ -213,11 +213,11 @@ fn every_field_of_a_context_is_used() {
         (r#""user": "u", "password": "p""#.to_owned(), password("u", "p")),
         (r#""user": "u""#.to_owned(), Auth::Token("u".into())),
         (r#""token": "t", "password": null"#.to_owned(), Auth::Token("t".into())),
-        (r#""creds": "~/x.creds""#.to_owned(), Auth::Creds(Material::File(home.path().join("x.creds")))),
-        (r#""creds": "", "nkey": "/x.nk""#.to_owned(), Auth::Nkey(Material::File("/x.nk".into()))),
-        (format!(r#""nkey": "{seed}""#), Auth::Nkey(Material::Text(seed.as_str().into()))),
+        (r#""creds": "~/x.creds""#.to_owned(), Auth::Creds(KeySource::File(home.path().join("x.creds")))),
+        (r#""creds": "", "nkey": "/x.nk""#.to_owned(), Auth::Nkey(KeySource::File("/x.nk".into()))),
+        (format!(r#""nkey": "{seed}""#), Auth::Nkey(KeySource::Text(seed.as_str().into()))),
         (r#""user_jwt": "j", "user_seed": "s""#.to_owned(), Auth::Jwt { jwt: "j".into(), seed: some("s") }),
-        (r#""creds": "/c", "nsc": "nsc://o/a/u""#.to_owned(), Auth::Creds(Material::File("/c".into()))),
+        (r#""creds": "/c", "nsc": "nsc://o/a/u""#.to_owned(), Auth::Creds(KeySource::File("/c".into()))),
     ] {
         context(home.path(), "auth", &format!("{{{fields}}}"), true);
         let config = resolve(&ConnectFlags::default(), home.path(), &[]).expect("a configuration");
@@ -245,7 +245,7 @@ fn a_connection_beside_another_shares_its_servers_and_never_its_login() {
     let config = beside(&user).expect("a configuration");
     assert_eq!((urls(&config), &config.auth), (urls(&first), &password("app", "kept")));
     assert_eq!((&config.tls, config.timeout), (&first.tls, Duration::from_secs(9)));
-    assert_eq!((config.name.as_str(), config.purpose), ("metawatch-alerts", Purpose::Alerts));
+    assert_eq!((config.name.as_str(), config.role), ("metawatch-alerts", ConnectionRole::Alerts));
 
     let elsewhere = ConnectFlags { server: some("c"), ..ConnectFlags::default() };
     let config = beside(&elsewhere).expect("a configuration");
@@ -258,7 +258,7 @@ fn a_connection_beside_another_shares_its_servers_and_never_its_login() {
     let config = beside(&named).expect("a configuration");
     assert_eq!(
         (urls(&config), &config.auth),
-        (vec!["nats://apps:4222"], &Auth::Creds(Material::File("/apps".into())))
+        (vec!["nats://apps:4222"], &Auth::Creds(KeySource::File("/apps".into())))
     );
 
     let alone = ConnectFlags { password: some("p"), ..ConnectFlags::default() };
@@ -289,14 +289,14 @@ fn secrets_may_be_kept_elsewhere() {
         (true, "$KEPT-${KEPT}", "from variable-from variable"),
         (true, "pa$unset$ ${}$1", "pa$unset$ ${}$1"),
     ] {
-        let written = Written { name: "it", value, dollars };
+        let written = ConfigValue { name: "it", value, dollars };
         assert_eq!(secret::secret(written, &around), Ok(Secret::from(wanted)), "{value}");
     }
-    let material = |value| secret::material(Written { name: "it", value, dollars: false }, &around);
-    assert_eq!(material("file://~/x"), Ok(Material::File(home.path().join("x"))));
-    assert_eq!(material("env://KEPT"), Ok(Material::Text("from variable".into())));
+    let material = |value| secret::material(ConfigValue { name: "it", value, dollars: false }, &around);
+    assert_eq!(material("file://~/x"), Ok(KeySource::File(home.path().join("x"))));
+    assert_eq!(material("env://KEPT"), Ok(KeySource::Text("from variable".into())));
     let inline = "-----BEGIN NATS USER JWT-----\nx";
-    assert_eq!(material(inline), Ok(Material::Text(inline.into())));
+    assert_eq!(material(inline), Ok(KeySource::Text(inline.into())));
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn the_command_line_knows_the_aliases_and_the_help_names_both_variables() {
 
 #[test]
 fn pings_keep_up_with_the_interval_within_limits() {
-    let config = ConnectConfig::resolve(&ConnectFlags::default(), &Surroundings::default()).unwrap();
+    let config = ConnectConfig::resolve(&ConnectFlags::default(), &Env::default()).unwrap();
     for (interval, given_up_after) in
         [(100, 2_500), (1_000, 2_500), (1_600, 4_000), (2_000, 5_000), (60_000, 5_000)]
     {

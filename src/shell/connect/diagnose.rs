@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::rustls::{AlertDescription, CertificateError, Error as TlsError};
 use async_nats::{ConnectError, ConnectErrorKind, ServerAddr, ServerError};
 
-use crate::shell::config::{Auth, ConnectConfig, Purpose};
+use crate::shell::config::{Auth, ConnectConfig, ConnectionRole};
 use crate::shell::failure::{Failure, FailureKind};
 
 /// What a failed try to connect to `server` means.
@@ -20,7 +20,7 @@ pub(super) fn failure(
     let causes = Causes::of(error);
     let url = server.as_url_str();
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => refused(Some(server), &config.auth, config.purpose),
+        ConnectErrorKind::AuthorizationViolation => refused(Some(server), &config.auth, config.role),
         ConnectErrorKind::Authentication => {
             let why = error.source().map_or_else(|| "the server's challenge cannot be signed".into(), plain);
             Failure::new(FailureKind::Config, why, "check the seed and the credentials file")
@@ -68,10 +68,10 @@ pub(super) fn unknown_host(server: &ServerAddr, error: &io::Error) -> Failure {
 }
 
 /// The login was refused; by which server is known only on the first connect.
-pub(super) fn refused(server: Option<&ServerAddr>, auth: &Auth, purpose: Purpose) -> Failure {
+pub(super) fn refused(server: Option<&ServerAddr>, auth: &Auth, role: ConnectionRole) -> Failure {
     let login = format!(
         "give a login of {}: --creds FILE, --user and --password, --nkey FILE, --token, or --context NAME",
-        purpose.account()
+        role.account()
     );
     let (what, hint) = match auth {
         Auth::Nothing => ("a connection without a login", login.as_str()),
@@ -191,7 +191,7 @@ fn tls_failure(server: &ServerAddr, config: &ConnectConfig, error: &TlsError) ->
 fn server_failure(server: &ServerAddr, config: &ConnectConfig, text: &str) -> Failure {
     let url = server.as_url_str();
     if is_login_error(text) {
-        let refused = refused(Some(server), &config.auth, config.purpose);
+        let refused = refused(Some(server), &config.auth, config.role);
         return Failure::new(FailureKind::Credentials, format!("{refused}: {text}"), refused.hint());
     }
     let lower = text.to_ascii_lowercase();

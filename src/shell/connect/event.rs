@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::servers::{Loss, Servers, Try};
 use super::{diagnose, pause};
-use crate::shell::config::{Auth, ConnectConfig, Purpose};
+use crate::shell::config::{Auth, ConnectConfig, ConnectionRole};
 
 /// Something that happened to the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ const ROUNDS_BEFORE_SAID: usize = 7;
 pub(super) struct Watcher {
     sender: mpsc::Sender<LinkEvent>,
     auth: Arc<Auth>,
-    purpose: Purpose,
+    role: ConnectionRole,
     state: Arc<State>,
 }
 
@@ -119,7 +119,7 @@ impl State {
 impl Watcher {
     pub(super) fn new(sender: mpsc::Sender<LinkEvent>, config: &ConnectConfig) -> Self {
         let state = Arc::new(State::new(&config.servers));
-        Self { sender, auth: Arc::new(config.auth.clone()), purpose: config.purpose, state }
+        Self { sender, auth: Arc::new(config.auth.clone()), role: config.role, state }
     }
 
     /// What is known of the connection.
@@ -134,7 +134,7 @@ impl Watcher {
 
     /// Takes an event of the client.
     pub(super) fn hear(&self, event: Event) {
-        let (state, prefix) = (&self.state, self.purpose.prefix());
+        let (state, prefix) = (&self.state, self.role.prefix());
         match &event {
             Event::Connected => {
                 state.refused.store(false, Ordering::Relaxed);
@@ -162,7 +162,7 @@ impl Watcher {
         let Some(event) = translate(event) else { return };
         let news = event == LinkEvent::AuthorizationViolation && !unsent;
         if news && !self.state.said_why.swap(true, Ordering::Relaxed) {
-            let failure = self.purpose.word(diagnose::refused(None, &self.auth, self.purpose));
+            let failure = self.role.word(diagnose::refused(None, &self.auth, self.role));
             tracing::error!(reason = %failure, hint = failure.hint(), "{prefix}trying again for as long as it takes");
         }
         tracing::debug!(?event, "connection");
@@ -178,7 +178,7 @@ impl Watcher {
     ///
     /// It is the only place that learns at once that a connection is lost, and why tries to reconnect fail.
     pub(super) fn choose(&self, known: &[Server], last: &ServerInfo) -> Option<ReconnectToServer> {
-        let (state, prefix) = (&self.state, self.purpose.prefix());
+        let (state, prefix) = (&self.state, self.role.prefix());
         let mut servers = state.servers();
         let address = servers.current().map(url)?;
         let loss = state.take_loss();
@@ -309,7 +309,7 @@ mod tests {
         let watcher = Watcher {
             sender,
             auth: Arc::default(),
-            purpose: Purpose::Watching,
+            role: ConnectionRole::Watching,
             state: Arc::new(State::new(&[])),
         };
         for sid in 0..100 {

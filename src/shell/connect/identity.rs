@@ -3,14 +3,14 @@
 use async_nats::AuthError;
 use nkeys::KeyPair;
 
-use crate::shell::config::{Auth, Material, Secret, unreadable};
+use crate::shell::config::{Auth, KeySource, Secret, unreadable};
 use crate::shell::failure::{Failure, FailureKind};
 
 /// A login that signs what the server sends.
 #[derive(Clone, Debug)]
 pub(super) enum Identity {
-    Nkey(Material),
-    Creds(Material),
+    Nkey(KeySource),
+    Creds(KeySource),
     Jwt { jwt: Secret, seed: Option<Secret> },
 }
 
@@ -78,10 +78,10 @@ pub(super) async fn check(auth: &Auth) -> Result<(), Failure> {
     }
 }
 
-async fn read(what: &str, material: &Material) -> Result<Secret, Failure> {
+async fn read(what: &str, material: &KeySource) -> Result<Secret, Failure> {
     match material {
-        Material::Text(text) => Ok(text.clone()),
-        Material::File(path) => tokio::fs::read_to_string(path)
+        KeySource::Text(text) => Ok(text.clone()),
+        KeySource::File(path) => tokio::fs::read_to_string(path)
             .await
             .map(Secret::from)
             .map_err(|error| unreadable(what, path, &error)),
@@ -89,10 +89,10 @@ async fn read(what: &str, material: &Material) -> Result<Secret, Failure> {
 }
 
 /// How to speak of where the material is, without showing it.
-fn place(what: &str, material: &Material) -> String {
+fn place(what: &str, material: &KeySource) -> String {
     match material {
-        Material::File(path) => format!("{what} in {}", path.display()),
-        Material::Text(_) => what.to_owned(),
+        KeySource::File(path) => format!("{what} in {}", path.display()),
+        KeySource::Text(_) => what.to_owned(),
     }
 }
 
@@ -139,8 +139,8 @@ mod tests {
     #[tokio::test]
     async fn a_seed_may_be_bare_or_decorated_and_credentials_need_both_blocks() {
         let seed = seed();
-        let nkey = |text: String| Auth::Nkey(Material::Text(Secret::from(text)));
-        let creds = |text: String| Auth::Creds(Material::Text(Secret::from(text)));
+        let nkey = |text: String| Auth::Nkey(KeySource::Text(Secret::from(text)));
+        let creds = |text: String| Auth::Creds(KeySource::Text(Secret::from(text)));
         let both = format!(
             "-----BEGIN NATS USER JWT-----\r\neyJ.a.b\r\n------END NATS USER JWT------\r\n\r\n\
              -----BEGIN USER NKEY SEED-----\r\n{seed}\r\n------END USER NKEY SEED------\r\n"
@@ -174,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_is_missing_is_named() {
         let failure =
-            checked(Auth::Creds(Material::File("/nowhere/a.creds".into()))).await.expect_err("no file");
+            checked(Auth::Creds(KeySource::File("/nowhere/a.creds".into()))).await.expect_err("no file");
         assert_eq!(failure.kind(), FailureKind::Config);
         assert!(failure.to_string().contains("/nowhere/a.creds"), "{failure}");
     }
@@ -183,7 +183,7 @@ mod tests {
     async fn an_nkey_answers_with_its_public_key_and_a_jwt_without() {
         let seed = seed();
         let public = KeyPair::from_seed(&seed).expect("a seed").public_key();
-        let nkey = Identity::Nkey(Material::Text(Secret::from(seed.as_str())));
+        let nkey = Identity::Nkey(KeySource::Text(Secret::from(seed.as_str())));
         let answer = nkey.answer(b"nonce").await.expect("an answer");
         assert_eq!((answer.nkey, answer.jwt), (Some(public), None));
         let jwt = Identity::Jwt { jwt: "eyJ.a.b".into(), seed: Some(seed.as_str().into()) };

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::daemon::EpochEnd;
 use crate::epoch::Plan;
 use crate::shell::clock::Clock;
-use crate::shell::collect::{Access, Collector, Woken};
+use crate::shell::collect::{Access, Collector, WakeReason};
 use crate::shell::connect::LinkEvent;
 use crate::shell::record::Recorder;
 
@@ -64,7 +64,7 @@ impl Epochs {
                     // A refusal comes before the answer, but by another way.
                     tokio::task::yield_now().await;
                     self.collector.drain();
-                    let raw = self.collector.take_raw();
+                    let raw = self.collector.take_capture();
                     if let Some(recorder) = &mut self.recorder {
                         recorder.record(&gathered, raw);
                     }
@@ -76,12 +76,12 @@ impl Epochs {
                     EpochReport::Ended(Box::new(end), news)
                 }
                 woken = self.collector.idle_until(until), if !urgent => match woken {
-                    Woken::Time => continue,
-                    Woken::Event => {
+                    WakeReason::Time => continue,
+                    WakeReason::Event => {
                         urgent = true;
                         EpochReport::Urgent
                     }
-                    Woken::Connected => EpochReport::Connected,
+                    WakeReason::Connected => EpochReport::Connected,
                 },
             };
             if reports.send(report).await.is_err() {

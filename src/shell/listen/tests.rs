@@ -8,14 +8,14 @@ fn without_the_right_to_hear_heartbeats_nothing_is_called_quiet() {
     };
     let options = ListenOptions::default();
     let incidents = Incidents::default();
-    let mut hearing = Hearing { options, started: Stamp::new(0, 0), incidents, deaf: false, came: 0 };
-    assert!(hearing.quiet_at().is_some());
-    let mut refuse = |subject| refused(&denied(subject), "m.alert.>", "m.heartbeat", &mut hearing.deaf);
+    let mut listener = Listener { options, started: Stamp::new(0, 0), incidents, deaf: false, came: 0 };
+    assert!(listener.quiet_at().is_some());
+    let mut refuse = |subject| refused(&denied(subject), "m.alert.>", "m.heartbeat", &mut listener.deaf);
     assert!(refuse("m.heartbeat").is_ok() && refuse("another").is_ok());
     let failure = refuse("m.alert.>").expect_err("a failure");
     assert_eq!(failure.kind(), FailureKind::Permission);
     assert!(failure.hint().contains("\"m.alert.>\""));
-    assert_eq!(hearing.quiet_at(), None);
+    assert_eq!(listener.quiet_at(), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::*;
 use crate::epoch::Ended;
 use crate::recording::{Item, items};
 
-fn job(raw: Raw) -> Job {
+fn job(raw: Capture) -> Job {
     let opened = Stamp::new(0, 1_795_380_222_300_000_000);
     Job {
         number: 7,
@@ -24,7 +24,7 @@ fn at(seconds: i64) -> Stamp {
 
 #[test]
 fn an_epoch_becomes_one_line_that_is_read_back() {
-    let mut raw = Raw::default();
+    let mut raw = Capture::default();
     raw.connected_to = "s1".into();
     raw.replies = vec![b"{\"server\":{\"name\":\"s1\"},\r\n \"big\":12345678901234567890.10}".to_vec()];
     raw.replies.push(b"{\"server\":".to_vec());
@@ -60,14 +60,14 @@ impl Disk {
         String::from_utf8(self.0.borrow().0.clone()).unwrap()
     }
 
-    fn pen(&self) -> Pen<Self, impl FnMut() -> io::Result<Opened<Self>> + use<>> {
+    fn writer(&self) -> LineWriter<Self, impl FnMut() -> io::Result<Opened<Self>> + use<>> {
         let disk = self.clone();
-        let mut pen = Pen::new(None, move || {
+        let mut writer = LineWriter::new(None, move || {
             let within_line = disk.0.borrow().0.last().is_some_and(|last| *last != b'\n');
             Ok(Opened { file: disk.clone(), within_line })
         });
-        assert!(matches!(pen.write(b"{1}\n", at(0)), Wrote::Line));
-        pen
+        assert!(matches!(writer.write(b"{1}\n", at(0)), Wrote::Line));
+        writer
     }
 }
 
@@ -91,15 +91,15 @@ impl Write for Disk {
 #[test]
 fn a_full_disk_is_told_once_and_no_line_follows_half_a_line() {
     let disk = Disk::with_room(6);
-    let mut pen = disk.pen();
-    assert!(matches!(pen.write(b"{22}\n", at(1)), Wrote::Failed(_)));
+    let mut writer = disk.writer();
+    assert!(matches!(writer.write(b"{22}\n", at(1)), Wrote::Failed(_)));
     assert_eq!(disk.text(), "{1}\n{2");
-    assert!(matches!(pen.write(b"{3}\n", at(2)), Wrote::Nothing), "a pause");
-    assert!(matches!(pen.write(b"{4}\n", at(61)), Wrote::Nothing), "tried again, and told already");
+    assert!(matches!(writer.write(b"{3}\n", at(2)), Wrote::Nothing), "a pause");
+    assert!(matches!(writer.write(b"{4}\n", at(61)), Wrote::Nothing), "tried again, and told already");
     disk.0.borrow_mut().1 = 1_000;
-    assert!(matches!(pen.write(b"{5}\n", at(62)), Wrote::Nothing), "the pause starts anew");
-    assert!(matches!(pen.write(b"{6}\n", at(121)), Wrote::Again));
-    assert!(matches!(pen.write(b"{7}\n", at(122)), Wrote::Line));
+    assert!(matches!(writer.write(b"{5}\n", at(62)), Wrote::Nothing), "the pause starts anew");
+    assert!(matches!(writer.write(b"{6}\n", at(121)), Wrote::Again));
+    assert!(matches!(writer.write(b"{7}\n", at(122)), Wrote::Line));
     assert_eq!(disk.text(), "{1}\n{2\n{6}\n{7}\n");
 }
 
@@ -111,7 +111,7 @@ async fn a_recording_is_continued_behind_whatever_it_holds() {
     for number in [2, 3] {
         let mut recorder = Recorder::open(&path, Duration::from_secs(2)).unwrap();
         let gathered = crate::epoch::Epoch::open(plan(number), at(0)).close(at(1), Ended::Deadline);
-        recorder.record(&gathered, Raw::default());
+        recorder.record(&gathered, Capture::default());
         recorder.finish(Duration::from_secs(10)).await;
     }
     let text = std::fs::read(&path).unwrap();

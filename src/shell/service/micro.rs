@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::Post;
+use super::ReplyPolicy;
 use crate::event::Monitor;
 use crate::shell::clock::Clock;
 use crate::stamp::Stamp;
@@ -79,11 +79,11 @@ pub(super) struct Micro {
 pub(super) struct Endpoint {
     name: &'static str,
     pub(super) subject: String,
-    tally: Mutex<Tally>,
+    stats: Mutex<EndpointStats>,
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct EndpointStats {
     requests: u64,
     errors: u64,
     last_error: String,
@@ -92,7 +92,7 @@ struct Tally {
 
 /// A request that is to be answered.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct PendingRequest {
     pub(super) reply: Subject,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) came: Stamp,
@@ -106,7 +106,7 @@ pub(super) struct Refusal {
 }
 
 /// What is answered.
-pub(super) type Answer = (Ticket, Result<Bytes, Refusal>);
+pub(super) type Answer = (PendingRequest, Result<Bytes, Refusal>);
 
 #[derive(Serialize)]
 struct Said<'a> {
@@ -176,11 +176,13 @@ impl Micro {
     }
 
     /// Answers whoever asks `verb`, for as long as the subscription lives.
-    pub(super) async fn tell(self: Arc<Self>, verb: Verb, mut asked: Subscriber, post: Post) {
+    pub(super) async fn tell(self: Arc<Self>, verb: Verb, mut asked: Subscriber, policy: ReplyPolicy) {
         while let Some(message) = asked.next().await {
-            let Some(reply) = post.reply_of(&message) else { continue };
+            let Some(reply) = policy.reply_of(&message) else { continue };
             let answered = match self.answer(verb) {
-                Ok(body) => post.client.publish(reply, body.into()).await.map_err(|error| error.to_string()),
+                Ok(body) => {
+                    policy.client.publish(reply, body.into()).await.map_err(|error| error.to_string())
+                }
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = answered {
@@ -192,43 +194,43 @@ impl Micro {
 
 impl Endpoint {
     pub(super) fn new(name: &'static str, prefix: &str) -> Self {
-        Self { name, subject: format!("{prefix}.{name}"), tally: Mutex::default() }
+        Self { name, subject: format!("{prefix}.{name}"), stats: Mutex::default() }
     }
 
     pub(super) fn count(&self, answer: &Result<Bytes, Refusal>, took: Duration) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.requests += 1;
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.requests += 1;
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        tally.nanoseconds = tally.nanoseconds.saturating_add(took);
+        stats.nanoseconds = stats.nanoseconds.saturating_add(took);
         if let Err(Refusal { code, why }) = answer {
-            tally.errors += 1;
-            tally.last_error = format!("{code}:{why}");
+            stats.errors += 1;
+            stats.last_error = format!("{code}:{why}");
         }
     }
 
     fn numbers(&self) -> Numbers {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         Numbers {
-            num_requests: tally.requests,
-            num_errors: tally.errors,
-            last_error: tally.last_error.clone(),
-            processing_time: tally.nanoseconds,
-            average_processing_time: tally.nanoseconds.checked_div(tally.requests).unwrap_or(0),
+            num_requests: stats.requests,
+            num_errors: stats.errors,
+            last_error: stats.last_error.clone(),
+            processing_time: stats.nanoseconds,
+            average_processing_time: stats.nanoseconds.checked_div(stats.requests).unwrap_or(0),
         }
     }
 }
 
 /// Sends answers: the watcher itself waits for no connection.
 pub(super) async fn deliver(client: Client, clock: Clock, mut answers: mpsc::Receiver<Answer>) {
-    while let Some((ticket, answer)) = answers.recv().await {
-        ticket.endpoint.count(&answer, clock.now().since(ticket.came));
+    while let Some((pending, answer)) = answers.recv().await {
+        pending.endpoint.count(&answer, clock.now().since(pending.came));
         let sent = match answer {
-            Ok(body) => client.publish(ticket.reply, body).await,
+            Ok(body) => client.publish(pending.reply, body).await,
             Err(Refusal { code, why }) => {
                 let mut headers = HeaderMap::new();
                 headers.insert("Nats-Service-Error", why.as_str());
                 headers.insert("Nats-Service-Error-Code", code.to_string().as_str());
-                client.publish_with_headers(ticket.reply, headers, "".into()).await
+                client.publish_with_headers(pending.reply, headers, "".into()).await
             }
         };
         if let Err(error) = sent {

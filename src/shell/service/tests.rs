@@ -53,9 +53,9 @@ fn the_service_tells_who_it_is_what_it_offers_and_how_often_it_was_asked() {
     assert_eq!((&counted["last_error"], stats["started"].is_string()), (&"429:busy".into(), true));
 }
 
-fn asked(topic: Topic, limit: usize, answers: mpsc::Sender<Answer>, requests: &Requests) -> Asked {
-    let ticket = Ticket { reply: "_INBOX.a".into(), endpoint: micro().1, came: Stamp::new(0, 0) };
-    Asked { topic, ticket, limit, answers, refused: requests.refused.clone() }
+fn asked(topic: Topic, limit: usize, answers: mpsc::Sender<Answer>, requests: &Requests) -> Request {
+    let pending = PendingRequest { reply: "_INBOX.a".into(), endpoint: micro().1, came: Stamp::new(0, 0) };
+    Request { topic, pending, limit, answers, refused: requests.refused.clone() }
 }
 
 #[test]

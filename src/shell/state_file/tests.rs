@@ -1,7 +1,7 @@
 use super::*;
 
-fn keep(folder: &tempfile::TempDir) -> Keep {
-    Keep::In(folder.path().join("deep/er/metawatch.state"))
+fn location(folder: &tempfile::TempDir) -> StateLocation {
+    StateLocation::In(folder.path().join("deep/er/metawatch.state"))
 }
 
 fn ledger() -> Ledger {
@@ -12,8 +12,8 @@ fn ledger() -> Ledger {
     .unwrap()
 }
 
-fn open(keep: &Keep) -> (StateFile, Option<Ledger>) {
-    StateFile::open(keep).unwrap().expect("a state file")
+fn open(location: &StateLocation) -> (StateFile, Option<Ledger>) {
+    StateFile::open(location).unwrap().expect("a state file")
 }
 
 /// Writes a state, as the watcher does, and ends with the file.
@@ -36,21 +36,21 @@ fn save(state: StateFile) -> Result<(), String> {
 #[test]
 fn what_was_saved_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let (state, held) = open(&keep(&folder));
+    let (state, held) = open(&location(&folder));
     assert_eq!(held, None);
     assert_eq!(save(state), Ok(()));
-    assert_eq!(open(&keep(&folder)).1, Some(ledger()));
+    assert_eq!(open(&location(&folder)).1, Some(ledger()));
 }
 
 #[test]
 fn two_watchers_never_share_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    let (_state, _) = open(&keep(&folder));
-    let failure = StateFile::open(&keep(&folder)).unwrap_err();
+    let (_state, _) = open(&location(&folder));
+    let failure = StateFile::open(&location(&folder)).unwrap_err();
     assert!(failure.to_string().contains("another metawatch uses"), "{failure}");
     // Where nobody asked for the file, the second one goes without.
-    let Keep::In(path) = keep(&folder) else { unreachable!() };
-    assert!(StateFile::open(&Keep::IfPossible(path)).unwrap().is_none());
+    let StateLocation::In(path) = location(&folder) else { unreachable!() };
+    assert!(StateFile::open(&StateLocation::IfPossible(path)).unwrap().is_none());
 }
 
 #[test]
@@ -74,20 +74,20 @@ fn what_is_no_state_file_is_set_aside_and_kept() {
     for (number, (bytes, why)) in (1..).zip(bad) {
         assert!(decode(bytes).unwrap_err().contains(why), "{why}");
         fs::write(&path, bytes).unwrap();
-        let (state, held) = open(&Keep::In(path.clone()));
+        let (state, held) = open(&StateLocation::In(path.clone()));
         assert_eq!(held, None, "{why}");
         let aside = folder.path().join(format!("state.set-aside-{number}"));
         assert_eq!(fs::read(&aside).unwrap(), bytes, "nothing is lost");
         assert_eq!(save(state), Ok(()));
-        assert_eq!(open(&Keep::In(path.clone())).1, Some(ledger()));
+        assert_eq!(open(&StateLocation::In(path.clone())).1, Some(ledger()));
     }
 }
 
 #[test]
 fn a_file_that_cannot_be_written_is_told_and_tried_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (state, _) = open(&keep(&folder));
-    let Keep::In(path) = keep(&folder) else { unreachable!() };
+    let (state, _) = open(&location(&folder));
+    let StateLocation::In(path) = location(&folder) else { unreachable!() };
     let (saved, results) = sync_channel(1);
     let writer = state.into_writer(move |result| saved.send(result).unwrap()).unwrap();
     // A folder that is gone: what a broken disk does, for every user.
@@ -110,7 +110,7 @@ fn no_link_and_no_pipe_is_ever_opened_or_written_through() {
         assert!(std::process::Command::new("mkfifo").arg(at(name)).status().unwrap().success());
     };
     let fails = |name: &str, why: &str| {
-        let failure = StateFile::open(&Keep::In(at(name))).unwrap_err().to_string();
+        let failure = StateFile::open(&StateLocation::In(at(name))).unwrap_err().to_string();
         assert!(failure.contains(why), "{name}: {failure}");
     };
     link("linked.state");
@@ -125,7 +125,7 @@ fn no_link_and_no_pipe_is_ever_opened_or_written_through() {
     fails("d.state", "it is a directory");
     // A link where the new file was written in earlier versions.
     link("c.state.new");
-    let (state, _) = open(&Keep::In(at("c.state")));
+    let (state, _) = open(&StateLocation::In(at("c.state")));
     assert_eq!(save(state), Ok(()));
     assert_eq!(fs::read_to_string(at("victim")).unwrap(), "precious");
 }
@@ -134,20 +134,20 @@ fn no_link_and_no_pipe_is_ever_opened_or_written_through() {
 fn without_a_word_the_state_goes_where_the_system_keeps_state() {
     let config = |server: &str| {
         let flags = crate::shell::config::ConnectFlags { server: Some(server.into()), ..Default::default() };
-        ConnectConfig::resolve(&flags, &Surroundings::new([("HOME", "/h")])).unwrap()
+        ConnectConfig::resolve(&flags, &Env::new([("HOME", "/h")])).unwrap()
     };
     let usual = |variables: &[(&'static str, &'static str)], server: &str| {
-        Keep::usual(&Surroundings::new(variables.iter().copied()), &config(server), "metawatch")
+        StateLocation::usual(&Env::new(variables.iter().copied()), &config(server), "metawatch")
     };
-    let folder = |keep: &Keep| match keep {
-        Keep::IfPossible(path) => path.parent().unwrap().display().to_string(),
-        Keep::Nowhere | Keep::In(_) => panic!("{keep:?}"),
+    let folder = |location: &StateLocation| match location {
+        StateLocation::IfPossible(path) => path.parent().unwrap().display().to_string(),
+        StateLocation::Nowhere | StateLocation::In(_) => panic!("{location:?}"),
     };
     let systemd = [("STATE_DIRECTORY", "/var/lib/metawatch:/other"), ("HOME", "/h")];
     assert_eq!(folder(&usual(&systemd, "a")), "/var/lib/metawatch");
     assert_eq!(folder(&usual(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")], "a")), "/x/metawatch");
     assert_eq!(folder(&usual(&[("HOME", "/h")], "a")), "/h/.local/state/metawatch");
-    assert_eq!(usual(&[], "a"), Keep::Nowhere);
+    assert_eq!(usual(&[], "a"), StateLocation::Nowhere);
     // What was seen of one system is never taken for another's.
     assert_ne!(usual(&[("HOME", "/h")], "a"), usual(&[("HOME", "/h")], "b"));
 }

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use async_nats::Client;
 
-use crate::alert::Book;
+use crate::alert::AlertTable;
 use crate::check::{Finding, Verdict};
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN};
-use crate::shell::ask::Asker;
 use crate::shell::clock::Clock;
-use crate::shell::collect::{Also, Collector, Port, Trouble};
+use crate::shell::collect::{Collector, CollectorOptions, Transport, Trouble};
 use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
+use crate::shell::follow_up::FollowUpTask;
 use crate::stamp::Stamp;
-use crate::view::{Answer, Standing};
+use crate::view::{Answer, Streak};
 
 /// The time between two epochs.
 const STEP: Duration = Duration::from_millis(250);
@@ -46,7 +46,7 @@ pub struct Looked {
     /// What the last epoch that saw anything leads to.
     pub step: Step,
     /// The alerts that this leads to, with what servers said when they were asked about them.
-    pub alerts: Book,
+    pub alerts: AlertTable,
     /// How many epochs it took.
     pub epochs: u32,
 }
@@ -58,7 +58,7 @@ pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>)
     let ping_interval = (config.timeout / 6).max(PING_INTERVAL_MIN);
     let config = &ConnectConfig { ping_interval, ..config.clone() };
     let link = connect(config, Retry::Once).await?;
-    let mut collector = Collector::new(link, clock, Also::default()).await;
+    let mut collector = Collector::new(link, clock, CollectorOptions::default()).await;
     let mut pipeline = Pipeline::new(settings);
     let mut looked = look_through(&mut collector, clock, config, &mut pipeline, &mut how).await?;
     if matches!(how, Look::UntilSettled { .. }) {
@@ -72,7 +72,7 @@ pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>)
                 ask(&mut pipeline, &looked.step, collector.client().clone(), clock).await;
             }
         }
-        looked.alerts = pipeline.book().clone();
+        looked.alerts = pipeline.alert_table().clone();
     }
     Ok(looked)
 }
@@ -80,27 +80,27 @@ pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>)
 /// Asks the servers why, about what is left open. Nobody who does not answer makes the verdict any worse. Tells whether
 /// the answers may change what another epoch shows.
 async fn ask(pipeline: &mut Pipeline, step: &Step, client: Client, clock: Clock) -> bool {
-    let mut asker = Asker::new(client);
+    let mut follow_ups = FollowUpTask::new(client);
     let mut learned = false;
     // Each question is put once; what has no room in one round comes in the next.
     for _ in 0..ROUNDS_MAX {
-        let Some(inquiry) = pipeline.inquire(step) else { break };
-        asker.ask(inquiry);
-        let (inquiry, replies) = asker.answered().await;
-        pipeline.answer(&inquiry, &replies, step, clock.now());
+        let Some(follow_up) = pipeline.follow_ups(step) else { break };
+        follow_ups.ask(follow_up);
+        let (follow_up, replies) = follow_ups.answered().await;
+        pipeline.answer(&follow_up, &replies, step, clock.now());
         learned |= pipeline.has_learned();
     }
     learned
 }
 
-async fn look_through<P: Port>(
+async fn look_through<P: Transport>(
     collector: &mut Collector<P>,
     clock: Clock,
     config: &ConnectConfig,
     pipeline: &mut Pipeline,
     how: &mut Look<'_>,
 ) -> Result<Looked, Failure> {
-    let mut judge = Judge::default();
+    let mut settled = Settled::default();
     let mut last: Option<Looked> = None;
     // The clock was made when the look began.
     let (until, mut epochs) = (Stamp::new(0, 0).plus(config.timeout), 0);
@@ -119,20 +119,20 @@ async fn look_through<P: Port>(
         let step = pipeline.step(&gathered);
         let more = match how {
             Look::Once => More::No,
-            Look::UntilSettled { .. } => judge.wants_more(&step, gathered.opened, gathered.closed, epochs),
+            Look::UntilSettled { .. } => settled.wants_more(&step, gathered.opened, gathered.closed, epochs),
         };
-        let looked = Looked { step, alerts: pipeline.book().clone(), epochs };
+        let looked = Looked { step, alerts: pipeline.alert_table().clone(), epochs };
         match (more, &mut *how) {
             (More::No, _) | (_, Look::Once) => return Ok(looked),
-            (More::ForALeader, Look::UntilSettled { progress }) if !judge.told => {
-                judge.told = true;
+            (More::ForALeader, Look::UntilSettled { progress }) if !settled.told => {
+                settled.told = true;
                 progress(&format!(
                     "no leader yet: looking for up to {} s before judging",
                     ELECTION.as_secs()
                 ));
             }
-            (More::ForCertainty, Look::UntilSettled { progress }) if !judge.told => {
-                judge.told = true;
+            (More::ForCertainty, Look::UntilSettled { progress }) if !settled.told => {
+                settled.told = true;
                 progress(&format!(
                     "a peer may be offline: looking for up to {} s before judging",
                     ELECTION.as_secs()
@@ -157,7 +157,7 @@ enum More {
 
 /// Knows when it is enough.
 #[derive(Debug, Default)]
-struct Judge {
+struct Settled {
     began: Option<Stamp>,
     /// When every group has had a leader again, after one had none: what a leader's list takes time for begins
     /// then.
@@ -165,7 +165,7 @@ struct Judge {
     told: bool,
 }
 
-impl Judge {
+impl Settled {
     fn wants_more(&mut self, step: &Step, opened: Stamp, closed: Stamp, epochs: u32) -> More {
         let verdicts = || step.findings.iter().map(|finding| finding.verdict);
         let settled = |verdict| matches!(verdict, Verdict::Clear | Verdict::Gone | Verdict::Fault);
@@ -178,7 +178,7 @@ impl Judge {
         if leaderless {
             self.led_since = None;
             // A leader that was just elected is given the time to show its list.
-            let settles = |claim: Standing| claim.lasted() < CLAIM_SETTLES_MAX;
+            let settles = |claim: Streak| claim.lasted() < CLAIM_SETTLES_MAX;
             let claimed = step.view.groups.iter().any(|group| group.claimed.is_some_and(settles));
             let limit = if claimed { ELECTION + CLAIM_SETTLES_MAX } else { ELECTION };
             return if looked < limit { More::ForALeader } else { More::No };

@@ -24,7 +24,7 @@ pub enum Incoming {
 
 /// What the collector listens to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ear {
+pub enum Subscription {
     /// The replies: `<inbox>.*.*`.
     Inbox,
     /// `$SYS.SERVER.*.SHUTDOWN`.
@@ -36,7 +36,7 @@ pub enum Ear {
 }
 
 /// The way to the servers. Tests put their own in its place.
-pub trait Port {
+pub trait Transport {
     /// The next thing that comes in. Nothing is lost when the future is dropped.
     fn next(&mut self) -> impl Future<Output = Incoming>;
     /// What has come in already, without waiting.
@@ -44,7 +44,7 @@ pub trait Port {
     /// Publishes an empty request. What cannot be sent is lost.
     fn ask(&mut self, subject: &str, reply: String) -> impl Future<Output = ()>;
     /// Listens, or listens again where the server refused it before.
-    fn listen(&mut self, ear: Ear) -> impl Future<Output = ()>;
+    fn listen(&mut self, subscription: Subscription) -> impl Future<Output = ()>;
     /// Leaves a server that is about to stop, where another one is known. Whether it did.
     fn leave(&mut self) -> impl Future<Output = bool>;
     /// Whether there is a connection now.
@@ -61,7 +61,7 @@ pub trait Port {
 
 /// The real one.
 #[derive(Debug)]
-pub struct NatsPort {
+pub struct NatsTransport {
     link: Link,
     inbox: String,
     replies: Option<Subscriber>,
@@ -70,7 +70,7 @@ pub struct NatsPort {
     elections: Option<Subscriber>,
 }
 
-impl NatsPort {
+impl NatsTransport {
     /// Takes over the connection. It listens to nothing yet.
     pub fn new(link: Link) -> Self {
         let inbox = link.client.new_inbox();
@@ -83,7 +83,7 @@ impl NatsPort {
     }
 }
 
-impl Port for NatsPort {
+impl Transport for NatsTransport {
     async fn next(&mut self) -> Incoming {
         let incoming = tokio::select! {
             // What the connection went through matters for what came over it.
@@ -109,20 +109,20 @@ impl Port for NatsPort {
         }
     }
 
-    async fn listen(&mut self, ear: Ear) {
-        let subject = ear.subject(&self.inbox);
+    async fn listen(&mut self, subscription: Subscription) {
+        let subject = subscription.subject(&self.inbox);
         let subscriber = match self.link.client.subscribe(subject).await {
             Ok(subscriber) => Some(subscriber),
             Err(error) => {
-                tracing::warn!(%error, ?ear, "cannot subscribe");
+                tracing::warn!(%error, ?subscription, "cannot subscribe");
                 None
             }
         };
-        match ear {
-            Ear::Inbox => self.replies = subscriber,
-            Ear::Shutdown => self.shutdowns = subscriber,
-            Ear::Lameduck => self.lameducks = subscriber,
-            Ear::Elected => self.elections = subscriber,
+        match subscription {
+            Subscription::Inbox => self.replies = subscriber,
+            Subscription::Shutdown => self.shutdowns = subscriber,
+            Subscription::Lameduck => self.lameducks = subscriber,
+            Subscription::Elected => self.elections = subscriber,
         }
     }
 
@@ -151,7 +151,7 @@ impl Port for NatsPort {
     }
 }
 
-impl Ear {
+impl Subscription {
     /// What is subscribed.
     pub(super) fn subject(self, inbox: &str) -> String {
         match self {

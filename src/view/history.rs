@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Contact, Held, Standing};
+use super::{Contact, Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
@@ -32,9 +32,9 @@ const OPENINGS_MAX: usize = 32;
 
 /// What earlier epochs taught. Created empty; only [`super::merge`] changes it.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
-    servers: BTreeMap<ServerKey, ServerMemory>,
-    groups: BTreeMap<Name, GroupMemory>,
+pub struct History {
+    servers: BTreeMap<ServerKey, ServerHistory>,
+    groups: BTreeMap<Name, GroupHistory>,
     group_of: BTreeMap<ServerKey, Name>,
     last_informative: Option<Stamp>,
     /// The end of the last time in which we could not see or hear anything, events included.
@@ -44,7 +44,7 @@ pub struct Memory {
 
 /// One server, member or not.
 #[derive(Clone, Debug)]
-pub(super) struct ServerMemory {
+pub(super) struct ServerHistory {
     pub(super) name: Name,
     pub(super) id: Name,
     pub(super) cluster: Name,
@@ -62,7 +62,7 @@ pub(super) struct ServerMemory {
     pub(super) member_run: Name,
 }
 
-impl ServerMemory {
+impl ServerHistory {
     fn of(server: &Server, last_heard: Stamp, delay: Duration, member: bool) -> Self {
         Self {
             name: server.name.clone(),
@@ -81,7 +81,7 @@ impl ServerMemory {
 
 /// One meta group.
 #[derive(Clone, Debug, Default)]
-pub(super) struct GroupMemory {
+pub(super) struct GroupHistory {
     pub(super) domain: Name,
     pub(super) clusters: BTreeSet<Name>,
     /// The peers of the last complete authoritative list; before any, the members that answered.
@@ -92,25 +92,25 @@ pub(super) struct GroupMemory {
     pub(super) rescue: bool,
     /// A smaller list that too few could agree on.
     pub(super) held: Option<Held>,
-    pub(super) leaderless: Option<Standing>,
+    pub(super) leaderless: Option<Streak>,
     /// Since when as many members have answered as must agree.
-    pub(super) enough: Option<Standing>,
+    pub(super) enough: Option<Streak>,
     /// Since when somebody has claimed to lead whom too few follow.
-    pub(super) claimed: Option<Standing>,
+    pub(super) claimed: Option<Streak>,
     /// The members that answer have not seen the leader that they name, by their own word when they were asked.
     pub(super) leader_unseen: bool,
     /// Who has claimed to lead without a list since nobody leads.
     pub(super) listless: BTreeSet<Name>,
     pub(super) tenure: Option<Tenure>,
-    pub(super) short: Option<Standing>,
-    pub(super) disagreement: Option<Standing>,
+    pub(super) short: Option<Streak>,
+    pub(super) disagreement: Option<Streak>,
     /// Since when members have told different sizes.
-    pub(super) sizes: Option<Standing>,
+    pub(super) sizes: Option<Streak>,
     /// Since when nobody of it has given a sign of life while others did.
-    pub(super) unheard: Option<Standing>,
+    pub(super) unheard: Option<Streak>,
     /// Who was last known to be online, and when.
     pub(super) last_online: Option<(BTreeSet<PeerId>, Stamp)>,
-    pub(super) peers: BTreeMap<PeerId, PeerMemory>,
+    pub(super) peers: BTreeMap<PeerId, PeerHistory>,
     pub(super) first_heard: Option<Stamp>,
     /// When anybody of it last gave a sign of life; before that, when it was taken over from saved alerts.
     pub(super) last_heard: Option<Stamp>,
@@ -140,32 +140,32 @@ pub struct Remembered {
 
 /// One peer of a group.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PeerMemory {
+pub(super) struct PeerHistory {
     pub(super) name: Option<Name>,
     pub(super) flag_epochs: u32,
     pub(super) flag_announced: bool,
     /// Since when a leader's row has said that it had no contact in its term.
     pub(super) no_contact_since: Option<Stamp>,
     pub(super) contact_lost: bool,
-    pub(super) silence: Option<Standing>,
+    pub(super) silence: Option<Streak>,
     /// When it answered again after it had been silent.
     pub(super) back_since: Option<Stamp>,
     pub(super) disconnected_epochs: u32,
     pub(super) routes_held: bool,
     pub(super) announced: Option<(Stamp, AnnouncementKind)>,
-    pub(super) unlisted: Option<Standing>,
+    pub(super) unlisted: Option<Streak>,
     pub(super) absent_epochs: u32,
     pub(super) down_since: Option<Stamp>,
     pub(super) off_since_start: bool,
     /// The cluster of the servers that held a route to it.
     pub(super) cluster_by_routes: Option<Name>,
     /// Since when it has answered without being current, with the lag of the first such epoch.
-    pub(super) behind: Option<(Standing, u64)>,
+    pub(super) behind: Option<(Streak, u64)>,
     /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.
     pub(super) met: bool,
 }
 
-impl PeerMemory {
+impl PeerHistory {
     /// Remembers what a row or its absence says of contact, and tells it. `led_for` is how long the leader has led at
     /// most; `None` when it was there before us.
     ///
@@ -213,14 +213,14 @@ pub(super) fn contact_in_term(row: &Row, led_for: Option<Duration>) -> Option<Du
     led_for.is_none_or(|led| active <= led).then_some(active)
 }
 
-impl GroupMemory {
+impl GroupHistory {
     /// We saw nothing of the group for a while: what happened meanwhile is not known, so nothing counts as having
     /// lasted.
     pub(super) fn restart_clocks(&mut self) {
         (self.leaderless, self.claimed, self.short, self.enough) = (None, None, None, None);
         (self.disagreement, self.sizes, self.unheard, self.last_online) = (None, None, None, None);
         if let Some(held) = &mut self.held {
-            held.standing.since = held.standing.until;
+            held.streak.since = held.streak.until;
         }
         self.listless.clear();
         for peer in self.peers.values_mut() {
@@ -234,21 +234,21 @@ impl GroupMemory {
     }
 }
 
-impl Memory {
+impl History {
     /// The last known name of a server.
     pub(super) fn name_of(&self, key: &ServerKey) -> Option<&Name> {
         self.servers.get(key).map(|server| &server.name)
     }
 
-    pub(super) fn server(&self, key: &ServerKey) -> Option<&ServerMemory> {
+    pub(super) fn server(&self, key: &ServerKey) -> Option<&ServerHistory> {
         self.servers.get(key)
     }
 
-    pub(super) fn groups(&self) -> impl Iterator<Item = (&Name, &GroupMemory)> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&Name, &GroupHistory)> {
         self.groups.iter()
     }
 
-    pub(super) fn group(&self, key: &Name) -> Option<&GroupMemory> {
+    pub(super) fn group(&self, key: &Name) -> Option<&GroupHistory> {
         self.groups.get(key)
     }
 
@@ -300,11 +300,11 @@ impl Memory {
     }
 
     /// Takes a group out to change it; [`Self::put`] brings it back.
-    pub(super) fn take(&mut self, key: &Name) -> GroupMemory {
+    pub(super) fn take(&mut self, key: &Name) -> GroupHistory {
         self.groups.remove(key).unwrap_or_default()
     }
 
-    pub(super) fn put(&mut self, key: Name, group: GroupMemory) {
+    pub(super) fn put(&mut self, key: Name, group: GroupHistory) {
         if group.peers.is_empty() && group.last_heard.is_none() {
             return;
         }
@@ -331,7 +331,7 @@ impl Memory {
         let blind =
             self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3);
         if blind {
-            self.groups.values_mut().for_each(GroupMemory::restart_clocks);
+            self.groups.values_mut().for_each(GroupHistory::restart_clocks);
         }
         let deaf = matches!(gathered.ended, Ended::Disconnected | Ended::Denied | Ended::NoResponders);
         if deaf || blind {
@@ -394,7 +394,7 @@ impl Memory {
                     }
                 } else {
                     let (answered, run) = (known.answered, std::mem::take(&mut known.member_run));
-                    *known = ServerMemory { answered, ..ServerMemory::of(server, closed, delay, member) };
+                    *known = ServerHistory { answered, ..ServerHistory::of(server, closed, delay, member) };
                     if !of_a_member {
                         known.member_run = run;
                     }
@@ -402,7 +402,7 @@ impl Memory {
                 known.answered = known.answered.saturating_add(1);
             }
             Entry::Vacant(entry) if !full => {
-                entry.insert(ServerMemory::of(server, closed, delay, member));
+                entry.insert(ServerHistory::of(server, closed, delay, member));
             }
             Entry::Vacant(_) => {}
         }
@@ -443,14 +443,14 @@ impl Memory {
             members.contains_key(key)
                 || (now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped)
         });
-        let old = |group: &GroupMemory| {
+        let old = |group: &GroupHistory| {
             let limit = if group.first_heard.is_some() { GROUP_FORGOTTEN } else { REMEMBERED_FORGOTTEN };
             group.last_heard.is_none_or(|heard| now.since(heard) > limit)
         };
         let mut forgotten: BTreeSet<Name> =
             self.groups.iter().filter(|(_, group)| old(group)).map(|(key, _)| key.clone()).collect();
         if self.groups.len() > GROUPS_MAX {
-            let age = |group: &GroupMemory| (group.last_heard, Reverse(group.first_heard));
+            let age = |group: &GroupHistory| (group.last_heard, Reverse(group.first_heard));
             let mut by_age: Vec<_> = self.groups.iter().map(|(key, group)| (age(group), key)).collect();
             by_age.sort();
             forgotten

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{ANSWERED_MIN, Memory, OUTSIDER_EXPECTED, ServerMemory};
+use super::{ANSWERED_MIN, History, OUTSIDER_EXPECTED, ServerHistory};
 use crate::epoch::{Expected, Plan, ServerKey};
 use crate::name::PeerId;
 use crate::stamp::Stamp;
@@ -16,7 +16,7 @@ const PATIENCE_FACTOR: u32 = 5;
 /// So many servers that no leader lists are awaited, those that have answered most often.
 const OUTSIDERS_AWAITED_MAX: usize = 64;
 
-impl Memory {
+impl History {
     /// The plan of the next epoch: who should answer, whom to wait for, for how long at most.
     pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
         let expected = self.expected(now);
@@ -67,7 +67,7 @@ impl Memory {
     /// Who is waited for: the members that a leader lists, and the most constant of the others.
     fn awaited(&self) -> BTreeSet<&ServerKey> {
         let answering = || self.servers.iter().filter(|(_, server)| server.missed == 0);
-        let constant = |server: &ServerMemory| server.answered >= ANSWERED_MIN;
+        let constant = |server: &ServerHistory| server.answered >= ANSWERED_MIN;
         let somebody_is = answering().any(|(_, server)| constant(server));
         let known = answering().filter(|(_, server)| constant(server) || !somebody_is);
         let is_listed = |key: &ServerKey| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::alert::{Alert, Reason, State};
 use crate::check::{Cause, CauseKind, Finding, Grounds, Impact, Witness};
 use crate::diagnosis::Diagnosis;
-use crate::name::few;
+use crate::name::join_some;
 use crate::stamp::{Stamp, human_duration};
 use crate::view::{GroupView, PeerView};
 
@@ -133,7 +133,7 @@ pub(super) fn suspected(name: &str, finding: Option<&Finding>) -> String {
 pub(super) fn group_fault(check: &str, group: &GroupView, finding: Option<&Finding>) -> String {
     let of = format!("meta group {}", group.key);
     let cause = finding.and_then(|finding| finding.cause.as_ref());
-    let because = cause.map(|cause| few(cause.because.clone()));
+    let because = cause.map(|cause| join_some(cause.because.clone()));
     let because = because.unwrap_or_else(|| "as before".to_owned());
     if check == "META_002" {
         return format!("{of}: its members do not agree on the leader: {because}");
@@ -172,7 +172,7 @@ pub fn without_a_list(group: &GroupView) -> String {
         None if group.followed => {
             let named: BTreeSet<String> =
                 group.named_leaders.values().flatten().map(ToString::to_string).collect();
-            format!("the leader {} does not answer us", few(named))
+            format!("the leader {} does not answer us", join_some(named))
         }
         None => "nobody leads".to_owned(),
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::diagnosis::{Question, Replies};
-use crate::pipeline::Inquiry;
+use crate::pipeline::FollowUp;
 
 /// A server that has not answered by then does not.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -19,44 +19,44 @@ const REPLIES_MAX: usize = 256;
 /// ... none of them larger than this: a real one is about 1 kB, and 100 bytes a peer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
 
-/// Asks, one inquiry at a time.
+/// Asks, one follow-up at a time.
 #[derive(Debug)]
-pub struct Asker {
+pub struct FollowUpTask {
     client: Client,
-    inquiry: Option<Inquiry>,
+    follow_up: Option<FollowUp>,
     replies: Replies,
     /// One task a question. They end with this.
     asking: JoinSet<(Question, Vec<Vec<u8>>)>,
 }
 
-impl Asker {
+impl FollowUpTask {
     /// One that asks over this connection.
     pub fn new(client: Client) -> Self {
-        Self { client, inquiry: None, replies: Replies::default(), asking: JoinSet::new() }
+        Self { client, follow_up: None, replies: Replies::default(), asking: JoinSet::new() }
     }
 
     /// Whether nothing is being asked.
     pub fn is_free(&self) -> bool {
-        self.inquiry.is_none()
+        self.follow_up.is_none()
     }
 
-    /// Puts the questions of an inquiry, and does not wait. The one before, if it is not over, is given up.
-    pub fn ask(&mut self, inquiry: Inquiry) {
+    /// Puts the questions of a follow-up, and does not wait. The one before, if it is not over, is given up.
+    pub fn ask(&mut self, follow_up: FollowUp) {
         self.asking = JoinSet::new();
         self.replies = Replies::default();
-        for question in &inquiry.questions {
-            let (client, question, answering) = (self.client.clone(), question.clone(), inquiry.answering);
+        for question in &follow_up.questions {
+            let (client, question, answering) = (self.client.clone(), question.clone(), follow_up.answering);
             self.asking.spawn(async move {
                 let replies = put(&client, &question, answering).await;
                 (question, replies)
             });
         }
-        self.inquiry = Some(inquiry);
+        self.follow_up = Some(follow_up);
     }
 
-    /// The replies to the present inquiry, once all questions are answered or given up; never, when there is none.
+    /// The replies to the present follow-up, once all questions are answered or given up; never, when there is none.
     /// Nothing is lost when the future is dropped.
-    pub async fn answered(&mut self) -> (Inquiry, Replies) {
+    pub async fn answered(&mut self) -> (FollowUp, Replies) {
         while let Some(done) = self.asking.join_next().await {
             let Ok((question, replies)) = done else { continue };
             tracing::debug!(?question, replies = replies.len(), "asked");
@@ -64,8 +64,8 @@ impl Asker {
                 self.replies.hear(&question, payload);
             }
         }
-        match self.inquiry.take() {
-            Some(inquiry) => (inquiry, std::mem::take(&mut self.replies)),
+        match self.follow_up.take() {
+            Some(follow_up) => (follow_up, std::mem::take(&mut self.replies)),
             None => std::future::pending().await,
         }
     }

@@ -8,15 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inconsistencies;
+use super::history::History;
 use super::leader::{claims, complete};
-use super::memory::Memory;
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::Name;
 use crate::wire::{JetStream, Meta, Reply};
 
 /// The replies of one meta group, under its key.
 #[derive(Default)]
-pub(super) struct Linked<'a> {
+pub(super) struct GroupReplies<'a> {
     pub(super) domain: Name,
     pub(super) members: Vec<(&'a Reply, &'a Meta)>,
 }
@@ -49,10 +49,10 @@ impl Component<'_> {
 /// Sorts the replies of members into groups, by the key of the group.
 pub(super) fn link<'a>(
     gathered: &'a Gathered,
-    memory: &Memory,
+    history: &History,
     inconsistent: &mut Inconsistencies,
-) -> BTreeMap<Name, Linked<'a>> {
-    let mut components = components(gathered, memory, inconsistent);
+) -> BTreeMap<Name, GroupReplies<'a>> {
+    let mut components = components(gathered, history, inconsistent);
     // The order in which keys are given away must not depend on the order of the replies.
     components.sort_by_key(|component| {
         let first = component.keys.first().cloned();
@@ -65,30 +65,30 @@ pub(super) fn link<'a>(
     for component in joined {
         let key = match &component.remembered {
             Some(key) if !(component.stands_alone() && groups.contains_key(key)) => key.clone(),
-            _ => free_key(&component, memory, &groups),
+            _ => free_key(&component, history, &groups),
         };
         join(&mut groups, key, component);
     }
     for component in single {
-        let key = component.remembered.clone().unwrap_or_else(|| home(&component, memory, &groups));
+        let key = component.remembered.clone().unwrap_or_else(|| home(&component, history, &groups));
         join(&mut groups, key, component);
     }
     groups
 }
 
-fn join<'a>(groups: &mut BTreeMap<Name, Linked<'a>>, key: Name, component: Component<'a>) {
+fn join<'a>(groups: &mut BTreeMap<Name, GroupReplies<'a>>, key: Name, component: Component<'a>) {
     let domain = component.domain();
-    let linked = groups.entry(key).or_insert_with(|| Linked { domain, members: Vec::new() });
-    linked.members.extend(component.members);
+    let replies = groups.entry(key).or_insert_with(|| GroupReplies { domain, members: Vec::new() });
+    replies.members.extend(component.members);
 }
 
 /// Where a reply belongs that names nobody else and was never seen in a group: the only group of its domain, else
 /// the one that is made of all such replies.
-fn home(component: &Component<'_>, memory: &Memory, groups: &BTreeMap<Name, Linked<'_>>) -> Name {
+fn home(component: &Component<'_>, history: &History, groups: &BTreeMap<Name, GroupReplies<'_>>) -> Name {
     let domain = component.domain();
     let mut known: BTreeSet<&Name> =
-        groups.iter().filter(|(_, linked)| linked.domain == domain).map(|(key, _)| key).collect();
-    known.extend(memory.groups().filter(|(_, group)| group.domain == domain).map(|(key, _)| key));
+        groups.iter().filter(|(_, replies)| replies.domain == domain).map(|(key, _)| key).collect();
+    known.extend(history.groups().filter(|(_, group)| group.domain == domain).map(|(key, _)| key));
     match known.len() {
         0 => base_key(&domain),
         1 => known.first().copied().cloned().unwrap_or_default(),
@@ -104,10 +104,10 @@ fn base_key(domain: &Name) -> Name {
 }
 
 /// A key that no other group has: the domain, else `default`; then with the cluster; then with a peer's id.
-fn free_key(component: &Component<'_>, memory: &Memory, groups: &BTreeMap<Name, Linked<'_>>) -> Name {
+fn free_key(component: &Component<'_>, history: &History, groups: &BTreeMap<Name, GroupReplies<'_>>) -> Name {
     let base = base_key(&component.domain());
     // A group that only saved alerts tell of has been waiting for this one.
-    let heard = |key: &Name| memory.group(key).is_some_and(|group| group.first_heard.is_some());
+    let heard = |key: &Name| history.group(key).is_some_and(|group| group.first_heard.is_some());
     let taken = |key: &Name| groups.contains_key(key) || heard(key);
     if !taken(&base) {
         return base;
@@ -123,7 +123,7 @@ fn free_key(component: &Component<'_>, memory: &Memory, groups: &BTreeMap<Name, 
 
 fn components<'a>(
     gathered: &'a Gathered,
-    memory: &Memory,
+    history: &History,
     inconsistent: &mut Inconsistencies,
 ) -> Vec<Component<'a>> {
     let members: Vec<(&Reply, &Meta)> = gathered
@@ -163,12 +163,12 @@ fn components<'a>(
             component.members.push(member);
         }
     }
-    components.into_values().map(|component| remembered(component, memory)).collect()
+    components.into_values().map(|component| remembered(component, history)).collect()
 }
 
-fn remembered<'a>(mut component: Component<'a>, memory: &Memory) -> Component<'a> {
+fn remembered<'a>(mut component: Component<'a>, history: &History) -> Component<'a> {
     let mut hits: BTreeMap<&Name, usize> = BTreeMap::new();
-    for group in component.keys.iter().filter_map(|key| memory.group_of(key)) {
+    for group in component.keys.iter().filter_map(|key| history.group_of(key)) {
         *hits.entry(group).or_default() += 1;
     }
     let best = hits.into_iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(a.0)));

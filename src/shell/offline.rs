@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::pipeline::{Pipeline, Settings, Step};
 use crate::recording::{self, Item, RecordedEpoch, RecordingClock};
 use crate::shell::failure::{Failure, FailureKind};
-use crate::shell::look::Looked;
+use crate::shell::one_shot::Looked;
 use crate::shell::unpack::{self, unpack};
 use crate::stamp::{Stamp, parse_wall_ns};
 
@@ -52,7 +52,7 @@ pub fn look(path: &Path, settings: Settings, complain: &mut dyn FnMut(&str)) -> 
     }
     let step = last.ok_or_else(|| nothing_readable(&name))?;
     let epochs = u32::try_from(player.epochs).unwrap_or(u32::MAX);
-    Ok(Looked { step, alerts: player.pipeline.book().clone(), epochs })
+    Ok(Looked { step, alerts: player.pipeline.alert_table().clone(), epochs })
 }
 
 /// Tells of lines that cannot be read, without a flood.

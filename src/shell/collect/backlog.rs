@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 16 << 20;
 
 /// A message with the time of its arrival. The payload is a copy: the original pins a whole read buffer.
 #[derive(Debug)]
-struct Letter {
+struct BufferedMessage {
     at: Stamp,
     is_stop: bool,
     subject: String,
@@ -24,13 +24,13 @@ struct Letter {
 
 /// The messages between two epochs, and whether any was lost.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    letters: VecDeque<Letter>,
+pub(super) struct Backlog {
+    messages: VecDeque<BufferedMessage>,
     bytes: usize,
     dropped: bool,
 }
 
-impl Kept {
+impl Backlog {
     /// Keeps a reply that belongs to no open epoch.
     pub(super) fn reply(&mut self, at: Stamp, message: &Message) {
         // What is not a reply has no content to keep.
@@ -51,13 +51,13 @@ impl Kept {
 
     fn keep(&mut self, at: Stamp, is_stop: bool, message: &Message) {
         let bytes = self.bytes.saturating_add(message.payload.len());
-        if self.letters.len() >= MESSAGES_MAX || bytes > BYTES_MAX {
+        if self.messages.len() >= MESSAGES_MAX || bytes > BYTES_MAX {
             self.dropped = true;
             return;
         }
         self.bytes = bytes;
         let (subject, payload) = (message.subject.to_string(), message.payload.to_vec());
-        self.letters.push_back(Letter { at, is_stop, subject, payload });
+        self.messages.push_back(BufferedMessage { at, is_stop, subject, payload });
     }
 
     /// Tells an epoch everything; `on_stop` sees the events.
@@ -68,7 +68,7 @@ impl Kept {
         inbox: &str,
         mut on_stop: impl FnMut(Stamp, &str, &[u8]),
     ) {
-        for Letter { at, is_stop, subject, payload } in self.letters.drain(..) {
+        for BufferedMessage { at, is_stop, subject, payload } in self.messages.drain(..) {
             let payload = &payload[..];
             let heard = if is_stop {
                 on_stop(at, &subject, payload);

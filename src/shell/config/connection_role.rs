@@ -5,7 +5,7 @@ use crate::shell::failure::Failure;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConnectionRole {
     /// To watch, or to ask once.
     #[default]
     Watching,
@@ -13,7 +13,7 @@ pub enum Purpose {
     Alerts,
 }
 
-impl Purpose {
+impl ConnectionRole {
     /// What messages about the connection begin with.
     pub fn prefix(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::shell::collect::fake::{Fake, fake, jsz, statsz};
 use crate::shell::collect::{PING_JSZ, Trouble};
-use crate::shell::config::{ConnectFlags, Surroundings};
+use crate::shell::config::{ConnectFlags, Env};
 use crate::shell::connect::LinkEvent;
 use crate::shell::failure::FailureKind;
 
@@ -16,11 +16,11 @@ async fn check(set_up: impl FnOnce(&Fake)) -> Outcome {
     fake.answers("$SYS.REQ.SERVER.NOWN.STATSZ", vec![(1, statsz("s1"))]);
     set_up(&fake);
     let clock = Clock::for_tests();
-    let mut collector = Collector::on(port, clock, Also::default()).await;
+    let mut collector = Collector::on(port, clock, CollectorOptions::default()).await;
     let monitor = crate::event::Monitor { name: "t".into(), version: "0".into(), instance: "i".into() };
     let settings =
         Settings { rules: Default::default(), life: Default::default(), monitor, prefix: "metawatch".into() };
-    let config = ConnectConfig::resolve(&ConnectFlags::default(), &Surroundings::default()).unwrap();
+    let config = ConnectConfig::resolve(&ConnectFlags::default(), &Env::default()).unwrap();
     let mut told = Vec::new();
     let mut progress = |text: &str| told.push(text.to_owned());
     let mut how = Look::UntilSettled { progress: &mut progress };

@@ -7,7 +7,7 @@ use crate::stamp::Stamp;
 
 /// Something that has been so for a while, by our own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Streak {
     /// The opening of the first epoch that showed it.
     pub since: Stamp,
     /// The end of the last epoch that showed it: later ones may have shown nothing at all.
@@ -16,11 +16,10 @@ pub struct Standing {
     pub epochs: u32,
 }
 
-impl Standing {
+impl Streak {
     /// One more epoch shows it.
     pub(super) fn again(previous: Option<Self>, gathered: &Gathered) -> Self {
-        let (since, epochs) =
-            previous.map_or((gathered.opened, 0), |standing| (standing.since, standing.epochs));
+        let (since, epochs) = previous.map_or((gathered.opened, 0), |streak| (streak.since, streak.epochs));
         Self { since, until: gathered.closed, epochs: epochs.saturating_add(1) }
     }
 

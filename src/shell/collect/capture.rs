@@ -5,7 +5,7 @@ use crate::stamp::Stamp;
 
 /// What arrived in time for one epoch. No more than [`BYTES_MAX`] bytes: an epoch ends there, too.
 #[derive(Clone, Debug, Default)]
-pub struct Raw {
+pub struct Capture {
     /// The server we were connected to.
     pub connected_to: String,
     /// The replies to `JSZ`.
@@ -17,7 +17,7 @@ pub struct Raw {
     bytes: usize,
 }
 
-impl Raw {
+impl Capture {
     pub(super) fn of(connected_to: String) -> Self {
         Self { connected_to, ..Self::default() }
     }

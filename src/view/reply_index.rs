@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Answer;
-use super::memory::ServerMemory;
+use super::history::ServerHistory;
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::wire::{JetStream, Reply, Statsz};
 
 /// What everyone sent, by server: looked up by every group.
-pub(super) struct Answers<'a> {
+pub(super) struct ReplyIndex<'a> {
     /// No reply where none could be read.
     by_key: BTreeMap<ServerKey, (Answer, Option<&'a Reply>)>,
     /// What further servers of a name sent.
@@ -17,7 +17,7 @@ pub(super) struct Answers<'a> {
     statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
 }
 
-impl<'a> Answers<'a> {
+impl<'a> ReplyIndex<'a> {
     pub(super) fn new(gathered: &'a Gathered) -> Self {
         // Whoever was heard lives. What cannot be read has no reply below.
         let unreadable = gathered.delays.keys().map(|key| (key.clone(), (Answer::Unreadable, None)));
@@ -50,7 +50,7 @@ impl<'a> Answers<'a> {
     pub(super) fn of(
         &self,
         server: &ServerKey,
-        known: Option<&ServerMemory>,
+        known: Option<&ServerHistory>,
         group: &BTreeSet<Name>,
     ) -> Answer {
         let Some((answer, reply)) = self.by_key.get(server) else { return Answer::None };
