@@ -18,7 +18,7 @@ use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 use crate::wire::{self, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
-use servers::{Replies, Servers};
+use servers::{Replies, RollCall, Servers};
 
 pub use conflict::{Conflict, ConflictKind};
 pub use gathered::{Counts, Gathered, Late, Respondent};
@@ -35,6 +35,8 @@ const QUIET_MIN: Duration = Duration::from_millis(300);
 const QUIET_MIN_LISTED: Duration = Duration::from_millis(100);
 /// The least time that an epoch stays open for servers it does not count on.
 const SETTLE_MIN: Duration = Duration::from_millis(3);
+/// The most: who needs longer is awaited, once it has answered late.
+const SETTLE_MAX: Duration = Duration::from_millis(50);
 
 /// Which server: names repeat from domain to domain (`nats-0` in every Kubernetes cluster), so both count.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +150,7 @@ pub struct Epoch {
     last_reply: Stamp,
     servers: Servers,
     replies: Replies,
+    roll_call: RollCall,
     statsz: BTreeMap<(ServerKey, Name), Statsz>,
     /// The runs that gave two different answers.
     contradicted: BTreeSet<(ServerKey, Name)>,
@@ -174,6 +177,7 @@ impl Epoch {
             last_reply: now,
             servers,
             replies: Replies::default(),
+            roll_call: RollCall::default(),
             statsz: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             unreadable: BTreeSet::new(),
@@ -270,10 +274,16 @@ impl Epoch {
             return deadline;
         }
         let slowest = self.last_reply.since(self.opened);
-        let settled = self.last_reply.plus(self.plan.settle.max(slowest * 2).max(SETTLE_MIN));
+        let settled = self.last_reply.plus(self.plan.settle.max(slowest * 2).clamp(SETTLE_MIN, SETTLE_MAX));
         let end = if self.plan.learning {
             let listed_heard = self.servers.listed_are_heard();
             match self.active_servers {
+                // Everybody says that this is everybody.
+                Some(count)
+                    if self.servers.heard() == count && listed_heard && self.roll_call.is_complete() =>
+                {
+                    (self.last_reply, Ended::AllHeard)
+                }
                 Some(floor) if self.servers.heard() >= floor && listed_heard => (settled, Ended::AllHeard),
                 _ => {
                     let listed = listed_heard && self.servers.somebody_is_listed();
@@ -395,6 +405,9 @@ impl Epoch {
     /// A leader names the members, so an epoch that knows nobody yet waits for them too.
     fn learn_members(&mut self, reply: &Reply) {
         let JetStream::Member(meta) = &reply.jetstream else { return };
+        if self.plan.learning {
+            self.roll_call.hear(reply, meta, &self.servers);
+        }
         if meta.leader.as_ref() != Some(&reply.server.name) {
             return;
         }

@@ -1,13 +1,13 @@
 //! Who is expected in an open epoch, and what came of whom. What the epoch asks of all of them after each reply is
 //! counted as it changes: nothing walks over all servers before the end.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Expected, Respondent, ServerKey};
 use crate::name::Name;
-use crate::wire::Reply;
+use crate::wire::{Meta, Reply};
 
 /// What an open epoch knows of one server.
 #[derive(Debug, Default)]
@@ -107,6 +107,10 @@ impl Servers {
         asked.expected
     }
 
+    fn is_heard(&self, key: &ServerKey) -> bool {
+        self.asked.get(key).is_some_and(|asked| asked.delay.is_some())
+    }
+
     /// Names a server, where nothing better is known.
     pub(super) fn name(&mut self, key: ServerKey, name: &Name) {
         self.asked.entry(key).or_default().name.get_or_insert_with(|| name.clone());
@@ -134,6 +138,44 @@ impl Servers {
             respondents.push(Respondent { key, name, delay });
         }
         (respondents, in_order)
+    }
+}
+
+/// Whether the members that answered account for each other: each leads, with a list of as many as it counts, or names
+/// a leader that has answered, too.
+#[derive(Debug, Default)]
+pub(super) struct RollCall {
+    lists: usize,
+    /// The leaders that somebody names and nobody has heard.
+    silent_leaders: BTreeSet<ServerKey>,
+    /// Somebody names no leader, or has a list that lacks somebody.
+    open: bool,
+}
+
+impl RollCall {
+    /// Takes in the word of a member.
+    pub(super) fn hear(&mut self, reply: &Reply, meta: &Meta, servers: &Servers) {
+        let own = ServerKey::of(&reply.server);
+        match meta.leader_id {
+            Some(leader) if leader == own.peer => {
+                let whole = meta.unreadable_rows == 0 && i64::try_from(meta.rows.len() + 1) == Ok(meta.size);
+                self.lists += usize::from(whole);
+                self.open |= !whole;
+            }
+            Some(leader) => {
+                let leader = ServerKey { peer: leader, domain: own.domain.clone() };
+                if !servers.is_heard(&leader) {
+                    self.silent_leaders.insert(leader);
+                }
+            }
+            None => self.open = true,
+        }
+        self.silent_leaders.remove(&own);
+    }
+
+    /// Whether nobody is left to be heard, by their word.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lists > 0 && self.silent_leaders.is_empty() && !self.open
     }
 }
 
