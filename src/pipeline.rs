@@ -51,6 +51,7 @@ pub struct Pipeline {
     learned: bool,
     /// Another watcher tells what there is to tell; this one only follows.
     silent: bool,
+    disbelieved: u64,
 }
 
 /// What one epoch leads to.
@@ -91,6 +92,7 @@ impl Pipeline {
             changed: None,
             learned: false,
             silent: false,
+            disbelieved: 0,
         }
     }
 
@@ -128,7 +130,7 @@ impl Pipeline {
         let entries = ledger.read(&self.settings.prefix, now);
         self.history.remember(remembered(&entries.alerts), now);
         self.alert_table.replace(entries.alerts);
-        (entries.waiting, entries.refused + usize::from(unsound))
+        (entries.waiting, self.count_disbelieved(entries.refused, unsound))
     }
 
     /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives its events that still
@@ -149,7 +151,18 @@ impl Pipeline {
             let is_news = told.get(incident).is_none_or(|told| *told < waiting.event.seq);
             is_news && !part_of_others.contains(incident)
         });
-        (entries.waiting, entries.refused + usize::from(unsound))
+        (entries.waiting, self.count_disbelieved(entries.refused, unsound))
+    }
+
+    fn count_disbelieved(&mut self, entries: usize, system: bool) -> usize {
+        let more = entries + usize::from(system);
+        self.disbelieved = self.disbelieved.saturating_add(more as u64);
+        more
+    }
+
+    /// How many entries of saved and replicated states were not believed.
+    pub fn disbelieved(&self) -> u64 {
+        self.disbelieved
     }
 
     /// What to ask in the next epoch, and whom to wait for.

@@ -95,6 +95,9 @@ pub struct Heartbeat {
     /// Times that the state was too large to be told to the other watchers.
     #[serde(default)]
     pub unreplicated: u64,
+    /// What this watcher lost since its start, by kind, as in `{"requests":3}`; absent when nothing is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, u64>,
     /// Open incidents would not survive a restart now: the state file cannot be written.
     #[serde(default)]
     pub unsaved: bool,
@@ -203,6 +206,7 @@ impl Heartbeat {
             shortened: 0,
             overflow: table.overflow(),
             unreplicated: 0,
+            lost: BTreeMap::new(),
             unsaved: false,
             monitor: monitor.clone(),
         }

@@ -6,6 +6,8 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -32,7 +34,7 @@ pub struct Recorder {
     epochs: mpsc::Sender<Job>,
     done: oneshot::Receiver<()>,
     interval: Duration,
-    left_out: bool,
+    left_out: Arc<AtomicU64>,
 }
 
 /// One epoch to be written.
@@ -65,15 +67,16 @@ impl Recorder {
             let path = path.clone();
             move || open(&path)
         });
-        let name = path.clone();
+        let (name, left_out) = (path.clone(), Arc::new(AtomicU64::new(0)));
+        let missing = left_out.clone();
         let write = move || {
-            write_all(jobs, writer, &name);
+            write_all(jobs, writer, &name, &missing);
             // Nobody may be waiting any more.
             ended.send(()).ok();
         };
         let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(write);
         thread.map_err(|error| failed(&error))?;
-        Ok(Self { epochs, done, interval, left_out: false })
+        Ok(Self { epochs, done, interval, left_out })
     }
 
     /// Records an epoch. It never waits: when the disk is too slow the epoch is left out.
@@ -87,11 +90,14 @@ impl Recorder {
             interval: self.interval,
             raw,
         };
-        let left_out = self.epochs.try_send(job).is_err();
-        if left_out && !self.left_out {
-            tracing::warn!("the recording cannot be written fast enough: epochs are left out");
-        }
-        self.left_out = left_out;
+        let mut left_out = job.raw.left_out;
+        left_out += u64::from(self.epochs.try_send(job).is_err());
+        self.left_out.fetch_add(left_out, Ordering::Relaxed);
+    }
+
+    /// How many epochs and payloads the recording lacks.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Waits until everything is written, but not for ever.
@@ -109,16 +115,21 @@ fn write_all<O: FnMut() -> io::Result<Opened<File>>>(
     mut jobs: mpsc::Receiver<Job>,
     mut writer: LineWriter<File, O>,
     path: &Path,
+    left_out: &AtomicU64,
 ) {
     while let Some(job) = jobs.blocking_recv() {
         let line = match line(&job) {
             Ok(line) => line,
             Err(error) => {
                 tracing::warn!(%error, epoch = job.number, "an epoch could not be recorded");
+                left_out.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
         };
-        match writer.write(&line, job.closed) {
+        let wrote = writer.write(&line, job.closed);
+        let missing = matches!(wrote, Wrote::Failed(_) | Wrote::Nothing);
+        left_out.fetch_add(missing.into(), Ordering::Relaxed);
+        match wrote {
             Wrote::Failed(error) => tracing::error!(
                 file = %path.display(),
                 reason = why(&error),
