@@ -3,6 +3,7 @@
 //! A check is one file, one row in [`CHECKS`] and one scenario. It sees one group at a time, and every finding has
 //! one of five verdicts; only [`Verdict::Clear`] and [`Verdict::Gone`] are ever good news.
 
+mod announced;
 pub mod cause;
 mod meta_001;
 mod meta_002;
@@ -20,6 +21,8 @@ use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::view::{Answer, ClusterView, GroupView, PeerView};
 
+pub use announced::Announced;
+use announced::keep_announced;
 pub use cause::{Cause, CauseKind};
 
 /// A row of the table of checks.
@@ -180,14 +183,16 @@ pub struct Context<'a> {
     pub now: Stamp,
 }
 
-/// Runs every check on every group.
-pub fn evaluate(view: &ClusterView, rules: &Rules) -> Vec<Finding> {
+/// Runs every check on every group. Where this watcher knows less of a cause than what was `announced`, that stays.
+pub fn evaluate(view: &ClusterView, rules: &Rules, announced: Announced<'_>) -> Vec<Finding> {
     let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed };
     let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 3).sum());
     for group in &view.groups {
+        let before = findings.len();
         for check in CHECKS {
             (check.run)(check, group, &context, &mut findings);
         }
+        keep_announced(&mut findings[before..], group, context.now, announced);
     }
     findings
 }
