@@ -6,14 +6,12 @@ use crate::alert::{AlertTable, Identity, State};
 use crate::check::{Finding, Verdict};
 use crate::name::PeerId;
 use crate::stamp::Stamp;
-use crate::view::{ClusterView, Contact, GroupView};
+use crate::view::{ClusterView, Contact, GroupView, PeerView};
 
 /// How long something unsettled keeps the faster cadence after the last change of a verdict.
 const FAST_FOR: Duration = Duration::from_secs(30);
 /// The shortest time between two epochs.
 const FAST_MIN: Duration = Duration::from_millis(250);
-/// Contact older than this is going stale: a healthy peer's is one heartbeat, 1 s, old.
-const CONTACT_STALE: Duration = Duration::from_secs(3);
 
 /// Knows when a verdict changed last.
 #[derive(Clone, Debug, Default)]
@@ -47,11 +45,11 @@ impl Cadence {
 }
 
 fn is_unsettled(view: &ClusterView, findings: &[Finding], table: &AlertTable) -> bool {
-    let stale = |contact| matches!(contact, Contact::Away(away) if away > CONTACT_STALE);
+    let away = |peer: &PeerView| matches!(peer.contact, Contact::Away(_));
     table.active().any(|alert| alert.is_unsettled())
         || findings.iter().any(|finding| finding.verdict == Verdict::Unknown)
         || view.groups.iter().any(|group| {
-            group.peers.iter().any(|peer| stale(peer.contact) && !is_settled_fault(group, peer.id, table))
+            group.peers.iter().any(|peer| away(peer) && !is_settled_fault(group, peer.id, table))
         })
 }
 
@@ -89,7 +87,7 @@ mod tests {
             let (leader, peer) = (PeerId::of_server("s1"), PeerId::of_server("s2"));
             let payload = format!(
                 r#"{{"server":{{"name":"s1","id":"N1","cluster":"c","ver":"2.14.6"}},"data":{{"meta_cluster":{{"name":"c","leader":"s1","peer":"{leader}","replicas":[{{"name":"s2","current":{},"active":{},"peer":"{peer}"}}],"cluster_size":2}}}}}}"#,
-                contact < CONTACT_STALE,
+                contact < Duration::from_secs(1),
                 contact.as_nanos()
             );
             epoch.hear(at(0), Heard::Jsz { epoch: 1, payload: payload.as_bytes() });
@@ -99,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contact_that_goes_stale_is_looked_at_more_often_and_for_half_a_minute_only() {
+    fn a_peer_without_contact_is_looked_at_more_often_and_for_half_a_minute_only() {
         let table = AlertTable::default();
         let mut cadence = Cadence::default();
         let mut next = |contact, millis| {
@@ -116,9 +114,9 @@ mod tests {
             cadence.next_in(&view(contact), &[finding], &table, INTERVAL, at(millis))
         };
         assert_eq!(next(Some(Duration::from_millis(900)), 0), INTERVAL);
-        assert_eq!(next(Some(Duration::from_secs(8)), 1_000), INTERVAL / 4);
-        assert_eq!(next(Some(Duration::from_secs(8)), 30_000), INTERVAL / 4);
-        assert_eq!(next(Some(Duration::from_secs(8)), 31_000), INTERVAL, "nothing has changed for long");
+        assert_eq!(next(Some(Duration::from_secs(12)), 1_000), INTERVAL / 4);
+        assert_eq!(next(Some(Duration::from_secs(12)), 30_000), INTERVAL / 4);
+        assert_eq!(next(Some(Duration::from_secs(12)), 31_000), INTERVAL, "nothing has changed for long");
         // Who sees nothing asks no more often.
         assert_eq!(next(None, 1_000), INTERVAL);
     }
