@@ -3,13 +3,14 @@
 use tokio::sync::Notify;
 
 use crate::pipeline::Settings;
+use crate::report::{json, lines};
 use crate::shell::cli::{LineFormat, ListenFlags};
 use crate::shell::config::ConnectConfig;
 use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::listen::{self, ListenEnd, ListenEvent, ListenOptions};
 use crate::shell::one_shot::{self, Look, Looked};
-use crate::shell::report::{self, Out, json, lines};
+use crate::shell::report::{self, Out};
 
 /// Looks once, or until what needs several epochs has had them.
 pub(super) fn look(
