@@ -3,13 +3,16 @@
 pub mod json;
 pub mod lines;
 pub mod nagios;
+mod overview;
 pub mod prometheus;
 mod reasons;
+pub mod selection;
 pub mod style;
 pub mod table;
 pub mod text;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -20,9 +23,14 @@ use crate::diagnosis::Diagnosis;
 use crate::epoch::Ended;
 use crate::event::heartbeat::ActiveIncident;
 use crate::event::{self, EventEpoch, EventGroup};
+use crate::name::{shortened, thousands};
 use crate::pipeline::Step;
 use crate::view::{Answer, ClusterView, EpochFacts, GroupView, PeerView};
 
+/// So many findings of one group, of many groups, are told in the summary,
+const HEADS_MAX: usize = 2;
+/// ... and so many bytes of them.
+const HEAD_BYTES_MAX: usize = 150;
 /// How many reasons and names are told.
 const TOLD_MAX: usize = 16;
 
@@ -225,7 +233,23 @@ impl CheckReport {
 
     /// The findings that speak against somebody.
     pub fn bad(&self) -> impl Iterator<Item = &FindingReport> {
-        self.findings.iter().filter(|judged| badness(judged.check, judged.verdict, judged.held) >= WARNING)
+        self.findings.iter().filter(|judged| judged.is_bad())
+    }
+
+    /// The same verdict, with only those findings and groups that are not well or not known.
+    #[must_use]
+    pub fn only_problems(mut self) -> Self {
+        self.findings.retain(|judged| badness(judged.check, judged.verdict, judged.held) > 0);
+        let groups: BTreeSet<&str> = self.findings.iter().map(|judged| judged.group.as_str()).collect();
+        self.groups.retain(|group| groups.contains(group.numbers.name.as_str()));
+        self
+    }
+}
+
+impl FindingReport {
+    /// Whether it speaks against somebody.
+    pub fn is_bad(&self) -> bool {
+        badness(self.check, self.verdict, self.held) >= WARNING
     }
 }
 
@@ -377,6 +401,9 @@ fn summary(
     judged: &[FindingReport],
     unknown: &[String],
 ) -> String {
+    if view.groups.len() > event::GROUPS_TOLD_MAX {
+        return summary_of_many(view, findings, judged, unknown);
+    }
     let heads = match status {
         Status::Ok => Vec::new(),
         Status::Unknown => {
@@ -408,7 +435,6 @@ fn summary(
         .groups
         .iter()
         .filter(told)
-        .take(TOLD_MAX)
         .map(|group| {
             let numbers = group_line(status, group, findings);
             if several { format!("{}: {numbers}", group.key) } else { numbers }
@@ -417,6 +443,37 @@ fn summary(
     let (heads, groups) = (heads.join(", "), groups.join("; "));
     let between = if heads.is_empty() || groups.is_empty() { "" } else { "; " };
     format!("{heads}{between}{groups}")
+}
+
+/// `1,112 groups, 9,999 of 10,001 servers answered; d0: s1 is offline (crashed), 8 of 9 meta peers online, …`
+fn summary_of_many(
+    view: &ClusterView,
+    findings: &[Finding],
+    judged: &[FindingReport],
+    unknown: &[String],
+) -> String {
+    let unwell = check::unwell_groups(view, findings);
+    let mut parts = vec![event::sums(view)];
+    for group in unwell.iter().take(event::WORST_TOLD_MAX) {
+        let of_group = |judged: &&FindingReport| judged.group == group.key.as_str() && judged.is_bad();
+        let mut heads = first_of(judged.iter().filter(of_group).map(|bad| bad.summary.as_str()), HEADS_MAX);
+        let whole = |finding: &Finding| finding.peer.is_none() && finding.verdict == Verdict::Fault;
+        if !check::of_group(findings, &group.key).iter().any(whole) {
+            heads.push(event::peers_online(group, check::impact(group, findings)));
+        }
+        parts.push(format!("{}: {}", group.key, shortened(&heads.join(", "), HEAD_BYTES_MAX)));
+    }
+    match unwell.len() {
+        0 if unknown.is_empty() => {}
+        0 => parts.extend(first_of(unknown.iter().map(String::as_str), 1)),
+        many if many > event::WORST_TOLD_MAX => {
+            let more = (many - event::WORST_TOLD_MAX) as u64;
+            parts.push(format!("{} more are not well", thousands(more)));
+        }
+        _ => {}
+    }
+    parts.extend(view.warnings.first().map(|warning| shortened(warning, HEAD_BYTES_MAX)));
+    parts.join("; ")
 }
 
 fn group_line(status: Status, group: &GroupView, findings: &[Finding]) -> String {
