@@ -12,7 +12,7 @@ use super::summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX};
 use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor, NOTES_MAX};
 use crate::alert::{Alert, AlertTable, Identity, State};
 use crate::check::{self, Finding, Severity, Verdict};
-use crate::name::{Name, thousands};
+use crate::name::Name;
 use crate::view::{ClusterView, GroupView};
 
 /// The check of a lost quorum.
@@ -277,7 +277,7 @@ fn summary_of_many(view: &ClusterView, findings: &[Finding], status: Status) -> 
     }
     match unwell.len().saturating_sub(WORST_TOLD_MAX) {
         0 => {}
-        more => text.push_str(&format!("; {} more are not well", thousands(more as u64))),
+        more => text.push_str(&format!("; {}", super::summary::more_unwell(more as u64))),
     }
     text
 }

@@ -174,6 +174,11 @@ pub fn sums(view: &ClusterView) -> String {
     )
 }
 
+/// How many groups beyond those that are named are not well.
+pub fn more_unwell(more: u64) -> String {
+    if more == 1 { "1 more is not well".to_owned() } else { format!("{} more are not well", thousands(more)) }
+}
+
 /// Why no complete list tells how many peers are online.
 pub fn without_a_list(group: &GroupView) -> String {
     if group.authority.is_some() {
