@@ -10,6 +10,7 @@ mod meta_002;
 mod meta_006;
 mod meta_101;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -202,6 +203,29 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     let start = findings.partition_point(|finding| finding.group < *group);
     let count = findings[start..].partition_point(|finding| finding.group == *group);
     &findings[start..start + count]
+}
+
+/// The groups of which something is not well or not known, the worst first: a lost quorum before a peer, a fault
+/// before a suspicion, and of equals the one with the fewest failures left.
+pub fn unwell_groups<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a GroupView> {
+    let badness = |finding: &Finding| match finding.verdict {
+        Verdict::Fault => 3,
+        Verdict::Suspect => 2,
+        Verdict::Unknown => 1,
+        Verdict::Clear | Verdict::Gone => 0,
+    };
+    let mut unwell: Vec<(_, &GroupView)> = Vec::new();
+    for group in &view.groups {
+        let found = of_group(findings, &group.key);
+        let worst = found.iter().map(badness).max().unwrap_or(1);
+        if worst > 0 {
+            let whole = found.iter().any(|finding| finding.peer.is_none() && badness(finding) == worst);
+            let left = impact(group, findings).failures_left.unwrap_or(i64::MAX);
+            unwell.push(((Reverse(worst), !whole, left), group));
+        }
+    }
+    unwell.sort_by_key(|(key, _)| *key);
+    unwell.into_iter().map(|(_, group)| group).collect()
 }
 
 /// What the loss of peers means for a group.

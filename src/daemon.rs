@@ -152,6 +152,13 @@ impl Daemon {
             self.lines.push(Line::info(text));
         }
         self.losses.raise(LossKind::SavedEntries, self.pipeline.disbelieved());
+        if let Some(other) = self.pipeline.take_other_system() {
+            let own = self.pipeline.system().unwrap_or("none");
+            let text =
+                format!("the state file is of the system {other}, and --system says {own}: {own} it is");
+            let hint = "where that is another system, give it a --state file of its own";
+            self.lines.push(Line::warn(text).hint(hint));
+        }
         self.dispatcher.outbox.replace(waiting);
         self.changed = true;
     }

@@ -3,7 +3,7 @@
 //! A thread of its own writes, so that a slow or full disk never delays the watching. **Invariant:** no line is
 //! ever appended to the rest of another: after a failure the next line starts with a line break.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::epoch::Gathered;
 use crate::recording::{RecordedEpoch, RecordedEvent};
+use crate::shell::atomic_file::open_itself;
 use crate::shell::collect::Capture;
 use crate::shell::config::reason;
 use crate::shell::failure::{Failure, FailureKind};
@@ -150,17 +151,12 @@ struct Opened<W> {
 }
 
 fn open(path: &Path) -> io::Result<Opened<File>> {
-    no_link(path)?;
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = open_itself(path, &mut options)?;
     let metadata = file.metadata()?;
-    // Nothing is written yet: what a link led to that was put there just now is left as it is.
-    if !no_link(path)?.is_some_and(|there| is_same(&there, &metadata)) {
-        return Err(io::Error::other("it was replaced while it was opened"));
-    }
     let mut last = *b"\n";
     if metadata.is_file() && metadata.len() > 0 {
         file.seek(SeekFrom::End(-1))?;
@@ -172,30 +168,6 @@ fn open(path: &Path) -> io::Result<Opened<File>> {
 /// What went wrong, in our own words where we have some.
 fn why(error: &io::Error) -> String {
     error.get_ref().map_or_else(|| reason(error), ToString::to_string)
-}
-
-/// What stands there, if anything does. A link is refused: where it leads is somebody else's choice.
-fn no_link(path: &Path) -> io::Result<Option<Metadata>> {
-    match path.symlink_metadata() {
-        Ok(found) if found.is_symlink() => Err(io::Error::other("it is a link; give the file itself")),
-        Ok(found) if found.is_dir() => Err(io::Error::other("it is a directory")),
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether both are the same file, as far as the platform can tell.
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        (one.dev(), one.ino()) == (other.dev(), other.ino())
-    }
-    #[cfg(not(unix))]
-    {
-        one.file_type() == other.file_type()
-    }
 }
 
 /// What became of a line.

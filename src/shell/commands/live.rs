@@ -96,6 +96,13 @@ fn print(told: ListenEvent<'_>, flags: &ListenFlags, out: &mut Out) -> Result<()
             report::note(&format!("heartbeats are heard again{}", lines::of_system(system)));
             return Ok(());
         }
+        (ListenEvent::TooManySystems, _) => {
+            report::warn(
+                "more than 64 systems speak on these subjects: of the others only alerts are told, and not that they fall \
+                 silent; listen to fewer with --prefix",
+            );
+            return Ok(());
+        }
         (ListenEvent::Beside(beside), _) => {
             report::warn(&lines::beside(beside));
             return Ok(());
