@@ -92,7 +92,7 @@ async fn watch(real: &Real, shape: &Shape, epochs: u32) -> io::Result<(Cost, Cos
     let home = real.folder();
     let url = real.url();
     let login = ["--interval", "2s", "--user", "admin", "--password", "admin", "--server", &url];
-    let arguments = [&["run", "--state-dir"][..], &[home.to_str().unwrap_or("/tmp")], &login].concat();
+    let arguments = [&["run", "--state", "none"][..], &login].concat();
     let mut watcher = Tool::new("metawatch run", &metawatch, &arguments).command(&home).spawn()?;
     // Between the epochs of the watcher.
     tokio::time::sleep(INTERVAL / 2).await;
