@@ -114,6 +114,11 @@ pub enum Heard<'a> {
     },
     /// Something arrived on our inbox that belongs to no request.
     Unexpected,
+    /// So many more replies came to epochs that are over.
+    Late {
+        /// How many.
+        replies: u64,
+    },
     /// The client dropped messages because we were too slow; how many is not known exactly.
     Dropped,
     /// The connection was lost.
@@ -200,6 +205,7 @@ impl Epoch {
             Heard::Statsz { epoch, payload } => self.hear_statsz(now, epoch, payload),
             Heard::Event { at, subject, payload } => self.hear_event(at, subject, payload),
             Heard::NoResponders { epoch } => self.refused |= epoch == self.plan.number,
+            Heard::Late { replies } => self.counts.late = self.counts.late.saturating_add(replies),
             Heard::Unexpected => self.counts.unexpected += 1,
             Heard::Dropped => self.counts.dropped += 1,
             Heard::Disconnected => self.disconnected = true,
