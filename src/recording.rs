@@ -3,6 +3,8 @@
 //! A [`RecordedEpoch`] is played into an [`Epoch`] on the recording's own clock, so a recording goes through the
 //! same pipeline as a live system. Bare replies, one a line or concatenated, are read too, as one epoch.
 
+mod player;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::epoch::{Ended, Epoch, Gathered, Heard, Plan};
 use crate::name::printable;
 use crate::stamp::{Stamp, parse_wall_ns};
+pub use player::{BadLines, BareReplies, Player, SAMPLED_EPOCHS, interval, median_spacing};
 
 /// An epoch does not last longer, and no two are further apart by plan.
 const MILLIS_MAX: u64 = 24 * 60 * 60 * 1_000;
