@@ -253,3 +253,37 @@ async fn events_are_shortened_for_a_server_that_takes_little_and_counted_where_t
         drop(sidecar);
     }
 }
+
+#[tokio::test]
+async fn a_watcher_keeps_its_place_though_strangers_flood_the_subject_of_the_watchers() {
+    let cluster = three().await;
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let sidecar = watcher(&cluster, &["--state", "none"]);
+    let first = watch.expect_status(Status::Ok).await;
+    let flood = cluster.admin().await.unwrap();
+    let flooding = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            // 10,000 a second.
+            for number in 0..100 {
+                let subject = format!("metawatch.watcher.stranger-{}", number % 10);
+                flood.publish(subject, "{\"v\":1,\"name\":\"stranger\"}".into()).await.ok();
+            }
+        }
+    });
+    let number = |id: &str| id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok()).unwrap();
+    let begin = number(&first.epoch.id);
+    let last = watch.expect_heartbeat("30 epochs more", |beat| number(&beat.epoch.id) >= begin + 30).await;
+    flooding.abort();
+    let lost = last.lost.get("peer_messages").copied().unwrap_or_default();
+    assert!(lost > 50_000, "{last:?}");
+    // It never stopped speaking: every epoch has its heartbeat.
+    let log = sidecar.log();
+    assert!(!log.contains("lost touch") && !log.contains("cannot be heard"), "{log}");
+    assert_eq!(
+        log.matches("messages on the subjects of the watchers are none, or too many").count(),
+        1,
+        "{log}"
+    );
+}
