@@ -7,6 +7,7 @@
 
 pub mod binary;
 pub mod config;
+pub mod disk;
 pub mod process;
 pub mod proxy;
 pub mod sidecar;
