@@ -10,17 +10,19 @@ mod coordinator;
 mod dispatch;
 mod effect;
 mod persistence;
+mod status;
 
 use std::time::Duration;
 
 use crate::company::{Me, Role, Word};
 use crate::diagnosis::Replies;
 use crate::event::heartbeat::Status;
-use crate::event::{Heartbeat, Monitor};
+use crate::event::{Heartbeat, Monitor, Outgoing};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::stamp::Stamp;
+use crate::status::{RecentEvents, Totals};
 use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
 use coordinator::Coordinator;
@@ -29,6 +31,7 @@ pub use effect::{
     AlertLink, DeliveryReport, Effect, EpochEnd, Level, Line, LinkNews, Order, Published, Stored, Wake,
 };
 use persistence::Persistence;
+use status::Shown;
 
 /// What is announced brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
@@ -98,6 +101,8 @@ pub struct Daemon {
     repeated: Option<(Word, Stamp)>,
     /// The last message to the others is out.
     farewell: bool,
+    /// What is remembered to be shown.
+    shown: Shown,
     lines: Vec<Line>,
 }
 
@@ -130,6 +135,7 @@ impl Daemon {
             peer_limit: usize::MAX,
             repeated: None,
             farewell: false,
+            shown: Shown { since: now, recent: RecentEvents::default(), totals: Totals::default() },
             lines: Vec::new(),
         };
         if let Some(ledger) = restored {
@@ -293,10 +299,9 @@ impl Daemon {
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
         self.tell_overflow();
-        for outgoing in std::mem::take(&mut step.events) {
-            effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
-            self.dispatcher.decide(outgoing, now);
-        }
+        self.shown.totals.take(&step.view.epoch);
+        let events = std::mem::take(&mut step.events);
+        self.decide(events, now, effects);
         self.changed = true;
         self.persistence.epoch_ended();
         if self.is_active(now) {
@@ -344,10 +349,16 @@ impl Daemon {
             replies.rejected
         );
         self.lines.push(Line::debug(text));
+        self.changed |= !events.is_empty();
+        self.decide(events, now, effects);
+    }
+
+    /// These events are to be told: they are in the outbox from now on.
+    fn decide(&mut self, events: Vec<Outgoing>, now: Stamp, effects: &mut Vec<Effect>) {
         for outgoing in events {
+            self.shown.recent.take(&outgoing.event);
             effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
             self.dispatcher.decide(outgoing, now);
-            self.changed = true;
         }
     }
 

@@ -21,6 +21,7 @@ use crate::check::{Cause, Grounds, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
+pub(crate) use build::{event_epoch, evidence, opinion};
 pub use build::{EventContext, Explained, alert_event, event_group, explain};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;

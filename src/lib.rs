@@ -112,6 +112,13 @@ pub mod daemon;
 // One verdict on the whole, for whoever asks once.
 pub mod report;
 
+// How a system stands, for whoever looks on: as a document, as a page, and as a screen.
+pub mod display;
+
+pub mod status;
+
+pub mod screen;
+
 // Another way in: epochs from a file.
 pub mod recording;
 
