@@ -96,4 +96,3 @@ pub fn ago(duration: Duration) -> String {
         _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
-

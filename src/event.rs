@@ -21,8 +21,8 @@ use crate::check::{Cause, Grounds, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
-pub(crate) use build::{event_epoch, evidence, opinion};
 pub use build::{EventContext, Explained, alert_event, event_group, explain};
+pub(crate) use build::{event_epoch, evidence, opinion};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
 pub use summary::{peers_online, without_a_list};

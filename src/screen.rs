@@ -143,7 +143,7 @@ impl Viewer {
             return layout::help(size.columns);
         }
         let Some(status) = self.shown() else { return Vec::new() };
-        layout::body(status, &self.controls, size.columns, now_ns)
+        layout::body(status, &self.controls, size, now_ns)
     }
 
     /// The same for a terminal that is none: a line for each change, as [`plain_line`] makes it.
@@ -183,6 +183,3 @@ pub fn plain_line(status: &SystemStatus) -> Line {
     }
     line
 }
-
-#[cfg(test)]
-mod tests;

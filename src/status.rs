@@ -272,6 +272,3 @@ impl Limits {
 
 /// How many notes are shown.
 const NOTES_MAX: usize = 8;
-
-#[cfg(test)]
-mod tests;

@@ -28,5 +28,6 @@ mod recordings;
 mod scenarios;
 mod sidecars;
 mod simulation;
+mod status;
 mod support;
 mod systems;

@@ -61,6 +61,8 @@ pub struct Controls {
     pub sort: Sort,
     /// Only what is not known to be well.
     pub only_problems: bool,
+    /// Every incident is told with its reasons and what to do, however little room there is.
+    pub details: bool,
     /// The screen stays as it is.
     pub paused: bool,
     /// The keys are explained.
@@ -103,6 +105,7 @@ impl Controls {
                 self.only_problems = !self.only_problems;
                 self.scroll = 0;
             }
+            Key::Char('d') => self.details = !self.details,
             Key::Up | Key::Char('k') => self.scroll = self.scroll.saturating_sub(1),
             Key::Down | Key::Char('j') => self.scroll = (self.scroll + 1).min(last),
             Key::PageUp | Key::Char('b') => self.scroll = self.scroll.saturating_sub(room),

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::keys::{Controls, Sort};
 use super::line::{Line, wrap};
-use super::{since, table};
+use super::{Size, since, table};
 use crate::alert::{Reason, State};
 use crate::check::{Severity, Verdict};
 use crate::display::{Tone, ago};
 use crate::report::Status;
 use crate::status::{GroupStatus, IncidentStatus, PeerStatus, RecentEvent, SystemStatus};
 
-/// So many incidents are told with their reasons; of the others there is one line.
-const DETAILED_MAX: usize = 3;
+/// So many lines of a terminal leave room for the reasons of one incident; of the others there is one line.
+const ROWS_OF_DETAILS: usize = 20;
 /// So many events are told.
 const EVENTS_MAX: usize = 12;
 /// From this width on, the words in front of reasons and advice are written out.
@@ -28,9 +28,11 @@ pub(super) fn subtitle(status: &SystemStatus, age: Duration) -> String {
 }
 
 /// Everything between head and foot.
-pub(super) fn body(status: &SystemStatus, controls: &Controls, columns: usize, now_ns: i64) -> Vec<Line> {
+pub(super) fn body(status: &SystemStatus, controls: &Controls, size: Size, now_ns: i64) -> Vec<Line> {
+    let columns = size.columns;
+    let detailed = if controls.details { usize::MAX } else { size.rows / ROWS_OF_DETAILS };
     let mut lines = Vec::new();
-    incidents(status, columns, now_ns, &mut lines);
+    incidents(status, detailed, columns, now_ns, &mut lines);
     let (groups, hidden) = chosen(status, controls);
     for group in groups {
         group_lines(group, controls, columns, &mut lines);
@@ -70,7 +72,7 @@ fn chosen<'a>(status: &'a SystemStatus, controls: &Controls) -> (Vec<&'a GroupSt
     (groups, hidden)
 }
 
-fn incidents(status: &SystemStatus, columns: usize, now_ns: i64, lines: &mut Vec<Line>) {
+fn incidents(status: &SystemStatus, detailed: usize, columns: usize, now_ns: i64, lines: &mut Vec<Line>) {
     if status.incidents.is_empty() {
         return;
     }
@@ -78,7 +80,7 @@ fn incidents(status: &SystemStatus, columns: usize, now_ns: i64, lines: &mut Vec
     let heading = if open == 1 { "1 OPEN INCIDENT".to_owned() } else { format!("{open} OPEN INCIDENTS") };
     lines.push(Line::toned(Tone::Strong, &heading));
     for (index, incident) in status.incidents.iter().enumerate() {
-        incident_lines(incident, index < DETAILED_MAX, columns, now_ns, lines);
+        incident_lines(incident, index < detailed, columns, now_ns, lines);
     }
     let more = open.saturating_sub(status.incidents.len() as u64);
     if more > 0 {
@@ -158,7 +160,8 @@ fn group_lines(group: &GroupStatus, controls: &Controls, columns: usize, lines: 
     lines.push(head);
     let mut numbers = Line::plain("  ");
     let told = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
-    let of = format!("{} of {} online, {} must agree, ", told(group.online), told(group.size), told(group.quorum));
+    let of =
+        format!("{} of {} online, {} must agree, ", told(group.online), told(group.size), told(group.quorum));
     numbers.push(None, &of);
     let (left, tone) = match group.failures_left {
         None => ("?".to_owned(), Some(Tone::Unknown)),
@@ -236,6 +239,7 @@ pub(super) fn help(columns: usize) -> Vec<Line> {
         ("q", "quit (Esc and Ctrl-C, too)"),
         ("p, space", "pause: the screen stays as it is; watching goes on"),
         ("s", "sort: the worst first, by name, by lag"),
+        ("d", "details: the reasons and what to do for every incident"),
         ("o", "only problems: hide what is known to be well"),
         ("↑ ↓, k j", "scroll by a line"),
         ("PgUp PgDn, b f", "scroll by a page"),
@@ -257,11 +261,7 @@ pub(super) fn help(columns: usize) -> Vec<Line> {
 }
 
 /// The last line: the keys, and which part of the body is shown.
-pub(super) fn foot(
-    controls: &Controls,
-    (from, to, of): (usize, usize, usize),
-    columns: usize,
-) -> Line {
+pub(super) fn foot(controls: &Controls, (from, to, of): (usize, usize, usize), columns: usize) -> Line {
     let place = if from == 0 && to == of { String::new() } else { format!(" {}-{to} of {of}", from + 1) };
     let pause = if controls.paused { "p go on" } else { "p pause" };
     let only = if controls.only_problems { "o show all" } else { "o problems only" };

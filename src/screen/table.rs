@@ -21,7 +21,9 @@ struct Column {
 
 const COLUMNS: [Column; 6] = [
     Column { head: "PEER", goes: 0, cell: PeerStatus::label },
-    Column { head: "CLUSTER", goes: 3, cell: |peer| peer.cluster.clone().unwrap_or_else(|| "–".to_owned()) },
+    Column {
+        head: "CLUSTER", goes: 3, cell: |peer| peer.cluster.clone().unwrap_or_else(|| "–".to_owned())
+    },
     Column { head: "STATE", goes: 1, cell: |peer| peer.state.clone() },
     Column { head: "CONTACT", goes: 2, cell: |peer| peer.contact.clone() },
     Column {
@@ -80,10 +82,16 @@ pub(super) fn peers(peers: &[&PeerStatus], columns: usize) -> Vec<Line> {
             line.push(coloured.then_some(tone), &text);
             line.push(None, &" ".repeat(wide - width(&text)));
         }
+        let said = self::says(peer);
         if says {
-            line.push(None, &format!("  {}", self::says(peer)));
+            line.push(None, &format!("  {said}"));
         }
         lines.push(trimmed(line.cut(columns)));
+        if !says && !said.is_empty() {
+            let mut below = Line::plain("    ");
+            below.push(Some(Tone::Faint), &said);
+            lines.push(below);
+        }
     }
     lines
 }

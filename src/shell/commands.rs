@@ -118,7 +118,9 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
     };
     let report = report.with_login(&login);
     let style = out.style();
-    let text = match flags.format {
+    let usual =
+        if out.is_terminal() && flags.outfile.is_none() { CheckFormat::Text } else { CheckFormat::Nagios };
+    let text = match flags.format.unwrap_or(usual) {
         CheckFormat::Nagios => nagios::page(&report),
         CheckFormat::Json => json::document(&report, out.is_terminal())?,
         CheckFormat::Prometheus => prometheus::page(&report),
@@ -139,6 +141,12 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
 }
 
 fn view(flags: &ViewFlags, place: &Place<'_>, out: &mut Out) -> Result<(), Failure> {
+    if flags.watch {
+        let config = place.config()?;
+        let mut settings = settings_of_look(&flags.rules, monitor(config.name.clone(), instance()));
+        settings.rules.interval = flags.interval;
+        return live::watch(&config, settings, flags.format, out);
+    }
     let depth = if flags.once { Depth::Once } else { Depth::Verdict };
     let Looked { step, .. } = look(flags.from.as_deref(), &flags.rules, place, depth)?;
     match flags.format {
@@ -239,7 +247,8 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
     let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;
     let (mode, record) = (flags.delivery.mode(), flags.record.clone());
     let system = flags.system.clone();
-    live::run(&config, RunOptions { settings, system, state, alerts, mode, record })
+    let page = flags.page();
+    live::run(&config, RunOptions { settings, system, state, alerts, mode, record, page })
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {

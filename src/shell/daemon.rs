@@ -22,11 +22,13 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{LinkEvent, Operation, Retry, connect};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::follow_up::FollowUpTask;
+use crate::shell::http::{HttpOptions, HttpServer};
 use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
+use crate::status::Limits;
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
 
@@ -50,6 +52,8 @@ pub struct RunOptions {
     pub mode: Mode,
     /// Where every epoch is recorded.
     pub record: Option<PathBuf>,
+    /// Where the status page is served.
+    pub page: Option<HttpOptions>,
 }
 
 /// Watches until `shutdown` is ready. It fails only before it has begun: when a file cannot be used.
@@ -62,7 +66,8 @@ pub async fn run(
 ) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let RunOptions { settings, system, state, alerts, mode, record } = options;
+    let RunOptions { settings, system, state, alerts, mode, record, page } = options;
+    let page = page.map(HttpServer::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
     let recorder = record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
@@ -109,6 +114,8 @@ pub async fn run(
         publications,
         epochs,
         prefix,
+        page,
+        login: config.login(),
         undone: Vec::new(),
     };
     driver.offer(client).await;
@@ -168,6 +175,9 @@ struct Driver {
     requests: Requests,
     services: Vec<Service>,
     prefix: String,
+    page: Option<HttpServer>,
+    /// The flags of the `nats` CLI that reach the same servers.
+    login: String,
     /// What could not even be begun, to be told to the daemon next.
     undone: Vec<Wake>,
 }
@@ -226,6 +236,9 @@ impl Driver {
         if epoch_ended && let Some(step) = self.daemon.last() {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
+        }
+        if epoch_ended && let Some(page) = &self.page {
+            page.publish(self.daemon.status(&self.login, Limits::PAGE));
         }
         let mut over = false;
         for effect in effects {

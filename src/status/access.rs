@@ -29,7 +29,9 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
 pub fn host_name(text: &str) -> Result<String, String> {
     let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     if text.is_empty() || text.len() > 253 || !text.chars().all(fits) {
-        return Err("write a host name as a browser shows it, without a port: metawatch.example.org".to_owned());
+        return Err(
+            "write a host name as a browser shows it, without a port: metawatch.example.org".to_owned()
+        );
     }
     Ok(text.to_ascii_lowercase())
 }

@@ -40,11 +40,7 @@ pub struct StatusContext<'a> {
 
 impl SystemStatus {
     /// The status after an epoch.
-    pub fn new(
-        step: &Step,
-        publishing: Option<PublishingStatus>,
-        context: &StatusContext<'_>,
-    ) -> Self {
+    pub fn new(step: &Step, publishing: Option<PublishingStatus>, context: &StatusContext<'_>) -> Self {
         let Step { view, heartbeat, .. } = step;
         let StatusContext { alerts, recent, totals, monitor, since, system, limits, .. } = *context;
         let statuses = group_statuses(step, alerts);
@@ -54,7 +50,7 @@ impl SystemStatus {
             v: 1,
             timestamp: view.epoch.closed.to_string(),
             status: overall(step, alerts),
-            summary: summary(step, counts),
+            summary: String::new(),
             system: system.map(str::to_owned),
             interval_ms: heartbeat.interval_ms,
             epoch: epoch_status(step, monitor),
@@ -71,6 +67,7 @@ impl SystemStatus {
                 publishing,
             },
         };
+        status.summary = summary(step, &status);
         let lacks = [
             ("groups", counts.groups - status.groups.len() as u64),
             ("incidents", counts.incidents - status.incidents.len() as u64),
@@ -121,7 +118,8 @@ fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
     let blind = u8::from(!step.view.epoch.informative);
     let worst = |group: &GroupView| {
         let findings = check::of_group(&step.findings, &group.key);
-        let found = findings.iter().map(|finding| report::badness(finding.check, finding.verdict, None)).max();
+        let found =
+            findings.iter().map(|finding| report::badness(finding.check, finding.verdict, None)).max();
         // A group that nothing is found of is not known to be well.
         found.unwrap_or(1).max(held.get(&group.key).copied().unwrap_or(0)).max(blind)
     };
@@ -141,21 +139,31 @@ fn counts(step: &Step, statuses: &[u8], alerts: &AlertTable) -> Counts {
         offline: of_peers(Verdict::Fault),
         suspected: of_peers(Verdict::Suspect),
         servers: view.servers.len() as u64,
-        servers_without_group: view.servers.iter().filter(|server| server.part != Part::Member).count() as u64,
+        servers_without_group: view.servers.iter().filter(|server| server.part != Part::Member).count()
+            as u64,
         incidents: alerts.active().count() as u64,
     }
 }
 
-fn summary(step: &Step, counts: Counts) -> String {
+/// The worst incident, then the numbers.
+fn summary(step: &Step, status: &SystemStatus) -> String {
     let Step { view, findings, .. } = step;
-    let heard = format!("{} of {} servers answered", view.epoch.heard, view.epoch.expected);
-    let groups = match view.groups.as_slice() {
+    let counts = status.counts;
+    let mut parts = Vec::new();
+    if let Some(worst) = status.incidents.first() {
+        let more = counts.incidents - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        parts.push(format!("{}{more}", worst.summary));
+    }
+    let several = view.groups.len();
+    parts.push(match view.groups.as_slice() {
         [] => "no meta group is seen".to_owned(),
         [group] => event::peers_online(group, check::impact(group, findings)),
-        groups if counts.groups_not_ok == 0 => format!("all {} meta groups are well", groups.len()),
-        groups => format!("{} of {} meta groups are not known to be well", counts.groups_not_ok, groups.len()),
-    };
-    format!("{heard}; {groups}")
+        _ if counts.groups_not_ok == 0 => format!("all {several} meta groups are well"),
+        _ => format!("{} of {several} meta groups are well", several as u64 - counts.groups_not_ok),
+    });
+    parts.push(format!("{} of {} servers answered", view.epoch.heard, view.epoch.expected));
+    parts.join("; ")
 }
 
 fn epoch_status(step: &Step, monitor: &Monitor) -> EpochStatus {
@@ -254,12 +262,7 @@ fn incidents(step: &Step, context: &StatusContext<'_>) -> Vec<IncidentStatus> {
     shown.into_iter().map(|alert| incident(alert, step, context, &unknown)).collect()
 }
 
-fn incident(
-    alert: &Alert,
-    step: &Step,
-    context: &StatusContext<'_>,
-    unknown: &[String],
-) -> IncidentStatus {
+fn incident(alert: &Alert, step: &Step, context: &StatusContext<'_>, unknown: &[String]) -> IncidentStatus {
     let Identity { check, group, peer } = &alert.identity;
     let findings = check::of_group(&step.findings, group).iter();
     let finding = findings.into_iter().find(|finding| finding.check == *check && finding.peer == *peer);

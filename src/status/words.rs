@@ -47,7 +47,9 @@ pub fn opinions(peer: &PeerView) -> String {
     let mut told: Vec<String> = Vec::new();
     if offline > 0 && offline < peer.opinions.len() {
         let word = |said: Opinion| if said == Opinion::Offline { "offline" } else { "online" };
-        told.extend(peer.opinions.iter().take(NAMED_MAX).map(|(name, said)| format!("{name}: {}", word(*said))));
+        told.extend(
+            peer.opinions.iter().take(NAMED_MAX).map(|(name, said)| format!("{name}: {}", word(*said))),
+        );
     }
     if peer.answer == Answer::None && !peer.routes.is_empty() {
         let held: Vec<String> = peer
@@ -65,4 +67,3 @@ pub fn opinions(peer: &PeerView) -> String {
     }
     told.join(", ")
 }
-

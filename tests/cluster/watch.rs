@@ -104,6 +104,7 @@ impl Cluster {
             alerts: None,
             mode: Mode::Core,
             record: None,
+            page: None,
         };
         let daemon = tokio::spawn(async move {
             let shutdown = async {

@@ -13,6 +13,7 @@ use crate::event::heartbeat::{ActiveIncident, Status};
 use crate::event::incidents::Beside;
 use crate::event::{AlertEvent, Heartbeat, Outgoing};
 use crate::name::printable;
+use crate::screen::{Line as ScreenLine, Span};
 use crate::shell::failure::Failure;
 use crate::stamp::Stamp;
 
@@ -86,6 +87,15 @@ pub fn missed_as_text(at: &str, incident: &ActiveIncident, style: Style) -> Stri
 /// One line of JSON for an incident that only a heartbeat tells of.
 pub fn missed_as_json(at: &str, subject: &str, incident: &ActiveIncident) -> Result<String, Failure> {
     json::document(&serde_json::json!({ "at": at, "subject": subject, "incident": incident }), false)
+}
+
+/// A line of a screen, with its end.
+pub fn of_screen(line: &ScreenLine, style: Style) -> String {
+    let paint =
+        |span: &Span| span.tone.map_or_else(|| span.text.clone(), |tone| style.paint(tone, &span.text));
+    let mut text: String = line.spans.iter().map(paint).collect();
+    text.push('\n');
+    text
 }
 
 /// ` (system …)`, where one is known.

@@ -2,9 +2,9 @@
 
 use super::style::{Cell, Style, Tone, columns};
 use crate::check::{self, Finding, Verdict};
+use crate::display::ago;
 use crate::event;
 use crate::event::snapshot::part;
-use crate::display::ago;
 use crate::name::printable;
 use crate::pipeline::Step;
 use crate::status::words::{contact, opinions, state};
