@@ -19,6 +19,8 @@ mod contradictions;
 mod daemon;
 mod hostile;
 #[cfg(feature = "shell")]
+mod http;
+#[cfg(feature = "shell")]
 mod live;
 mod many;
 mod model;

@@ -18,7 +18,7 @@ use crate::support::{Random, golden, path, pipeline};
 const START: i64 = 1_795_380_222_000_000_000;
 
 /// Somebody who watches a model of a system.
-struct Looking {
+pub(crate) struct Looking {
     pipeline: Pipeline,
     recent: RecentEvents,
     totals: Totals,
@@ -29,7 +29,7 @@ struct Looking {
 }
 
 impl Looking {
-    fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             pipeline: pipeline(Duration::from_secs(1)),
             recent: RecentEvents::default(),
@@ -63,13 +63,13 @@ impl Looking {
         self.now = self.now.plus(Duration::from_secs(1));
     }
 
-    fn watch(&mut self, world: &World, epochs: usize) {
+    pub(crate) fn watch(&mut self, world: &World, epochs: usize) {
         for _ in 0..epochs {
             self.epoch(&world.jsz(), &world.statsz());
         }
     }
 
-    fn status(&self) -> SystemStatus {
+    pub(crate) fn status(&self) -> SystemStatus {
         let monitor = Monitor { name: "metawatch".into(), version: "0.1.0".into(), instance: "i1".into() };
         let context = StatusContext {
             alerts: self.pipeline.alert_table(),
@@ -96,7 +96,7 @@ impl Looking {
     }
 }
 
-fn group(names: &[&str], cluster: &str, domain: &str) -> Group {
+pub(crate) fn group(names: &[&str], cluster: &str, domain: &str) -> Group {
     let servers: Vec<_> = names.iter().map(|name| server(name, cluster, domain, 14)).collect();
     let members = names.iter().map(|name| (*name).to_owned()).collect();
     let leader = Some(names[0].to_owned());
@@ -104,7 +104,7 @@ fn group(names: &[&str], cluster: &str, domain: &str) -> Group {
 }
 
 /// Two groups, and a leaf group without a fault.
-fn healthy() -> World {
+pub(crate) fn healthy() -> World {
     World {
         groups: vec![
             group(&["s1", "s2", "s3"], "c1", ""),

@@ -90,6 +90,7 @@
     const word = lost ? 'STALE' : status ? status.status : 'WAITING';
     document.title = status ? `${word} · metawatch` : 'metawatch';
     document.body.classList.toggle('stale', lost && Boolean(status));
+    byId('head').className = `is-${lost ? 'unknown' : tone(word)}`;
     const facts = status ? [
       `epoch ${status.epoch.number}, `, age(status.timestamp, '', ' ago'),
       status.system ? ` · system ${status.system}` : '', ` · ${plural(status.counts.servers, 'server')}`,
@@ -197,7 +198,7 @@
       const lost = one.reason === 'forgotten' || one.reason === 'displaced';
       const word = over ? (lost ? 'UNKNOWN' : 'OK') : one.state === 'firing' && one.severity === 'critical' ? 'CRITICAL' : 'WARNING';
       const at = new Date(Date.parse(one.at));
-      const time = Number.isNaN(at.getTime()) ? one.at : at.toLocaleTimeString();
+      const time = Number.isNaN(at.getTime()) ? one.at : at.toLocaleTimeString([], { hourCycle: 'h23' });
       return el('li', {}, el('time', { class: 'soft small', title: one.at, datetime: one.at }, time),
         el('span', {}, pill(word, tone(word))), el('span', { class: 'what' }, one.summary));
     };
