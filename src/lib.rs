@@ -113,8 +113,6 @@ pub mod daemon;
 pub mod report;
 
 // How a system stands, for whoever looks on: as a document, as a page, and as a screen.
-pub mod display;
-
 pub mod status;
 
 pub mod screen;

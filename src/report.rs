@@ -1,6 +1,13 @@
 //! One verdict on a whole system, with its reasons: what `metawatch check` says in every format.
 
+pub mod json;
+pub mod lines;
+pub mod nagios;
+pub mod prometheus;
 mod reasons;
+pub mod style;
+pub mod table;
+pub mod text;
 
 use std::cmp::Reverse;
 

@@ -12,8 +12,8 @@ mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::display::{Tone, ago};
 use crate::report::Status;
+use crate::report::style::{Tone, ago};
 use crate::stamp::parse_wall_ns;
 use crate::status::SystemStatus;
 

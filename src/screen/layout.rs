@@ -8,8 +8,8 @@ use super::line::{Line, wrap};
 use super::{Size, since, table};
 use crate::alert::{Reason, State};
 use crate::check::{Severity, Verdict};
-use crate::display::{Tone, ago};
 use crate::report::Status;
+use crate::report::style::{Tone, ago};
 use crate::status::{GroupStatus, IncidentStatus, PeerStatus, RecentEvent, SystemStatus};
 
 /// So many lines of a terminal leave room for the reasons of one incident; of the others there is one line.
@@ -268,10 +268,10 @@ pub(super) fn foot(controls: &Controls, (from, to, of): (usize, usize, usize), c
     let long = format!("q quit  {pause}  s sort: {}  {only}  ↑↓ scroll  ? help", controls.sort.as_str());
     let short = format!("q quit  {pause}  ? help");
     let room = columns.saturating_sub(place.len());
-    let fits = |text: &&String| crate::display::width(text) <= room;
+    let fits = |text: &&String| crate::report::style::width(text) <= room;
     let keys = [&long, &short].into_iter().find(fits).cloned().unwrap_or_else(|| "q  ?".to_owned());
     let mut line = Line::default();
-    let blank = room.saturating_sub(crate::display::width(&keys));
+    let blank = room.saturating_sub(crate::report::style::width(&keys));
     line.push(Some(Tone::Faint), &format!("{keys}{:blank$}{place}", ""));
     line.cut(columns)
 }

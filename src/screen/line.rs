@@ -1,7 +1,7 @@
 //! A line of a screen: pieces of text, each with its meaning.
 
-use crate::display::{Tone, width};
 use crate::name::printable;
+use crate::report::style::{Tone, width};
 
 /// A piece of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,15 +79,13 @@ fn cut(text: &str, columns: usize) -> String {
         return String::new();
     }
     let mut kept = String::new();
-    let mut taken = 0;
     for character in text.chars() {
-        let mut buffer = [0; 4];
-        let takes = width(character.encode_utf8(&mut buffer));
-        if taken + takes + 1 > columns {
+        kept.push(character);
+        // A mark may change the width of what it stands behind.
+        if width(&kept) + 1 > columns {
+            kept.pop();
             break;
         }
-        kept.push(character);
-        taken += takes;
     }
     kept.push('…');
     kept

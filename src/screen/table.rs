@@ -1,8 +1,8 @@
 //! The peers of a group as a table that fits.
 
 use super::line::{Line, Span};
-use crate::display::{Tone, width};
 use crate::name::printable;
+use crate::report::style::{Tone, width};
 use crate::status::PeerStatus;
 
 /// Between two columns.

@@ -132,15 +132,15 @@ impl From<BasisWord> for Basis {
 #[derive(Clone, Debug, Args)]
 pub struct RuleFlags {
     /// How long the leader may be without contact to a peer before that counts
-    #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "CheckReport")]
+    #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "10s", value_parser = values::lost_contact)]
     pub lost_contact: Duration,
     /// Which evidence may call a peer offline
-    #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "CheckReport")]
+    #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "BASIS", value_enum, default_value_t = BasisWord::Observed)]
     pub basis: BasisWord,
     /// A peer that has been offline for longer is taken for one that will not come back
-    #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "CheckReport")]
+    #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "24h", value_parser = values::positive)]
     pub ghost_after: Duration,
 }

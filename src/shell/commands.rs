@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::alert::LifeRules;
 use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
 use crate::pipeline::Settings;
-use crate::report::CheckReport;
+use crate::report::{CheckReport, json, lines, nagios, prometheus, table, text};
 use crate::rules::Rules;
 use crate::shell::cli::{
     self, CheckFlags, CheckFormat, Cli, Command, LifeFlags, LineFormat, ReplayFlags, RuleFlags, RunFlags,
@@ -20,7 +20,7 @@ use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::offline;
 use crate::shell::one_shot::Looked;
 use crate::shell::replay::{self, ReplaySink};
-use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
+use crate::shell::report::{self, Out};
 use crate::shell::state_file::StateLocation;
 
 /// Does what the command line asks for, and gives the exit code.

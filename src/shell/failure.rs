@@ -62,3 +62,9 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(FailureKind::Io, format!("cannot write JSON: {error}"), "report this as a defect")
+    }
+}

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use crate::pipeline::{Pipeline, Settings, Step};
+use crate::report::style::Style;
 use crate::screen::{Line, Reaction, Viewer, plain_line};
 use crate::shell::clock::Clock;
 use crate::shell::collect::{Collector, CollectorOptions, WakeReason};
@@ -20,7 +21,6 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::shell::follow_up::FollowUpTask;
-use crate::shell::report::style::Style;
 use crate::stamp::Stamp;
 use crate::status::{Limits, RecentEvents, StatusContext, SystemStatus, Totals};
 use terminal::{Input, Terminal};

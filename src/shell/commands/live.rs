@@ -3,6 +3,7 @@
 use tokio::sync::Notify;
 
 use crate::pipeline::Settings;
+use crate::report::{json, lines};
 use crate::screen::Line;
 use crate::shell::cli::{LineFormat, ListenFlags, ViewFormat};
 use crate::shell::config::ConnectConfig;
@@ -10,7 +11,7 @@ use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::listen::{self, ListenEnd, ListenEvent, ListenOptions};
 use crate::shell::one_shot::{self, Look, Looked};
-use crate::shell::report::{self, Out, json, lines};
+use crate::shell::report::{self, Out};
 use crate::shell::watch::{self, Observer};
 use crate::status::SystemStatus;
 

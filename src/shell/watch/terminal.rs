@@ -17,9 +17,10 @@ use crossterm::{cursor, queue};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::report::style::Style;
 use crate::screen::{Key, Line, Size};
 use crate::shell::failure::{Failure, FailureKind};
-use crate::shell::report::{hold_back, style::Style};
+use crate::shell::report::hold_back;
 
 /// Keys that may wait; more are lost.
 const INPUTS_MAX: usize = 64;

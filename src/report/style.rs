@@ -1,11 +1,56 @@
-//! Colours, and tables on a terminal.
+//! How text stands on a terminal: colours, widths, and lengths of time where there is little room.
 
-pub use crate::display::{Tone, width};
+use std::time::Duration;
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::check::Verdict;
+use crate::report::Status;
 
 /// How to colour text: with escape codes, or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     color: bool,
+}
+
+/// What a colour means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// All is well.
+    Good,
+    /// Worth a look.
+    Warning,
+    /// A fault.
+    Bad,
+    /// Not known.
+    Unknown,
+    /// Of less importance.
+    Faint,
+    /// A heading.
+    Strong,
+}
+
+impl From<Status> for Tone {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Ok => Self::Good,
+            Status::Warning => Self::Warning,
+            Status::Critical => Self::Bad,
+            Status::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<Verdict> for Tone {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Clear => Self::Good,
+            Verdict::Gone => Self::Faint,
+            Verdict::Unknown => Self::Unknown,
+            Verdict::Suspect => Self::Warning,
+            Verdict::Fault => Self::Bad,
+        }
+    }
 }
 
 impl Style {
@@ -28,6 +73,24 @@ impl Style {
             Tone::Strong => "1",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// How many columns `text` takes on a terminal.
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// A duration in at most two units.
+pub fn ago(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    match seconds {
+        0 => format!("{millis}ms"),
+        1..=9 => format!("{seconds}.{}s", millis / 100),
+        10..=59 => format!("{seconds}s"),
+        60..=3_599 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..=86_399 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
 

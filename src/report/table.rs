@@ -2,11 +2,11 @@
 
 use super::style::{Cell, Style, Tone, columns};
 use crate::check::{self, Finding, Verdict};
-use crate::display::ago;
 use crate::event;
 use crate::event::snapshot::part;
 use crate::name::printable;
 use crate::pipeline::Step;
+use crate::report::style::ago;
 use crate::status::words::{contact, opinions, state};
 use crate::view::{ClusterView, GroupView, Part, PeerView};
 
