@@ -1,5 +1,7 @@
 //! What people look at: the document of the page, and the lines of the terminal.
 
+#![allow(clippy::disallowed_methods, reason = "what a status costs is real time")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -319,14 +321,13 @@ fn ten_thousand_servers_make_no_large_page() {
     let status = looking.status();
     let document = page::document(Some(&status));
     let took = began.elapsed();
-    assert!(document.len() < 256 << 10, "{} bytes", document.len());
+    assert!(document.len() < 256 << 10, "{} bytes in {took:?}", document.len());
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!((status.counts.groups, status.counts.peers, status.groups.len()), (2_000, 10_000, 40));
     assert!(status.groups.iter().all(|group| group.status == Status::Critical), "the worst come first");
     assert_eq!(status.left_out["groups"], 1_960);
     assert_eq!(status.incidents.len(), 16);
     assert!(status.left_out["incidents"] > 300);
-    eprintln!("10,000 servers: {} bytes in {took:?}", document.len());
 }
 
 #[test]

@@ -65,6 +65,16 @@ pub fn heartbeat_as_text(heartbeat: &Heartbeat, style: Style) -> String {
     )
 }
 
+/// Who watches, and how things stand, by a heartbeat.
+pub fn watched_by(heartbeat: &Heartbeat) -> String {
+    let others = match heartbeat.watchers {
+        0 | 1 => String::new(),
+        more => format!(" (of {more} watchers)"),
+    };
+    let Heartbeat { timestamp, monitor, summary, .. } = heartbeat;
+    format!("last heartbeat at {timestamp} from {}{others}: {summary}", monitor.name)
+}
+
 /// `2026-11-22T20:43:42.300Z CRITICAL firing    META_001 default s3  s3 is offline …`
 pub fn as_text(event: &AlertEvent, style: Style) -> String {
     // It ends because nothing shows it any more: that is no recovery.

@@ -46,7 +46,7 @@ fn dispatch(cli: Cli, around: &Env, out: &mut Out) -> Result<u8, Failure> {
         Command::Check(flags) => check(&flags, &place, out),
         Command::View(flags) => view(&flags, &place, out).map(|()| 0),
         Command::Replay(flags) => replay(&flags, &place, out).map(|()| 0),
-        Command::Listen(flags) => live::listen(&place.config()?, &flags, out),
+        Command::Listen(flags) => live::listen(&place.config()?, &flags, place.quiet, out),
         Command::Schema => out.write(&json::document(&AlertEvent::schema(), true)?).map(|()| 0),
         Command::Completions { shell } => completions(shell, out).map(|()| 0),
         Command::Man => man(out).map(|()| 0),

@@ -122,6 +122,7 @@ impl Drop for HttpServer {
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     let port = address.port();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds have no hint of their own")]
     let hint = match error.kind() {
         std::io::ErrorKind::AddrInUse => format!(
             "choose another port for --listen, or see which program has it: ss -ltnp 'sport = :{port}'"
@@ -195,6 +196,3 @@ async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

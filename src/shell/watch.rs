@@ -221,12 +221,14 @@ pub async fn on_terminal(
     Ok(())
 }
 
-/// Tells each change, where there is no terminal to draw on, until `tell` has nobody to tell, or `stopped` is ready.
-/// `tell` gets a line where something has changed, and every status.
+/// Is told every status, and a line where something has changed; says whether anybody still reads.
+pub type Tell<'a> = dyn FnMut(&SystemStatus, Option<Line>) -> Result<bool, Failure> + 'a;
+
+/// Tells each change, where there is no terminal to draw on, until nobody reads any more, or `stopped` is ready.
 pub async fn in_lines(
     (observer, first): (Observer, Seen),
     stopped: impl Future<Output = ()>,
-    tell: &mut dyn FnMut(&SystemStatus, Option<Line>) -> Result<bool, Failure>,
+    tell: &mut Tell<'_>,
 ) -> Result<(), Failure> {
     tokio::pin!(stopped);
     let mut said = None;

@@ -1,5 +1,7 @@
 //! `metawatch view --watch` on a terminal: a real cluster, a real terminal, and somebody who types.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits in real time")]
+
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;

@@ -65,7 +65,12 @@ pub(super) fn watch(
 
 /// Prints what watchers publish, until it is told to stop, enough has come, or nobody reads any more. Gives the exit
 /// code.
-pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out) -> Result<u8, Failure> {
+pub(super) fn listen(
+    config: &ConnectConfig,
+    flags: &ListenFlags,
+    quiet: bool,
+    out: &mut Out,
+) -> Result<u8, Failure> {
     let over = Notify::new();
     let shutdown = async {
         tokio::select! {
@@ -75,6 +80,10 @@ pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out)
     };
     let mut broken = None;
     let mut tell = |told: ListenEvent<'_>| {
+        let of_itself = matches!(told, ListenEvent::Begun { .. } | ListenEvent::First(_));
+        if of_itself && quiet {
+            return;
+        }
         if let Err(failure) = print(told, flags, out) {
             broken = Some(failure);
         }
@@ -108,6 +117,15 @@ fn print(told: ListenEvent<'_>, flags: &ListenFlags, out: &mut Out) -> Result<()
         }
         (ListenEvent::Missed { at, incident, .. }, LineFormat::Text) => {
             lines::missed_as_text(at, incident, out.style())
+        }
+        (ListenEvent::Begun { subject, server }, _) => {
+            report::note(&format!("listening on {subject} at {server}"));
+            return Ok(());
+        }
+        (ListenEvent::First(_), _) if flags.heartbeats => return Ok(()),
+        (ListenEvent::First(heartbeat), _) => {
+            report::note(&lines::watched_by(heartbeat));
+            return Ok(());
         }
         (ListenEvent::Heartbeat(_), _) if !flags.heartbeats => return Ok(()),
         (ListenEvent::Heartbeat(heartbeat), LineFormat::Json) => json::document(&heartbeat, false)?,

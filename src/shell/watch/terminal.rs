@@ -125,6 +125,7 @@ fn read_inputs(typed: &mpsc::Sender<Event>) {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other keys mean nothing here")]
 fn key(event: &Event) -> Option<Key> {
     let Event::Key(key) = event else { return None };
     if key.kind == KeyEventKind::Release {
