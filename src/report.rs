@@ -8,6 +8,7 @@ mod reasons;
 pub mod style;
 pub mod table;
 pub mod text;
+pub mod words;
 
 use std::cmp::Reverse;
 

@@ -9,7 +9,6 @@ pub mod access;
 mod build;
 pub mod page;
 mod recent;
-pub mod words;
 
 use std::collections::BTreeMap;
 

@@ -306,7 +306,7 @@ fn ten_thousand_servers_make_no_large_page() {
     }
     let mut world = World { groups };
     let mut looking = Looking::new(Limits::PAGE);
-    looking.watch(&world, 2);
+    looking.watch(&world, 1);
     for group in world.groups.iter_mut().skip(1_900) {
         let leader = group.leader.clone().expect("a leader");
         for name in group.members.clone().into_iter().skip(2) {
@@ -316,7 +316,7 @@ fn ten_thousand_servers_make_no_large_page() {
             group.server(&name).expect("a server").answers = Answers::Not;
         }
     }
-    looking.watch(&world, 4);
+    looking.watch(&world, 2);
     let began = Instant::now();
     let status = looking.status();
     let document = page::document(Some(&status));
@@ -327,7 +327,7 @@ fn ten_thousand_servers_make_no_large_page() {
     assert!(status.groups.iter().all(|group| group.status == Status::Critical), "the worst come first");
     assert_eq!(status.left_out["groups"], 1_960);
     assert_eq!(status.incidents.len(), 16);
-    assert!(status.left_out["incidents"] > 300);
+    assert!(status.left_out["incidents"] > 100, "{:?}", status.left_out);
 }
 
 #[test]

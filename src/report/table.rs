@@ -1,13 +1,12 @@
 //! The view for people.
 
-use super::style::{Cell, Style, Tone, columns};
+use super::style::{Cell, Style, Tone, ago, columns};
+use super::words::{contact, opinions, state};
 use crate::check::{self, Finding, Verdict};
 use crate::event;
 use crate::event::snapshot::part;
 use crate::name::printable;
 use crate::pipeline::Step;
-use crate::report::style::ago;
-use crate::status::words::{contact, opinions, state};
 use crate::view::{ClusterView, GroupView, Part, PeerView};
 
 /// How many servers, opinions and complaints are listed.

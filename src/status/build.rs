@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Counts, EpochStatus, GroupStatus, IncidentStatus, Limits, NOTES_MAX, PeerStatus, PublishingStatus,
-    RecentEvents, SystemStatus, Totals, WatcherStatus, words,
+    RecentEvents, SystemStatus, Totals, WatcherStatus,
 };
 use crate::alert::{Alert, AlertTable, Identity, State};
 use crate::check::{self, Finding, Severity, Verdict};
@@ -13,7 +13,7 @@ use crate::event::heartbeat::{self, ActiveIncident, worst_first};
 use crate::event::{self, Monitor};
 use crate::name::{Name, PeerId};
 use crate::pipeline::Step;
-use crate::report::{self, Status};
+use crate::report::{self, Status, words};
 use crate::stamp::Stamp;
 use crate::view::{GroupView, Part, PeerView, label};
 

@@ -179,6 +179,39 @@ async fn the_terminal_is_given_back_on_signals_and_keys() {
 }
 
 #[tokio::test]
+async fn a_terminal_that_takes_nothing_does_not_keep_it_from_ending() {
+    let cluster = three().await;
+    let mut terminal = Terminal::start(&cluster, 200, 60);
+    terminal.expect(&["q quit"]).await;
+    terminal.told.tell(json!(["stall"])).await;
+    // Each size is drawn anew, until the terminal is full.
+    for columns in 0..60 {
+        terminal.told.tell(json!(["size", 100 + columns, 60])).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    terminal.told.tell(json!(["signal", "TERM"])).await;
+    assert_eq!(terminal.told.tell(json!(["end", 20])).await, 0);
+    terminal.told.end().await;
+}
+
+#[tokio::test]
+async fn check_is_read_by_people_on_a_terminal_and_by_programs_elsewhere() {
+    let recording = crate::support::path("recordings/R_crash-2.14.6.ndjson.gz");
+    let recording = recording.to_string_lossy();
+    let mut told =
+        Told::start("screen/terminal.py", &["80", "24", BINARY, "check", "--from", &recording], &[]);
+    told.tell(json!(["end", 30])).await;
+    let written = told.tell(json!(["screen"])).await;
+    let written = base64::engine::general_purpose::STANDARD.decode(written.as_str().unwrap()).unwrap();
+    let text = String::from_utf8_lossy(&written).into_owned();
+    assert!(text.contains("servers answered, ") && !text.contains("| peers="), "the text form: {text}");
+    let piped =
+        tokio::process::Command::new(BINARY).args(["check", "--from", &recording]).output().await.unwrap();
+    let text = String::from_utf8_lossy(&piped.stdout).into_owned();
+    assert!(text.contains("| peers="), "the form of nagios: {text}");
+}
+
+#[tokio::test]
 async fn it_tells_lines_where_there_is_no_terminal() {
     let mut cluster = three().await;
     let mut command = tokio::process::Command::new(BINARY);

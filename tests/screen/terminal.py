@@ -3,6 +3,7 @@
 
 Arguments: columns, rows, the program and its arguments. Each line of stdin is a JSON list: ["screen"] tells what was
 written since the last time (base64), ["type", text], ["size", columns, rows], ["signal", name], ["hangup"],
+["stall"] lets nothing more be taken from the terminal,
 ["modes"] tells whether the terminal echoes and edits lines, ["end", seconds] tells the exit code (negative: a signal).
 Each is answered with one line of JSON: {"ok": value} or {"error": text}.
 """
@@ -23,7 +24,7 @@ import time
 
 class Terminal:
     def __init__(self, columns, rows, program):
-        self.written, self.lock = b"", threading.Lock()
+        self.written, self.lock, self.stalled = b"", threading.Lock(), False
         self.master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.child = os.fork()
@@ -39,9 +40,11 @@ class Terminal:
     def read(self):
         # Reading fails once the terminal has been hung up.
         try:
-            while select.select([self.master], [], []) and (data := os.read(self.master, 65536)):
-                with self.lock:
-                    self.written += data
+            while not self.stalled:
+                if select.select([self.master], [], [], 0.05)[0]:
+                    data = os.read(self.master, 65536)
+                    with self.lock:
+                        self.written += data
         except (OSError, ValueError):
             pass
 
@@ -60,6 +63,9 @@ class Terminal:
         if what == "hangup":
             os.close(self.slave)
             return os.close(self.master)
+        if what == "stall":
+            self.stalled = True
+            return None
         if what == "modes":
             local = termios.tcgetattr(self.slave)[3]
             return [bool(local & termios.ECHO), bool(local & termios.ICANON)]

@@ -168,6 +168,7 @@ fn draw_frames(mut screen: Screen, frames: &Receiver<Frame>) {
 
 /// The screen of the terminal, and what stands on it. Dropping it gives the terminal back.
 struct Screen {
+    out: Box<dyn Write + Send>,
     style: Style,
     size: Option<Size>,
     lines: Vec<Line>,
@@ -179,10 +180,9 @@ impl Screen {
         enable_raw_mode()?;
         hold_back(true);
         // From here on it is given back.
-        let screen = Self { style, size: None, lines: Vec::new() };
-        let mut out = io::stdout();
-        queue!(out, EnterAlternateScreen, cursor::Hide, DisableLineWrap)?;
-        out.flush()?;
+        let mut screen = Self { out: stdout_unlocked()?, style, size: None, lines: Vec::new() };
+        queue!(screen.out, EnterAlternateScreen, cursor::Hide, DisableLineWrap)?;
+        screen.out.flush()?;
         Ok(screen)
     }
 
@@ -212,10 +212,20 @@ impl Screen {
         }
         queue!(bytes, EndSynchronizedUpdate)?;
         self.lines = frame.lines;
-        let mut out = io::stdout().lock();
-        out.write_all(&bytes)?;
-        out.flush()
+        self.out.write_all(&bytes)?;
+        self.out.flush()
     }
+}
+
+/// Stdout without its lock: a terminal that takes nothing must not keep the rest of the program from ending.
+fn stdout_unlocked() -> io::Result<Box<dyn Write + Send>> {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        Ok(Box::new(std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+    }
+    #[cfg(not(unix))]
+    Ok(Box::new(io::stdout()))
 }
 
 impl Drop for Screen {
@@ -228,8 +238,7 @@ impl Drop for Screen {
 fn restore() {
     let mut bytes = Vec::new();
     if queue!(bytes, EndSynchronizedUpdate, EnableLineWrap, cursor::Show, LeaveAlternateScreen).is_ok() {
-        let mut out = io::stdout().lock();
-        drop(out.write_all(&bytes).and_then(|()| out.flush()));
+        drop(stdout_unlocked().and_then(|mut out| out.write_all(&bytes).and_then(|()| out.flush())));
     }
     drop(disable_raw_mode());
     hold_back(false);

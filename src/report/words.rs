@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::report::style::ago;
+use super::style::ago;
 use crate::view::{Answer, Contact, Opinion, PeerView, Route};
 
 /// So many reporters are named in one line.
