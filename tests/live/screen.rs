@@ -70,8 +70,13 @@ impl Terminal {
     /// It has ended, and has left the terminal as it was.
     async fn expect_given_back(&mut self, code: i64) {
         let ended = self.told.tell(json!(["end", 10])).await;
-        let text = self.text().await;
-        assert_eq!(ended, code, "{text}");
+        let until = Instant::now() + LONG;
+        // Its last words may still be on their way.
+        while !self.written.ends_with(b"\x1b[?1049l") && Instant::now() < until {
+            self.text().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(ended, code, "{}", self.text().await);
         assert_eq!(
             self.told.tell(json!(["modes"])).await,
             json!([true, true]),
