@@ -63,7 +63,8 @@
 //! stage that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and
 //! unbounded channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, company
 //! → ledger → system, outbox → event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`]
-//! stands beside `event`; [`status`] is made of what `pipeline` gives, for `daemon` and [`screen`]; any stage may use [`stamp`], [`name`] and [`rules`].
+//! stands beside `event`, [`cadence`] behind `alert`; [`status`] is made of what `pipeline` gives, for `daemon` and
+//! [`screen`]; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
@@ -95,6 +96,9 @@ pub mod advice;
 pub mod alert;
 
 pub mod event;
+
+// When to look again.
+pub mod cadence;
 
 // What outlives a watcher, and who speaks where there are several.
 pub mod outbox;

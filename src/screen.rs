@@ -49,6 +49,11 @@ pub struct Viewer {
 }
 
 impl Viewer {
+    /// One that knows nothing yet.
+    pub fn new(only_problems: bool) -> Self {
+        Self { controls: Controls { only_problems, ..Controls::default() }, ..Self::default() }
+    }
+
     /// Takes what an epoch led to.
     pub fn take(&mut self, status: Arc<SystemStatus>) {
         self.latest = Some(status);

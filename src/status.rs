@@ -237,12 +237,8 @@ pub struct PublishingStatus {
     pub waiting: u64,
     /// Alert events that could not be delivered and were dropped.
     pub lost: u64,
-    /// Alert events that were shortened so that the server takes them.
-    pub shortened: u64,
-    /// Messages of other watchers that were not understood or not believed.
-    pub refused: u64,
-    /// Alerts that are not followed because too many stand.
-    pub overflow: u64,
+    /// What else was lost, by kind, as heartbeats tell it (`lost`).
+    pub losses: BTreeMap<String, u64>,
     /// Times that the state was too large to be told to the other watchers.
     pub unreplicated: u64,
     /// Open incidents would not survive a restart now: the state file cannot be written.

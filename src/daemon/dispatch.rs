@@ -335,11 +335,6 @@ impl Dispatcher {
         self.link.up
     }
 
-    /// How many events were shortened so that the server takes them.
-    pub fn shortened(&self) -> u64 {
-        self.shortened
-    }
-
     /// A sign of life, with what is known of deliveries; nothing where it cannot be sent.
     pub fn heartbeat(&self, mut heartbeat: Heartbeat, now: Stamp) -> Option<Effect> {
         if !self.link.up || !self.heartbeats.is_open(now) {
@@ -353,6 +348,11 @@ impl Dispatcher {
         // One that does not fit at all is refused by the client, which is told at the start.
         fit_heartbeat(&mut heartbeat, header_bytes(headers.into_iter()), self.link.max_payload);
         Some(Effect::Deliver(Order::Heartbeat(Box::new(heartbeat))))
+    }
+
+    /// How many events were shortened so that the server takes them.
+    pub fn shortened(&self) -> u64 {
+        self.shortened
     }
 
     /// Lines about what was dropped.

@@ -1,5 +1,6 @@
 //! What can wake the daemon, and what it wants done.
 
+use super::losses::LossKind;
 use crate::company::Word;
 use crate::diagnosis::Replies;
 use crate::epoch::{Gathered, Plan};
@@ -32,6 +33,8 @@ pub enum Wake {
     Saved(Result<(), String>),
     /// The messages to the other watchers were sent, or could not be.
     PeersTold(bool),
+    /// How much was lost since the start, by those who carry effects out.
+    Lost(Vec<(LossKind, u64)>),
     /// It is time to go.
     Shutdown,
 }

@@ -48,9 +48,7 @@ impl Daemon {
             sent: outbox.delivered(),
             waiting: outbox.waiting() as u64,
             lost: outbox.dropped(),
-            shortened: self.dispatcher.shortened(),
-            refused: self.coordinator.refused(),
-            overflow: self.pipeline.alert_table().overflow(),
+            losses: self.losses.totals(),
             unreplicated: self.coordinator.unreplicated(),
             unsaved: self.persistence.is_failing(),
         }

@@ -224,9 +224,23 @@ pub struct CheckFlags {
     /// Write the verdict to this file instead of stdout, all at once: a reader never sees half of it
     #[arg(long, env = "METAWATCH_OUTFILE", hide_env_values = true, value_name = "FILE")]
     pub outfile: Option<PathBuf>,
+    /// What to show.
+    #[command(flatten)]
+    pub selection: SelectionFlags,
     /// What counts as offline.
     #[command(flatten)]
     pub rules: RuleFlags,
+}
+
+/// Which part of a large system is shown.
+#[derive(Clone, Debug, Args)]
+pub struct SelectionFlags {
+    /// Only this meta group: its domain, or `default` for the one without; may be given several times
+    #[arg(long = "group", value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub groups: Vec<String>,
+    /// Show only what is not well or not known
+    #[arg(long)]
+    pub problems: bool,
 }
 
 /// The formats of a verdict.
@@ -252,7 +266,7 @@ pub struct ViewFlags {
     #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true)]
     pub once: bool,
     /// Go on looking, and draw the screen anew after each epoch; a line for each change where stdout is no terminal
-    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once"])]
+    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once", "groups"])]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub watch: bool,
     /// Time between two epochs with --watch; something suspicious is looked at more often
@@ -263,6 +277,9 @@ pub struct ViewFlags {
     #[arg(long, env = "METAWATCH_VIEW_FORMAT", hide_env_values = true, value_name = "FORMAT")]
     #[arg(value_enum, default_value_t = ViewFormat::Table)]
     pub format: ViewFormat,
+    /// What to show.
+    #[command(flatten)]
+    pub selection: SelectionFlags,
     /// What counts as offline.
     #[command(flatten)]
     pub rules: RuleFlags,

@@ -178,12 +178,13 @@ impl Observer {
 /// Draws on the terminal until somebody has seen enough, or `stopped` is ready.
 pub async fn on_terminal(
     (observer, first): (Observer, Seen),
+    only_problems: bool,
     style: Style,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     tokio::pin!(stopped);
     let clock = observer.clock;
-    let mut viewer = Viewer::default();
+    let mut viewer = Viewer::new(only_problems);
     viewer.take(Arc::clone(&first.status));
     let (told, mut seen) = watch::channel(first);
     let looking = tokio::spawn(observer.look_on(told));

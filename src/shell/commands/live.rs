@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 use crate::pipeline::Settings;
 use crate::report::{json, lines};
 use crate::screen::Line;
-use crate::shell::cli::{LineFormat, ListenFlags, ViewFormat};
+use crate::shell::cli::{LineFormat, ListenFlags, ViewFlags, ViewFormat};
 use crate::shell::config::ConnectConfig;
 use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
@@ -40,15 +40,16 @@ pub(super) fn run(config: &ConnectConfig, options: RunOptions) -> Result<(), Fai
 pub(super) fn watch(
     config: &ConnectConfig,
     settings: Settings,
-    format: ViewFormat,
+    flags: &ViewFlags,
     out: &mut Out,
 ) -> Result<(), Failure> {
+    let format = flags.format;
     let style = out.style();
     let drawn = out.is_drawn_on() && format == ViewFormat::Table;
     block_on(async {
         let looking = Observer::start(config, settings).await?;
         if drawn {
-            return watch::on_terminal(looking, style, told_to_leave()).await;
+            return watch::on_terminal(looking, flags.selection.problems, style, told_to_leave()).await;
         }
         let mut tell = |status: &SystemStatus, line: Option<Line>| {
             match (format, line) {
@@ -142,6 +143,13 @@ fn print(told: ListenEvent<'_>, flags: &ListenFlags, out: &mut Out) -> Result<()
         }
         (ListenEvent::BackAgain { system }, _) => {
             report::note(&format!("heartbeats are heard again{}", lines::of_system(system)));
+            return Ok(());
+        }
+        (ListenEvent::TooManySystems, _) => {
+            report::warn(
+                "more than 64 systems speak on these subjects: of the others only alerts are told, and not that they fall \
+                 silent; listen to fewer with --prefix",
+            );
             return Ok(());
         }
         (ListenEvent::Beside(beside), _) => {

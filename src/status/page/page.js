@@ -224,7 +224,7 @@
       fact('Duplicate', one.duplicate), one.conflicting > 0 && fact('Conflicting', one.conflicting, true),
       one.dropped > 0 && fact('Dropped', one.dropped, true),
       p && [fact('Events sent', p.sent), fact('Waiting', p.waiting), fact('Lost', p.lost, p.lost > 0),
-        p.refused > 0 && fact('Refused messages', p.refused), p.overflow > 0 && fact('Alerts not followed', p.overflow, true),
+        Object.entries(p.losses).map(([kind, count]) => fact(`Lost: ${words(kind)}`, count, true)),
         p.unsaved && fact('State file', 'cannot be written', true), !p.connected && fact('Connection for alerts', 'lost', true),
         fact('Subjects', `${p.prefix}.>`)]))];
   };
