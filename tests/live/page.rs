@@ -3,8 +3,11 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use metawatch::event::heartbeat::Status;
+use metawatch::shell::http::{HttpOptions, HttpServer};
+use metawatch::status::Limits;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,6 +16,8 @@ use super::three;
 use super::told::Told;
 use crate::cluster::LONG;
 use crate::cluster::watch::Watching;
+use crate::model::{Answers, World};
+use crate::status::{Looking, group};
 
 /// An address that nobody has at this moment.
 fn free() -> SocketAddr {
@@ -88,6 +93,20 @@ struct Browser {
 }
 
 impl Browser {
+    /// A browser, where there is one; otherwise says that the test is skipped.
+    fn start() -> Option<Self> {
+        let Some(chromium) = chromium() else {
+            // Not by a macro: what a test prints is kept from whoever looks on.
+            let skipped =
+                "live::page: skipped what needs a browser: no chromium (install it, or set CHROMIUM)\n";
+            std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+            return None;
+        };
+        let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures");
+        std::fs::create_dir_all(&pictures).unwrap();
+        Some(Self { told: Told::start("page/browser.py", &[&chromium.to_string_lossy()], &[]), pictures })
+    }
+
     async fn picture(&mut self, name: &str) {
         for (width, height, kind) in [(1_200, 900, "desktop"), (390, 844, "phone")] {
             self.told.tell(json!(["size", width, height])).await;
@@ -114,21 +133,64 @@ impl Browser {
 }
 
 #[tokio::test]
+async fn a_page_that_stays_open_stays_small_and_shows_hostile_names_as_they_are() {
+    let Some(mut browser) = Browser::start() else { return };
+    let options = HttpOptions { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), hosts: Vec::new() };
+    let server = HttpServer::start(options).unwrap();
+    let names = [
+        "<img src=x onerror=document.title='hacked'>",
+        "</script><b id=bold>",
+        "\u{202e}txe\u{1b}[31m",
+        "s4",
+    ];
+    let well = World { groups: vec![group(&names, "<i>c1</i>", "")] };
+    let mut broken = well.clone();
+    let lost = broken.groups[0].server(names[1]).unwrap();
+    (lost.answers, lost.cut) = (Answers::Not, true);
+    let mut looking = Looking::new(Limits::PAGE);
+    looking.watch(&well, 3);
+    server.publish(Some(looking.status()));
+    browser.told.tell(json!(["open", format!("http://{}/", server.address())])).await;
+    browser.wait("document.querySelectorAll('tbody tr').length === 4").await;
+    looking.watch(&broken, 12);
+    server.publish(Some(looking.status()));
+    browser.wait("document.title.startsWith('CRITICAL')").await;
+    let text = browser.text().await;
+    for words in [names[0], "</script><b id=bold> is offline", "\\u{202e}txe\\u{1b}[31m", "<i>c1</i>"] {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+    let made = "document.querySelectorAll('img, #bold, i:not(.dots i)').length";
+    assert_eq!(browser.told.tell(json!(["tell", made])).await, 0);
+    browser.picture("hostile").await;
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        for _ in 0..20 {
+            for world in [&well, &broken] {
+                for _ in 0..12 {
+                    looking.watch(world, 1);
+                    server.publish(Some(looking.status()));
+                    tokio::time::sleep(Duration::from_millis(8)).await;
+                }
+            }
+        }
+        let nodes = browser.told.tell(json!(["tell", "document.querySelectorAll('*').length"])).await;
+        let heap = browser.told.tell(json!(["heap"])).await;
+        sizes.push((nodes.as_i64().unwrap(), heap.as_i64().unwrap()));
+    }
+    let (first, last) = (sizes[0], sizes[3]);
+    assert!(last.0 < 1_000 && last.0 <= first.0 + 50, "the document grows: {sizes:?}");
+    assert!(last.1 < first.1 + (1 << 20), "the memory grows: {sizes:?}");
+    assert_eq!(browser.told.tell(json!(["violations"])).await, json!([]));
+    browser.told.end().await;
+}
+
+#[tokio::test]
 async fn a_browser_shows_a_server_that_is_lost_and_comes_back() {
-    let Some(chromium) = chromium() else {
-        // Not by a macro: what a test prints is kept from whoever looks on.
-        let skipped = "live::page: skipped what needs a browser: no chromium (install it, or set CHROMIUM)\n";
-        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
-        return;
-    };
+    let Some(mut browser) = Browser::start() else { return };
     let mut cluster = three().await;
     let listen = free();
     let mut watch = cluster.watch(Watching { listen: Some(listen), ..Watching::default() }).await.unwrap();
     watch.expect_status(Status::Ok).await;
-    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures");
-    std::fs::create_dir_all(&pictures).unwrap();
-    let told = Told::start("page/browser.py", &[&chromium.to_string_lossy()], &[]);
-    let mut browser = Browser { told, pictures };
     browser.told.tell(json!(["open", format!("http://{listen}/")])).await;
     browser
         .wait("document.title.startsWith('OK') && document.querySelectorAll('tbody tr').length === 3")

@@ -2,7 +2,8 @@
 """Looks at the status page with a headless Chromium, and does what it is told on stdin.
 
 Each line is a JSON list: ["open", url], ["size", width, height], ["colours", "dark" or "light"],
-["wait", expression, seconds], ["tell", expression], ["picture", file], ["offline", true or false].
+["wait", expression, seconds], ["tell", expression], ["picture", file], ["scripts", true or false], ["heap"] in bytes,
+["violations"]: the errors of the page so far.
 Each is answered with one line of JSON: {"ok": value} or {"error": text}. Chromium is spoken to through a pipe; nothing
 else listens.
 """
@@ -113,6 +114,9 @@ class Browser:
             return self.tell(*given)
         if what == "picture":
             return self.picture(*given)
+        if what == "heap":
+            self.call("HeapProfiler.collectGarbage")
+            return self.call("Runtime.getHeapUsage")["usedSize"]
         if what == "violations":
             return self.violations
         raise ValueError(what)
