@@ -269,6 +269,11 @@ pub(crate) fn of_finding(
     judge(finding, held(finding, step), step, alerts.diagnosis_of(finding), unknown)
 }
 
+/// The verdict on an epoch.
+pub(crate) fn verdict(step: &Step) -> Status {
+    status(&step.view, &step.findings, |finding| held(finding, step))
+}
+
 /// Why it cannot be told of everybody whether all is well.
 pub(crate) fn unknown_reasons(step: &Step) -> Vec<String> {
     reasons::reasons(&step.view, &step.findings)

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::alert::{Alert, AlertTable, Identity, State};
 use crate::check::{self, Finding, Severity, Verdict};
-use crate::event::heartbeat::{self, ActiveIncident, worst_first};
+use crate::event::heartbeat::{ActiveIncident, worst_first};
 use crate::event::{self, Monitor};
 use crate::name::{Name, PeerId};
 use crate::pipeline::Step;
@@ -79,15 +79,16 @@ impl SystemStatus {
     }
 }
 
-/// `Unknown` where the epoch saw nothing, whatever is remembered.
+/// What `check` would say, and what the open alerts say. `Unknown` where the epoch saw nothing, whatever is remembered.
 fn overall(step: &Step, alerts: &AlertTable) -> Status {
-    match heartbeat::status(&step.view, &step.findings, alerts) {
-        heartbeat::Status::Ok => Status::Ok,
-        heartbeat::Status::Unknown => Status::Unknown,
-        heartbeat::Status::Alerting => {
-            let worst = alerts.active().map(weight).max();
-            if worst == Some(report::CRITICAL) { Status::Critical } else { Status::Warning }
-        }
+    let judged = report::verdict(step);
+    let open = alerts.active().map(weight).max().unwrap_or(0);
+    match (judged, open) {
+        _ if !step.view.epoch.informative => Status::Unknown,
+        (_, report::CRITICAL) => Status::Critical,
+        (Status::Critical, _) => Status::Critical,
+        (_, report::WARNING) => Status::Warning,
+        _ => judged,
     }
 }
 
