@@ -19,6 +19,8 @@ mod contradictions;
 mod daemon;
 mod hostile;
 #[cfg(feature = "cli")]
+mod http;
+#[cfg(feature = "cli")]
 mod live;
 mod many;
 mod model;
@@ -29,5 +31,6 @@ mod scenarios;
 mod schedules;
 mod sidecars;
 mod simulation;
+mod status;
 mod support;
 mod systems;

@@ -27,6 +27,8 @@ pub mod daemon;
 
 pub mod one_shot;
 
+pub mod http;
+
 pub mod listen;
 
 // The command line.
@@ -44,3 +46,5 @@ pub mod replay;
 pub mod report;
 #[cfg(feature = "cli")]
 mod unpack;
+#[cfg(feature = "cli")]
+pub mod watch;

@@ -11,10 +11,13 @@ mod hardship;
 mod harness;
 mod listen;
 mod own_server;
+mod page;
 mod recipes;
+mod screen;
 mod service;
 mod sidecars;
 mod systems;
+mod told;
 
 use crate::cluster::{Cluster, Layout, tested_version};
 

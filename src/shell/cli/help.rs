@@ -44,6 +44,7 @@ Examples:
   metawatch run -s nats://127.0.0.1:4222 --creds system.creds
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
+  metawatch run --context system --listen 8222
   metawatch run --context system --alert-user app --alert-password env://APP_PASSWORD
   metawatch run --context system --alert-context apps --publish-mode jetstream
 
@@ -59,11 +60,18 @@ Published subjects:
   PREFIX.alert.CHECK.GROUP.PEER.STATE   as in metawatch.alert.META_001.default.s3.firing
   PREFIX.heartbeat                      after every epoch: when it stays away, nobody watches
 
+Status page, with --listen:
+  /             a page that is always up to date
+  /status.json  the same as JSON
+  /events       the same as server-sent events, after each epoch
+  It has no login, and answers on this host alone unless an address is written out.
+
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
 
 pub(super) const CHECK: &str = "\
 Examples:
   metawatch check --context system
+  metawatch check --context system --format nagios
   metawatch check --context system --format json
   metawatch check --context system --format prometheus --outfile /var/lib/node_exporter/metawatch.prom
   metawatch check --from epochs.ndjson
@@ -78,8 +86,11 @@ Exit codes:
 pub(super) const VIEW: &str = "\
 Examples:
   metawatch view --context system
+  metawatch view --context system --watch
   metawatch view --context system --format json
   metawatch view --from replies.json
+
+Keys with --watch: q quit, p pause, s sort, o only problems, d details, arrows scroll, ? help.
 
 It ends with 0 when there is something to show, and with 1 when not.";
 
