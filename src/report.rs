@@ -7,10 +7,12 @@ mod overview;
 pub mod prometheus;
 mod reasons;
 pub mod selection;
+pub mod settled;
 pub mod style;
 mod summary;
 pub mod table;
 pub mod text;
+pub mod words;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -277,6 +279,30 @@ struct About<'a> {
     unknown: &'a [String],
 }
 
+/// What is said of one finding of an epoch, in words. `unknown` tells why it cannot be told ([`unknown_reasons`]).
+pub(crate) fn of_finding(
+    finding: &Finding,
+    step: &Step,
+    alerts: &AlertTable,
+    unknown: &[String],
+) -> Option<FindingReport> {
+    let Step { view, findings, .. } = step;
+    let group = view.group(&finding.group)?;
+    let found = check::of_group(findings, &finding.group);
+    let about = About { view, group, found, impact: check::impact(group, found), unknown };
+    Some(judge(finding, held(finding, step), &about, alerts.diagnosis_of(finding)))
+}
+
+/// The verdict on an epoch.
+pub(crate) fn verdict(step: &Step) -> Status {
+    status(&step.view, &step.findings, |finding| held(finding, step))
+}
+
+/// Why it cannot be told of everybody whether all is well.
+pub(crate) fn unknown_reasons(step: &Step) -> Vec<String> {
+    reasons::reasons(&step.view, &step.findings)
+}
+
 fn numbers(about: &About<'_>) -> GroupNumbers {
     let About { group, found, impact, .. } = about;
     let count = |verdict: Verdict| {
@@ -316,8 +342,10 @@ fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> O
     }
 }
 
-const CRITICAL: u8 = 3;
-const WARNING: u8 = 2;
+/// A fault of a critical check.
+pub(crate) const CRITICAL: u8 = 3;
+/// A fault of a lesser check, or a suspicion.
+pub(crate) const WARNING: u8 = 2;
 
 /// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is more than
 /// this epoch says. An epoch that saw nothing at all tells of nobody.
@@ -341,7 +369,8 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
     active.find(same).map(|incident| incident.state).filter(more)
 }
 
-fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
+/// How much a verdict matters: 3 is critical, 2 a warning, 1 not known, 0 good.
+pub(crate) fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
     let verdict = match held {
         Some(State::Firing) => Verdict::Fault,
         Some(State::Suspected) => Verdict::Suspect,
