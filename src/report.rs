@@ -268,8 +268,6 @@ impl FindingReport {
     }
 }
 
-<<<<<<< HEAD
-=======
 /// What is said of one finding of an epoch, in words. `unknown` tells why it cannot be told ([`unknown_reasons`]).
 pub(crate) fn of_finding(
     finding: &Finding,
@@ -294,7 +292,6 @@ pub(crate) fn unknown_reasons(step: &Step) -> Vec<String> {
     reasons::reasons(&step.view, &step.findings)
 }
 
->>>>>>> main
 /// A group, and what is said of it and of its peers.
 struct About<'a> {
     view: &'a ClusterView,
@@ -306,33 +303,6 @@ struct About<'a> {
     unknown: &'a [String],
 }
 
-<<<<<<< HEAD
-/// What is said of one finding of an epoch, in words. `unknown` tells why it cannot be told ([`unknown_reasons`]).
-pub(crate) fn of_finding(
-    finding: &Finding,
-    step: &Step,
-    alerts: &AlertTable,
-    unknown: &[String],
-) -> Option<FindingReport> {
-    let Step { view, findings, .. } = step;
-    let group = view.group(&finding.group)?;
-    let found = check::of_group(findings, &finding.group);
-    let about = About { view, group, found, impact: check::impact(group, found), unknown };
-    Some(judge(finding, held(finding, step), &about, alerts.diagnosis_of(finding)))
-}
-
-/// The verdict on an epoch.
-pub(crate) fn verdict(step: &Step) -> Status {
-    status(&step.view, &step.findings, |finding| held(finding, step))
-}
-
-/// Why it cannot be told of everybody whether all is well.
-pub(crate) fn unknown_reasons(step: &Step) -> Vec<String> {
-    reasons::reasons(&step.view, &step.findings)
-}
-
-=======
->>>>>>> main
 fn numbers(about: &About<'_>) -> GroupNumbers {
     let About { group, found, impact, .. } = about;
     let count = |verdict: Verdict| {

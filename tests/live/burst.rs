@@ -22,8 +22,7 @@ const SERVERS: usize = 2_000;
 #[tokio::test]
 async fn two_thousand_replies_at_once_are_all_heard() {
     let node = Node { jetstream: false, version: tested_version(), ..Node::new("hub", "hub") };
-    let mut cluster =
-        Cluster::prepare(Layout { nodes: vec![node], ..Layout::default() }).await.unwrap();
+    let mut cluster = Cluster::prepare(Layout { nodes: vec![node], ..Layout::default() }).await.unwrap();
     cluster.boot("hub").unwrap();
     let address = cluster.url("hub").trim_start_matches("nats://").to_owned();
     let listening = async {
@@ -34,8 +33,7 @@ async fn two_thousand_replies_at_once_are_all_heard() {
     tokio::time::timeout(LONG, listening).await.unwrap();
     let shape =
         system::Shape { servers: SERVERS, group: 9, versions: vec!["2.14.6".to_owned()], dead: 0, seed: 1 };
-    let _fleet =
-        fleet::Fleet::start(&address, ("admin", "admin"), &shape, fleet::Way::default(), 2).unwrap();
+    let _fleet = fleet::Fleet::start(&address, ("admin", "admin"), &shape, fleet::Way::default(), 2).unwrap();
     let config = cluster.connection(&Watching::default()).unwrap();
     let clock = Clock::new();
     let link = connect(&config, Retry::Once).await.unwrap();
