@@ -10,7 +10,7 @@ use metawatch::shell::connect::{Retry, connect};
 use crate::cluster::watch::{Watching, settings};
 use crate::cluster::{Cluster, LONG, Layout, Node, tested_version};
 
-#[expect(unreachable_pub, reason = "the example uses it, too")]
+#[expect(unreachable_pub, clippy::disallowed_methods, reason = "the example uses it, too, in real time")]
 #[path = "../../examples/fleet/fleet.rs"]
 mod fleet;
 #[expect(unreachable_pub, reason = "the example uses it, too")]
