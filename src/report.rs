@@ -7,6 +7,7 @@ mod overview;
 pub mod prometheus;
 mod reasons;
 pub mod selection;
+pub mod settled;
 pub mod style;
 mod summary;
 pub mod table;

@@ -10,7 +10,7 @@ mod captures;
 mod cases;
 #[cfg(feature = "cli")]
 mod cli;
-#[cfg(feature = "shell")]
+#[cfg(feature = "cli")]
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
@@ -20,7 +20,7 @@ mod daemon;
 mod hostile;
 #[cfg(feature = "shell")]
 mod http;
-#[cfg(feature = "shell")]
+#[cfg(feature = "cli")]
 mod live;
 mod many;
 mod model;

@@ -15,6 +15,7 @@ mod delivery;
 mod epoch;
 mod faults;
 mod figures;
+mod hardship;
 mod memory;
 mod tools;
 
@@ -37,6 +38,8 @@ commands:
   all      everything so far, in this order; about 20 minutes
   delivery kills watchers, speakers and the server that alerts go to: counts what is lost and what is told twice;
            about 20 minutes
+  hardship stops the watcher for 3 s around a change, floods it, and lets the disk of its state file hang (as root):
+           counts what is lost; about 7 minutes
   churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
 
 options:
@@ -46,7 +49,7 @@ options:
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
-`check`, `memory` and `delivery` measure the release build of metawatch: run `cargo build --release` first.
+`check`, `memory`, `delivery` and `hardship` measure the release build of metawatch: run `cargo build --release` first.
 ";
 
 /// What the command line says.
@@ -138,6 +141,9 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     if arguments.command == "churn" {
         return churn::run(arguments.minutes).await;
+    }
+    if arguments.command == "hardship" {
+        return hardship::run().await;
     }
     if arguments.command == "delivery" {
         return delivery::run().await;

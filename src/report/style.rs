@@ -94,6 +94,39 @@ pub fn ago(duration: Duration) -> String {
     }
 }
 
+/// `text` in lines of at most so many columns, broken between words; a word that is longer stays whole. Colours count as
+/// nothing.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let wide = width(&without_codes(word));
+        match lines.last_mut() {
+            Some(line) if used + 1 + wide <= columns => {
+                line.push(' ');
+                line.push_str(word);
+                used += 1 + wide;
+            }
+            _ => {
+                lines.push(word.to_owned());
+                used = wide;
+            }
+        }
+    }
+    lines
+}
+
+/// The text without the escape codes of [`Style::paint`].
+fn without_codes(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut parts = text.split('\u{1b}');
+    shown.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        shown.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    shown
+}
+
 /// One cell of a table: its text, and its colour.
 #[derive(Clone, Debug)]
 pub struct Cell {
@@ -142,6 +175,17 @@ pub fn columns(rows: &[Vec<Cell>], indent: &str, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_stay_whole_and_colours_take_no_room() {
+        let painted = Style::new(true).paint(Tone::Bad, "CRITICAL");
+        assert_eq!(
+            wrapped(&format!("{painted} s1 is offline"), 11),
+            [format!("{painted} s1"), "is offline".to_owned()]
+        );
+        assert_eq!(wrapped("a longestword b", 5), ["a", "longestword", "b"]);
+        assert_eq!(wrapped("", 5), [""]);
+    }
 
     #[test]
     fn columns_line_up_whatever_the_script() {

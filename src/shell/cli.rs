@@ -74,6 +74,14 @@ pub enum ColorWhen {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start a cluster on this machine, break it, and show what metawatch says
+    #[cfg(unix)]
+    #[command(after_help = help::DEMO)]
+    Demo {
+        /// Leave the cluster running, to try things on, until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
     /// Watch until stopped, and publish every alert on NATS
     #[command(after_help = help::RUN)]
     Run(Box<RunFlags>),
@@ -379,7 +387,11 @@ pub struct ListenFlags {
 }
 
 /// The commands that talk to no server: the flags of the connection are not shown in their help.
-const OFFLINE: [&str; 4] = ["replay", "schema", "completions", "man"];
+const OFFLINE: &[&str] = if cfg!(unix) {
+    &["demo", "replay", "schema", "completions", "man"]
+} else {
+    &["replay", "schema", "completions", "man"]
+};
 
 /// The whole command line, as it is parsed, completed and documented.
 pub fn command() -> clap::Command {
@@ -389,7 +401,7 @@ pub fn command() -> clap::Command {
         command.get_arguments().filter(|arg| is_connection(arg)).cloned().collect();
     command = command
         .mut_args(|arg| if is_connection(&arg) { arg.global(true).hide_short_help(true) } else { arg });
-    for name in OFFLINE {
+    for name in OFFLINE.iter().copied() {
         let hidden: Vec<clap::Arg> = connection
             .iter()
             .filter(|arg| name != "replay" || arg.get_id() != "connection_name")

@@ -43,6 +43,8 @@ fn dispatch(cli: Cli, around: &Env, out: &mut Out) -> Result<u8, Failure> {
         return Ok(0);
     };
     match command {
+        #[cfg(unix)]
+        Command::Demo { keep } => live::demo(keep, out).map(|()| 0),
         Command::Run(flags) => run_live(&flags, &place).map(|()| 0),
         Command::Check(flags) => check(&flags, &place, out),
         Command::View(flags) => view(&flags, &place, out).map(|()| 0),

@@ -36,6 +36,8 @@ pub mod listen;
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod commands;
+#[cfg(all(unix, feature = "cli"))]
+pub mod demo;
 #[cfg(feature = "cli")]
 pub mod offline;
 #[cfg(feature = "cli")]

@@ -4,6 +4,7 @@ mod alerts;
 mod connect;
 mod consumers;
 mod delivery;
+mod demo;
 mod diagnosis;
 mod faults;
 mod hardship;

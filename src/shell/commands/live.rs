@@ -64,6 +64,21 @@ pub(super) fn watch(
     })
 }
 
+/// Shows a cluster that breaks, until it is told to stop.
+#[cfg(unix)]
+pub(super) fn demo(keep: bool, out: &mut Out) -> Result<(), Failure> {
+    let done = block_on(async {
+        tokio::select! {
+            done = crate::shell::demo::show(keep, out) => done.map(|()| true),
+            () = told_to_stop() => Ok(false),
+        }
+    })?;
+    if !done {
+        report::note("stopped: every process has ended, and every file is removed");
+    }
+    Ok(())
+}
+
 /// Prints what watchers publish, until it is told to stop, enough has come, or nobody reads any more. Gives the exit
 /// code.
 pub(super) fn listen(
