@@ -76,8 +76,9 @@ impl Terminal {
         Ok(Self { size: size_of_terminal(), inputs, frames: Some(frames), ended })
     }
 
-    /// How large it is.
-    pub(super) fn size(&self) -> Size {
+    /// How large it is. It is asked each time: that it has changed may be told before anybody listens, or be lost.
+    pub(super) fn size(&mut self) -> Size {
+        self.size = size_of_terminal();
         self.size
     }
 
@@ -100,7 +101,6 @@ impl Terminal {
                 Some(event) = self.inputs.recv() => event,
             };
             if let Event::Resize(..) = event {
-                self.size = size_of_terminal();
                 return Input::Resized;
             }
             if let Some(key) = key(&event) {
