@@ -18,7 +18,7 @@ mod contract;
 mod contradictions;
 mod daemon;
 mod hostile;
-#[cfg(feature = "shell")]
+#[cfg(feature = "cli")]
 mod http;
 #[cfg(feature = "cli")]
 mod live;

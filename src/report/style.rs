@@ -81,19 +81,6 @@ pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// A duration in at most two units.
-pub fn ago(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
-    match seconds {
-        0 => format!("{millis}ms"),
-        1..=9 => format!("{seconds}.{}s", millis / 100),
-        10..=59 => format!("{seconds}s"),
-        60..=3_599 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..=86_399 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
-    }
-}
-
 /// `text` in lines of at most so many columns, broken between words; a word that is longer stays whole. Colours count as
 /// nothing.
 pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
@@ -125,6 +112,19 @@ fn without_codes(text: &str) -> String {
         shown.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
     }
     shown
+}
+
+/// A duration in at most two units.
+pub fn ago(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    match seconds {
+        0 => format!("{millis}ms"),
+        1..=9 => format!("{seconds}.{}s", millis / 100),
+        10..=59 => format!("{seconds}s"),
+        60..=3_599 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..=86_399 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
 }
 
 /// One cell of a table: its text, and its colour.

@@ -36,6 +36,21 @@ pub(super) fn run(config: &ConnectConfig, options: RunOptions) -> Result<(), Fai
     block_on(daemon::run(config, options, told_to_stop()))
 }
 
+/// Shows a cluster that breaks, until it is told to stop.
+#[cfg(unix)]
+pub(super) fn demo(keep: bool, out: &mut Out) -> Result<(), Failure> {
+    let done = block_on(async {
+        tokio::select! {
+            done = crate::shell::demo::show(keep, out) => done.map(|()| true),
+            () = told_to_stop() => Ok(false),
+        }
+    })?;
+    if !done {
+        report::note("stopped: every process has ended, and every file is removed");
+    }
+    Ok(())
+}
+
 /// Shows how the system stands until somebody has seen enough.
 pub(super) fn watch(
     config: &ConnectConfig,
@@ -62,21 +77,6 @@ pub(super) fn watch(
         };
         watch::in_lines(looking, told_to_leave(), &mut tell).await
     })
-}
-
-/// Shows a cluster that breaks, until it is told to stop.
-#[cfg(unix)]
-pub(super) fn demo(keep: bool, out: &mut Out) -> Result<(), Failure> {
-    let done = block_on(async {
-        tokio::select! {
-            done = crate::shell::demo::show(keep, out) => done.map(|()| true),
-            () = told_to_stop() => Ok(false),
-        }
-    })?;
-    if !done {
-        report::note("stopped: every process has ended, and every file is removed");
-    }
-    Ok(())
 }
 
 /// Prints what watchers publish, until it is told to stop, enough has come, or nobody reads any more. Gives the exit
