@@ -11,6 +11,7 @@ mod dispatch;
 mod effect;
 mod losses;
 mod persistence;
+mod status;
 
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use crate::company::{Me, Role, Word};
 use crate::diagnosis::Replies;
 use crate::epoch::{Ended, Gathered};
 use crate::event::heartbeat::Status;
-use crate::event::{Heartbeat, Monitor};
+use crate::event::{Heartbeat, Monitor, Outgoing};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::stamp::Stamp;
+use crate::status::{RecentEvents, Totals};
 use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
 use coordinator::Coordinator;
@@ -33,6 +35,7 @@ pub use effect::{
 pub use losses::LossKind;
 use losses::Losses;
 use persistence::Persistence;
+use status::Shown;
 
 /// What is announced brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
@@ -101,6 +104,8 @@ pub struct Daemon {
     repeated: Option<(Word, Stamp)>,
     /// The last message to the others is out.
     farewell: bool,
+    /// What is remembered to be shown.
+    shown: Shown,
     lines: Vec<Line>,
 }
 
@@ -133,6 +138,7 @@ impl Daemon {
             peer_limit: usize::MAX,
             repeated: None,
             farewell: false,
+            shown: Shown { since: now, recent: RecentEvents::default(), totals: Totals::default() },
             lines: Vec::new(),
         };
         if let Some(ledger) = restored {
@@ -303,10 +309,9 @@ impl Daemon {
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
         self.count_losses(&gathered);
-        for outgoing in std::mem::take(&mut step.events) {
-            effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
-            self.dispatcher.decide(outgoing, now);
-        }
+        self.shown.totals.take(&step.view.epoch);
+        let events = std::mem::take(&mut step.events);
+        self.decide(events, now, effects);
         self.changed = true;
         self.persistence.epoch_ended();
         if self.is_active(now) {
@@ -350,10 +355,16 @@ impl Daemon {
         let Some(step) = &self.last else { return };
         let events = self.pipeline.answer(follow_up, replies, step, now);
         self.losses.add(LossKind::FollowUps, replies.rejected);
+        self.changed |= !events.is_empty();
+        self.decide(events, now, effects);
+    }
+
+    /// These events are to be told: they are in the outbox from now on.
+    fn decide(&mut self, events: Vec<Outgoing>, now: Stamp, effects: &mut Vec<Effect>) {
         for outgoing in events {
+            self.shown.recent.take(&outgoing.event);
             effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
             self.dispatcher.decide(outgoing, now);
-            self.changed = true;
         }
     }
 

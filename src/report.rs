@@ -12,6 +12,7 @@ pub mod style;
 mod summary;
 pub mod table;
 pub mod text;
+pub mod words;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -259,6 +260,26 @@ impl FindingReport {
     }
 }
 
+/// What is said of one finding of an epoch, in words. `unknown` tells why it cannot be told ([`unknown_reasons`]).
+pub(crate) fn of_finding(
+    finding: &Finding,
+    step: &Step,
+    alerts: &AlertTable,
+    unknown: &[String],
+) -> Option<FindingReport> {
+    judge(finding, held(finding, step), step, alerts.diagnosis_of(finding), unknown)
+}
+
+/// The verdict on an epoch.
+pub(crate) fn verdict(step: &Step) -> Status {
+    status(&step.view, &step.findings, |finding| held(finding, step))
+}
+
+/// Why it cannot be told of everybody whether all is well.
+pub(crate) fn unknown_reasons(step: &Step) -> Vec<String> {
+    reasons::reasons(&step.view, &step.findings)
+}
+
 fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
     let count = |verdict: Verdict| {
         let of_peer = |finding: &&Finding| finding.peer.is_some() && finding.verdict == verdict;
@@ -297,8 +318,10 @@ fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> O
     }
 }
 
-const CRITICAL: u8 = 3;
-const WARNING: u8 = 2;
+/// A fault of a critical check.
+pub(crate) const CRITICAL: u8 = 3;
+/// A fault of a lesser check, or a suspicion.
+pub(crate) const WARNING: u8 = 2;
 
 /// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is more than
 /// this epoch says. An epoch that saw nothing at all tells of nobody.
@@ -320,7 +343,8 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
     active.find(same).map(|incident| incident.state).filter(more)
 }
 
-fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
+/// How much a verdict matters: 3 is critical, 2 a warning, 1 not known, 0 good.
+pub(crate) fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
     let verdict = match held {
         Some(State::Firing) => Verdict::Fault,
         Some(State::Suspected) => Verdict::Suspect,

@@ -192,7 +192,7 @@ fn group_of_event(group: &GroupView, impact: Impact) -> EventGroup {
 }
 
 /// The numbers of an epoch, as events tell them.
-pub(super) fn event_epoch(epoch: &EpochFacts, monitor: &Monitor) -> EventEpoch {
+pub(crate) fn event_epoch(epoch: &EpochFacts, monitor: &Monitor) -> EventEpoch {
     EventEpoch {
         id: format!("{}-{}", monitor.instance, epoch.number),
         ended: serde_json::to_value(epoch.ended)
@@ -206,7 +206,8 @@ pub(super) fn event_epoch(epoch: &EpochFacts, monitor: &Monitor) -> EventEpoch {
     }
 }
 
-fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
+/// Who says what of a peer.
+pub(crate) fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
     let row = peer.row.as_ref();
     let routes = peer.routes.iter().map(|(name, route)| {
         let route = match route {
@@ -234,7 +235,7 @@ fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
 }
 
 /// An opinion in the word that events and views carry.
-pub(super) fn opinion(opinion: Opinion) -> &'static str {
+pub(crate) fn opinion(opinion: Opinion) -> &'static str {
     match opinion {
         Opinion::Offline => "offline",
         Opinion::Online => "online",
