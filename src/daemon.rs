@@ -297,7 +297,7 @@ impl Daemon {
             self.dispatcher.hear_of(news, now, &mut self.lines);
             self.coordinator.hear_of(news, &mut self.lines);
         }
-        let answered = !gathered.delays.is_empty();
+        let answered = gathered.heard > 0;
         self.dispatcher.epoch_ended(answered, generation, gathered.opened);
         for (at, announcement) in &gathered.announcements {
             if announcement.kind == AnnouncementKind::Shutdown {

@@ -17,6 +17,9 @@ mod faults;
 mod figures;
 mod hardship;
 mod memory;
+#[expect(unreachable_pub, dead_code, reason = "the simulated fleet uses the rest")]
+#[path = "../fleet/system.rs"]
+mod system;
 mod tools;
 
 use std::io::{self, Write};
@@ -29,7 +32,7 @@ stderr. Times depend on the machine; each command measures something to compare 
 usage: bench COMMAND [OPTIONS]
 
 commands:
-  core     what a reply costs the core (decode, merge, evaluate) at 3, 100 and 10,000 servers; needs no server
+  core     what a reply costs the core, and which part of an epoch that is, at 3 to 10,000 servers; needs no server
   epoch    how soon after the last reply an epoch ends, and how soon after the request that reply comes (3 servers)
   check    `metawatch check` as a whole process, next to a client that only asks, and to the nats CLI
   alert    from a server's announcement that it stops to the critical alert
