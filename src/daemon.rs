@@ -306,6 +306,8 @@ impl Daemon {
         }
         self.coordinator.epoch_ended(answered);
         self.turn(now);
+        // The view of the last epoch makes room for this one.
+        self.last = None;
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
         self.count_losses(&gathered);
@@ -324,7 +326,7 @@ impl Daemon {
             effects.push(Effect::Ask(follow_up));
         }
         // A tick that fell into the epoch is skipped: the next one counts from now on.
-        let due = gathered.opened.plus(step.next_in);
+        let due = self.opened.plus(step.next_in);
         self.last = Some(Box::new(step));
         if matches!(self.phase, Phase::Gathering(..)) {
             self.phase = Phase::Resting(if now.has_reached(due) { now } else { due });

@@ -1,6 +1,7 @@
 //! Real clusters.
 
 mod alerts;
+mod burst;
 mod connect;
 mod consumers;
 mod delivery;
