@@ -42,7 +42,8 @@
 //! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]).
 //! - An alert's identity holds no value that changes ([`alert::Identity`]).
 //! - An event is published only once it is in the ledger, and only by a watcher that has lately heard itself
-//!   ([`company`]); nothing that is decided is lost without a counter and a line ([`outbox`]).
+//!   ([`company`]); nothing that is decided is lost without a counter and a line ([`outbox`]), and nothing else that a
+//!   limit cuts off either ([`daemon::LossKind`]).
 //! - No disk, no connection and no flood holds up an epoch, the lease or the end ([`daemon`]).
 //! - Every transition has a reason ([`alert::Reason`]).
 //! - Every queue, buffer and loop has a limit.

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use metawatch::alert::State;
 use metawatch::event::AlertEvent;
 use metawatch::event::heartbeat::Status;
+use metawatch::name::PeerId;
 
 use super::three;
 use crate::cluster::disk::Disk;
@@ -231,4 +232,55 @@ async fn a_watcher_keeps_its_place_though_strangers_flood_the_subject_of_the_wat
         1,
         "{log}"
     );
+}
+
+/// A reply of a server that nobody knows, which leads a group of its own and calls its peers dead.
+fn invented(number: usize, peers: usize) -> String {
+    let id = PeerId::of_server(&format!("x{number}"));
+    let rows: Vec<String> = (0..peers)
+        .map(|peer| {
+            let name = format!("x{number}-{peer}");
+            let id = PeerId::of_server(&name);
+            format!(
+                r#"{{"name":"{name}","current":false,"offline":true,"active":99000000000,"peer":"{id}"}}"#
+            )
+        })
+        .collect();
+    let size = peers + 1;
+    format!(
+        r#"{{"server":{{"name":"x{number}","id":"NX{number}","cluster":"x{number}","domain":"d{number}","ver":"2.12.1"}},"data":{{"meta_cluster":{{"name":"x{number}","leader":"x{number}","peer":"{id}","cluster_size":{size},"replicas":[{}]}}}}}}"#,
+        rows.join(",")
+    )
+}
+
+#[tokio::test]
+async fn a_real_fault_is_told_though_a_stranger_invents_more_than_ten_thousand_dead_peers() {
+    let mut cluster = three().await;
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let sidecar = watcher(&cluster, &["--state", "none"]);
+    watch.expect_status(Status::Ok).await;
+    let stranger = cluster.admin().await.unwrap();
+    let mut questions = stranger.subscribe("$SYS.REQ.SERVER.PING.JSZ").await.unwrap();
+    // One reply lists 10,000 peers, and a hundred others 30 each.
+    let replies: Vec<String> =
+        std::iter::once(invented(0, 10_000)).chain((1..=100).map(|number| invented(number, 30))).collect();
+    let answering = tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            let Some(inbox) = question.reply else { continue };
+            for reply in &replies {
+                stranger.publish(inbox.clone(), reply.clone().into()).await.ok();
+            }
+        }
+    });
+    watch.expect_heartbeat("hundreds of invented alerts", |beat| beat.incidents > 400).await;
+    let follower = cluster.follower("").await.unwrap();
+    let begin = std::time::Instant::now();
+    cluster.stop(&follower).await.unwrap();
+    let firing = watch.expect_peer(&follower, State::Firing).await;
+    assert_eq!(firing.event.group.name, "default", "{:?}", firing.event);
+    let took = firing.at.duration_since(begin);
+    answering.abort();
+    let beat = watch.expect_heartbeat("the next one", |_| true).await;
+    assert_eq!(beat.undelivered, 0, "{beat:?}");
+    assert!(took < Duration::from_secs(45), "{took:?}\n{}", sidecar.log());
 }

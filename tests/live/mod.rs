@@ -13,6 +13,7 @@ mod harness;
 mod listen;
 mod own_server;
 mod page;
+mod readme;
 mod recipes;
 mod screen;
 mod service;
