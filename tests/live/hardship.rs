@@ -274,6 +274,7 @@ async fn a_real_fault_is_told_though_a_stranger_invents_more_than_ten_thousand_d
     });
     watch.expect_heartbeat("hundreds of invented alerts", |beat| beat.incidents > 400).await;
     let follower = cluster.follower("").await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test waits in real time")]
     let begin = std::time::Instant::now();
     cluster.stop(&follower).await.unwrap();
     let firing = watch.expect_peer(&follower, State::Firing).await;
