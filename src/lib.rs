@@ -24,7 +24,7 @@
 //! `shell::daemon` does each thing in a task of its own and wakes it with the result. What it decides is in the
 //! [`outbox::Outbox`] at once, and stays there until it has arrived.
 //!
-//! What must outlive a watcher is a [`ledger::Ledger`]: the alerts as they stand and the outbox. It is in the state
+//! What must outlive a watcher is a [`ledger::ReplicatedState`]: the alerts as they stand and the outbox. It is in the state
 //! file and with the other watchers of the system before anything in it is published, so whoever goes on, the same
 //! one after a crash or another one, goes on with the same incidents and the same ids. Which of several watchers
 //! speaks is decided by [`company::Company`], by all of them alike and from the same words.
@@ -97,9 +97,9 @@ pub mod event;
 // What outlives a watcher, and who speaks where there are several.
 pub mod outbox;
 
-pub mod ledger;
+pub mod replicated_state;
 
-pub mod company;
+pub mod election;
 
 // Which system all of it is about.
 pub mod system;

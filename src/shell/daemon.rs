@@ -83,9 +83,11 @@ pub async fn run(
     let (shared, persistent) = (alerts.is_none(), writer.is_some());
     let prefix = settings.prefix.clone();
     let instance = settings.monitor.instance.clone();
-    let options = Options { settings, system, mode, shared, timeout: config.timeout, persistent };
-    let daemon = Daemon::new(options, held.flatten(), clock.now());
     let client = collector.client().clone();
+    let peer_limit = client.server_info().max_payload;
+    let timeout = config.timeout;
+    let options = Options { settings, system, mode, shared, timeout, persistent, peer_limit };
+    let daemon = Daemon::new(options, held.flatten(), clock.now());
     let connection = match alerts {
         Some(config) => AlertConnection::own(config.watching_every(interval)),
         None => AlertConnection::Shared(client.clone()),
@@ -97,9 +99,10 @@ pub async fn run(
     let task = task.start(planned, ended);
     let mut driver = Driver {
         publisher: Publisher::start(connection, clock, &prefix, published),
-        peers: PeerChannel::start(client.clone(), clock, &prefix, &instance, daemon.pace()).await,
+        peers: PeerChannel::start(client.clone(), clock, &prefix, &instance).await,
         follow_ups: FollowUpTask::new(client.clone()),
         requests: Requests::new(clock),
+        clients: Vec::new(),
         services: Vec::new(),
         daemon,
         clock,
@@ -111,11 +114,14 @@ pub async fn run(
         prefix,
         undone: Vec::new(),
     };
-    driver.offer(client).await;
+    if shared {
+        driver.peers.hear_heartbeats(client.clone());
+    }
+    driver.clients.push(client);
     driver.drive(shutdown).await;
     let Driver { daemon, plans, .. } = driver;
     drop(plans);
-    if timeout(CLOSE_MAX, close(task)).await.is_err() {
+    if tokio::time::timeout(CLOSE_MAX, close(task)).await.is_err() {
         tracing::warn!("the recording or the connection could not be ended in time");
     }
     tracing::info!("stopped; incidents open: {}", daemon.pipeline().alert_table().active().count());
@@ -166,6 +172,9 @@ struct Driver {
     saves: mpsc::Receiver<Result<(), String>>,
     follow_ups: FollowUpTask,
     requests: Requests,
+    /// The connections that the service is for ...
+    clients: Vec<Client>,
+    /// ... and where it is offered: nowhere, where other watchers know better.
     services: Vec<Service>,
     prefix: String,
     /// What could not even be begun, to be told to the daemon next.
@@ -207,6 +216,7 @@ impl Driver {
                 answered = self.follow_ups.answered() => Next::Wake(Wake::Answered(Box::new(answered))),
                 request = self.requests.next() => Next::Request(request),
             };
+            self.offer().await;
             wake = match next {
                 Next::Wake(wake) => Some(wake),
                 Next::Epoch(report) => Some(self.take_epoch(report)),
@@ -241,14 +251,18 @@ impl Driver {
                     tracing::error!("the last epoch has not ended");
                 }
             }
-            Effect::Save(ledger) => {
-                if self.writer.as_ref().is_some_and(|writer| !writer.save(ledger)) {
+            Effect::Save(state) => {
+                if self.writer.as_ref().is_some_and(|writer| !writer.save(state)) {
                     self.undone.push(Wake::Saved(Err("the last state is not written yet".to_owned())));
                 }
             }
-            Effect::RepeatToPeers(message) => self.peers.repeat(*message),
-            Effect::TellPeers(messages) => self.tell_peers(messages, false),
-            Effect::Farewell(message) => self.tell_peers(vec![*message], true),
+            Effect::SayToPeers(message) => self.peers.say(*message),
+            Effect::TellPeers(messages) => {
+                if !self.peers.tell(messages) {
+                    self.undone.push(Wake::PeersTold(false));
+                }
+            }
+            Effect::HearAllPeers(all) => self.peers.hear_all(all),
             Effect::Deliver(Order::Heartbeat(heartbeat)) => {
                 let refused = heartbeat.refused + self.peers.refused() + self.requests.refused();
                 let heartbeat = Heartbeat { refused, ..*heartbeat };
@@ -265,12 +279,6 @@ impl Driver {
 
     fn deliver(&mut self, order: Order) {
         self.undone.extend(self.publisher.order(order).map(Wake::Delivery));
-    }
-
-    fn tell_peers(&mut self, messages: Vec<crate::company::Word>, last: bool) {
-        if !self.peers.tell(messages, last) {
-            self.undone.push(Wake::PeersTold(false));
-        }
     }
 
     fn take_epoch(&mut self, report: EpochReport) -> Wake {
@@ -290,21 +298,44 @@ impl Driver {
     async fn take_publication(&mut self, report: PublisherReport) -> Option<Wake> {
         match report {
             PublisherReport::Delivery(report) => return Some(Wake::Delivery(report)),
-            PublisherReport::Client(client) => self.offer(client).await,
+            PublisherReport::Client(client) => {
+                self.peers.hear_heartbeats(client.clone());
+                self.services.clear();
+                self.clients.push(client);
+            }
             PublisherReport::News(news) => {
                 self.requests.hear_of(&news, "the connection for alerts", &self.prefix);
+                let refused = link_news(&news);
+                if let Some(LinkNews::Refused { subject, publish: false }) = refused
+                    && subject == format!("{}.heartbeat", self.prefix)
+                {
+                    return Some(Wake::HeartbeatsRefused);
+                }
             }
         }
         None
     }
 
-    /// Offers the micro service on a connection.
-    async fn offer(&mut self, client: Client) {
-        let serving = self.requests.serve(client, self.daemon.pipeline().settings());
-        match timeout(CLOSE_MAX, serving).await {
-            Ok(Ok(service)) => self.services.push(service),
-            Ok(Err(error)) => tracing::warn!(%error, "the micro service is not offered"),
-            Err(_) => tracing::warn!("the micro service is not offered: the connection does not take it"),
+    /// Offers the micro service where this watcher sees the servers, and nowhere else.
+    async fn offer(&mut self) {
+        if !self.daemon.answers_requests() {
+            self.services.clear();
+            return;
+        }
+        while let Some(client) = self.clients.get(self.services.len()).cloned() {
+            let serving = self.requests.serve(client, self.daemon.pipeline().settings());
+            let service = match timeout(CLOSE_MAX, serving).await {
+                Ok(Ok(service)) => service,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the micro service is not offered");
+                    Service::default()
+                }
+                Err(_) => {
+                    tracing::warn!("the micro service is not offered: the connection does not take it");
+                    Service::default()
+                }
+            };
+            self.services.push(service);
         }
     }
 }
