@@ -23,6 +23,7 @@ const STEP: i64 = 10;
 /// A daemon whose effects are carried out at once, but for those that a test holds back.
 struct Alone {
     daemon: Daemon,
+    wake_at: Stamp,
     now: i64,
     /// What the leader's list says.
     list: Vec<(String, bool)>,
@@ -56,6 +57,7 @@ impl Alone {
     fn new(peers: usize) -> Self {
         let mut alone = Self {
             daemon: Daemon::new(options("i", None), None, stamp(0)),
+            wake_at: stamp(0),
             now: 0,
             list: (2..=peers).map(|number| (format!("s{number}"), false)).collect(),
             disk: true,
@@ -96,6 +98,7 @@ impl Alone {
         let begin = std::time::Instant::now();
         let effects = self.daemon.handle(wake, stamp(self.now));
         self.longest = self.longest.max(begin.elapsed());
+        self.wake_at = self.daemon.next_wake(stamp(self.now));
         for effect in effects {
             self.carry_out(effect);
         }
@@ -164,7 +167,7 @@ impl Alone {
         while self.now < until {
             self.now += STEP;
             let now = stamp(self.now);
-            if now.has_reached(self.daemon.next_wake(now)) {
+            if now.has_reached(self.wake_at) {
                 self.wake(Wake::Time);
             }
         }

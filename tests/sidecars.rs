@@ -78,7 +78,7 @@ fn check_partition(seed: u64) {
             story.tick();
         }
         let sides: BTreeSet<u8> = story.nodes.iter().map(|node| node.side).collect();
-        assert_eq!(story.active().len(), sides.len(), "seed {seed}: one is active on each side");
+        assert_eq!(story.active().len(), sides.len(), "seed {seed}: one is active on each side: {}", story.roles());
     }
     story.end();
     // Whoever heard of an incident hears of its end, by its own id or by that of the one it was merged into.

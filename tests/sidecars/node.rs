@@ -50,6 +50,8 @@ pub(super) struct Node {
     pub(super) disk: ReplicatedState,
     /// The disk answers to nothing before this time.
     pub(super) disk_hangs_until: i64,
+    /// When it is to be woken though nothing happens.
+    pub(super) wake_at: Stamp,
     /// Which subjects it hears.
     pub(super) hears_all: bool,
 }
@@ -86,6 +88,7 @@ impl Node {
             generation: 1,
             disk,
             disk_hangs_until: 0,
+            wake_at: stamp(now, skew),
             hears_all: false,
         }
     }

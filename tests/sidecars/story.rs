@@ -196,7 +196,9 @@ impl Story {
             return;
         }
         let now = stamp(self.now, node.skew);
-        for effect in node.daemon.handle(wake, now) {
+        let effects = node.daemon.handle(wake, now);
+        node.wake_at = node.daemon.next_wake(now);
+        for effect in effects {
             self.carry_out(who, effect, now);
         }
     }
@@ -355,9 +357,18 @@ impl Story {
             return;
         }
         let now = stamp(self.now, node.skew);
-        if now.has_reached(node.daemon.next_wake(now)) {
+        if now.has_reached(node.wake_at) {
             self.wake(who, Wake::Time);
         }
+    }
+
+    /// What each watcher is, for whoever looks for a defect.
+    pub(super) fn roles(&self) -> String {
+        let role = |node: &Node| {
+            let how = if node.blind { " blind" } else if node.moves() { "" } else { " still" };
+            format!("{}@{}: {:?}{how} {:?}", node.name, node.side, node.daemon.role(), node.daemon.version())
+        };
+        self.nodes.iter().map(role).collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn active(&self) -> Vec<usize> {
