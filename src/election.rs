@@ -49,7 +49,7 @@ pub use chunk::{Chunk, TooLarge};
 use claims::Claims;
 use members::Members;
 pub use message::{Audience, MESSAGE_VERSION, PeerMessage, StateRequest};
-use replication::Replication;
+use replication::{Joined, Replication};
 use timing::{ANSWER_WINDOW, Chance, ISOLATED_UNITS, SETTLE, Timing};
 
 /// How many standbys an active watcher names.
@@ -357,9 +357,9 @@ impl Election {
             let (joined, readable) = self.replication.hear_asked(sender, chunk, self.role == Role::Active, now);
             self.refused += u64::from(!readable);
             return match joined {
-                Some((state, true)) => Heard::Adopt(state),
-                Some((state, false)) => Heard::Merge(state),
-                None => Heard::Nothing,
+                Joined::Adopt(state) => Heard::Adopt(state),
+                Joined::Merge(state) => Heard::Merge(state),
+                Joined::Nothing => Heard::Nothing,
             };
         }
         let leader = self.claims.leader(self.timing, self.interval, now);

@@ -46,6 +46,8 @@ pub(super) struct Claims {
     backed: Option<Stamp>,
     /// Until then only claims with heartbeats count.
     wary_until: Option<Stamp>,
+    /// The standbys that the last one named whose heartbeats were heard.
+    heirs: Vec<String>,
     strikes: u32,
     doublings: u32,
 }
@@ -55,6 +57,9 @@ impl Claims {
     pub(super) fn hear(&mut self, message: &PeerMessage, now: Stamp) -> bool {
         let backed = self.heartbeats.iter().find(|(name, _)| *name == message.instance).map(|(_, at)| *at);
         let message = PeerMessage { chunk: None, ..message.clone() };
+        if backed.is_some() && !self.is_wary(now) {
+            self.heirs.clone_from(&message.standbys);
+        }
         if self.is_wary(now) && backed.is_none() {
             self.wary_until = Some(now.plus(WARY));
         }
@@ -126,7 +131,7 @@ impl Claims {
             let unit = timing.unit.max(Duration::from_millis(claim.message.lease_unit_ms())).min(LEASE_UNIT_MAX);
             let alive = now.since(claim.at) <= unit * 2;
             let backed = claim.backed.is_some_and(|at| now.since(at) <= patience(&claim.message, interval, 0));
-            alive && (!wary || backed)
+            alive && (!wary || backed || self.heirs.contains(&claim.message.instance))
         };
         self.claims.iter().filter(counts).max_by(|one, other| {
             one.message.active_rank().cmp(&other.message.active_rank())
@@ -143,11 +148,12 @@ impl Claims {
         let since = self.backed.unwrap_or(now);
         let heard = leader.backed.map_or(since, |at| at.max(since));
         let limit = patience(&leader.message, interval, self.doublings);
-        let name = leader.message.name.clone();
+        let (name, distrusted) = (leader.message.name.clone(), leader.message.instance.clone());
         self.backed = Some(heard);
         if !self.hears_heartbeats || now.since(heard) <= limit {
             return None;
         }
+        self.heirs.retain(|heir| *heir != distrusted);
         self.wary_until = Some(now.plus(WARY));
         self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
         self.backed = None;

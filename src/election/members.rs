@@ -108,11 +108,32 @@ impl Members {
         {
             self.named.retain(|(named, _)| named != name);
         }
+        self.spread_out(server);
         while self.named.len() < STANDBYS {
             let Some(next) = self.next_standby(server) else { break };
             self.named.push((next, now));
         }
         self.named.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Of standbys that would be lost with the server of another one, one makes room where that helps.
+    fn spread_out(&mut self, server: &str) {
+        if self.named.len() < STANDBYS {
+            return;
+        }
+        let mut taken = BTreeSet::from([server]);
+        let crowded = self.named.iter().find(|(name, _)| {
+            self.members.get(name).is_some_and(|member| !member.server.is_empty() && !taken.insert(&member.server))
+        });
+        let Some((crowded, _)) = crowded else { return };
+        taken.extend(self.named.iter().filter_map(|(name, _)| Some(self.members.get(name)?.server.as_str())));
+        let helps = |member: &Member| {
+            member.sees_servers && !member.server.is_empty() && !taken.contains(member.server.as_str())
+        };
+        if self.members.values().any(helps) {
+            let crowded = crowded.clone();
+            self.named.retain(|(name, _)| *name != crowded);
+        }
     }
 
     /// Who is named next: rather one that sees the servers, on a server of its own, that has run long.
@@ -125,8 +146,8 @@ impl Members {
             member.role != Role::Active && !self.named.iter().any(|(named, _)| named == *name)
         });
         let best = free.max_by_key(|(name, member)| {
-            let apart = !taken.contains(member.server.as_str());
-            (member.sees_servers, member.role == Role::Standby, apart, Reverse((member.started_ns, *name)))
+            let apart = !member.server.is_empty() && !taken.contains(member.server.as_str());
+            (member.sees_servers, apart, member.role == Role::Standby, Reverse((member.started_ns, *name)))
         });
         best.map(|(name, _)| name.clone())
     }

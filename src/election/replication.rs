@@ -23,6 +23,17 @@ struct Asking {
     since: Stamp,
 }
 
+/// What comes of a state that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// Nothing now.
+    Nothing,
+    /// It takes the place of the one before.
+    Adopt(ReplicatedState),
+    /// It is to be merged.
+    Merge(ReplicatedState),
+}
+
 /// What a watcher holds, and what is on its way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replication {
@@ -146,45 +157,41 @@ impl Replication {
         self.unmerged.truncate(UNMERGED_MAX);
     }
 
-    /// Takes a part of a state that was asked for; gives the state when it is whole. True in the second place when
-    /// it stands for all that this watcher held; in the third, false when it could not be read.
-    pub(super) fn hear_asked(
-        &mut self,
-        sender: &str,
-        chunk: Chunk,
-        active: bool,
-        now: Stamp,
-    ) -> (Option<(ReplicatedState, bool)>, bool) {
+    /// Takes a part of a state that was asked for; gives what comes of the state when it is whole. False in the second
+    /// place when it could not be read.
+    pub(super) fn hear_asked(&mut self, sender: &str, chunk: Chunk, active: bool, now: Stamp) -> (Joined, bool) {
         let asked = self.asking().is_some_and(|asks| asks.holder == sender && asks.version == chunk.version);
         if !asked {
-            return (None, true);
+            return (Joined::Nothing, true);
         }
         match self.from_holder.take(sender, chunk, now) {
-            Reassembled::NotYet => (None, true),
+            Reassembled::NotYet => (Joined::Nothing, true),
             Reassembled::Refused => {
                 self.give_up_asking();
-                (None, false)
+                (Joined::Nothing, false)
             }
             Reassembled::Whole(state) => {
                 self.asking = None;
-                (Some(self.join(*state, active)), true)
+                (self.join(*state, active), true)
             }
         }
     }
 
-    /// Takes another state in. Whether it takes the place of the one before, which is never that of an active watcher.
-    fn join(&mut self, other: ReplicatedState, active: bool) -> (ReplicatedState, bool) {
-        let replaces = !active && self.state.version.as_ref().is_none_or(|version| other.includes(version));
-        if replaces {
-            self.state = other.clone();
-        } else {
+    /// Takes another state in: an active watcher merges it; to a candidate it is what it goes on with, or what it merges
+    /// once it is active.
+    fn join(&mut self, other: ReplicatedState, active: bool) -> Joined {
+        if active {
             let versions = other.merged_versions.iter().chain(&other.version).cloned();
             versions.for_each(|version| self.learn(version));
-        }
-        if active {
             self.renew();
+            return Joined::Merge(other);
         }
-        (other, replaces)
+        if self.state.version.as_ref().is_none_or(|version| other.includes(version)) {
+            self.state = other.clone();
+            return Joined::Adopt(other);
+        }
+        self.unmerged.push(other);
+        Joined::Nothing
     }
 
     /// Asks whoever holds something that is not part of the state, one at a time.
@@ -193,8 +200,12 @@ impl Replication {
             return;
         }
         let held = message.unmerged.iter().chain(&message.version);
-        let missing = held.filter(|version| !self.state.includes(version) && !self.in_vain.contains(version));
-        if let Some(version) = missing.max() {
+        let beside = |version: &StateVersion| self.unmerged.iter().any(|state| state.includes(version));
+        let missing = held.filter(|version| {
+            !self.state.includes(version) && !beside(version) && !self.in_vain.contains(version)
+        });
+        let has_room = self.unmerged.len() < UNMERGED_MAX;
+        if let Some(version) = missing.max().filter(|_| has_room) {
             let request = StateRequest { holder: message.instance.clone(), version: version.clone() };
             self.asking = Some(Asking { request, since: now });
         }

@@ -213,7 +213,8 @@ impl Story {
             }
             Effect::SayToPeers(message) => self.later(who, 0, Pending::Say(message)),
             Effect::TellPeers(messages) => self.later(who, after, Pending::Tell(messages)),
-            Effect::HearAllPeers(all) => self.later(who, after, Pending::HearAll(all)),
+            // One after the other.
+            Effect::HearAllPeers(all) => self.later(who, TICK, Pending::HearAll(all)),
             Effect::Deliver(Order::Publish { batch, generation, confirm }) => {
                 self.later(who, after, Pending::Publish(batch, generation, confirm));
             }
@@ -427,8 +428,9 @@ impl Story {
             let open = node.daemon.pipeline().alert_table().active().count();
             assert_eq!(
                 open, 0,
-                "seed {seed}: {open} incidents are open for {}, and nothing is wrong",
-                node.name
+                "seed {seed}: {open} incidents are open for {}, and nothing is wrong: {}",
+                node.name,
+                self.roles()
             );
             let waiting: Vec<_> = node.daemon.outbox().stages().collect();
             assert!(waiting.is_empty(), "seed {seed}: {} still holds {waiting:?}", node.name);
