@@ -56,7 +56,7 @@ async fn act(alerts: Subscriber, heartbeats: Subscriber) -> std::io::Result<()> 
         };
         let now = started.elapsed();
         if let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&message.payload) {
-            let Learned { missed, back, beside } = incidents.heartbeat(&heartbeat, now);
+            let Learned { missed, back, beside, .. } = incidents.heartbeat(&heartbeat, now);
             if back {
                 say(&format!("all well metawatch is heard again {}", heartbeat.system.unwrap_or_default()))?;
             }

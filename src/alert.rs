@@ -283,7 +283,7 @@ impl AlertTable {
     }
 
     /// What was last told to have happened to a peer that an alert is firing about; `None` when that was not known.
-    pub fn told_cause(&self, identity: &Identity) -> Option<CauseKind> {
+    pub fn announced_cause(&self, identity: &Identity) -> Option<CauseKind> {
         let alert = self.alerts.get(identity).filter(|alert| alert.state == State::Firing)?;
         alert
             .announced_causes

@@ -3,12 +3,14 @@
 //! A check is one file, one row in [`CHECKS`] and one scenario. It sees one group at a time, and every finding has
 //! one of five verdicts; only [`Verdict::Clear`] and [`Verdict::Gone`] are ever good news.
 
+mod announced;
 pub mod cause;
 mod meta_001;
 mod meta_002;
 mod meta_006;
 mod meta_101;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -20,6 +22,8 @@ use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::view::{Answer, ClusterView, GroupView, PeerView};
 
+pub use announced::Announced;
+use announced::keep_announced;
 pub use cause::{Cause, CauseKind};
 
 /// A row of the table of checks.
@@ -180,14 +184,16 @@ pub struct Context<'a> {
     pub now: Stamp,
 }
 
-/// Runs every check on every group.
-pub fn evaluate(view: &ClusterView, rules: &Rules) -> Vec<Finding> {
+/// Runs every check on every group. Where this watcher knows less of a cause than what was `announced`, that stays.
+pub fn evaluate(view: &ClusterView, rules: &Rules, announced: Announced<'_>) -> Vec<Finding> {
     let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed };
     let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 3).sum());
     for group in &view.groups {
+        let before = findings.len();
         for check in CHECKS {
             (check.run)(check, group, &context, &mut findings);
         }
+        keep_announced(&mut findings[before..], group, context.now, announced);
     }
     findings
 }
@@ -197,6 +203,29 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     let start = findings.partition_point(|finding| finding.group < *group);
     let count = findings[start..].partition_point(|finding| finding.group == *group);
     &findings[start..start + count]
+}
+
+/// The groups of which something is not well or not known, the worst first: a lost quorum before a peer, a fault
+/// before a suspicion, and of equals the one with the fewest failures left.
+pub fn unwell_groups<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a GroupView> {
+    let badness = |finding: &Finding| match finding.verdict {
+        Verdict::Fault => 3,
+        Verdict::Suspect => 2,
+        Verdict::Unknown => 1,
+        Verdict::Clear | Verdict::Gone => 0,
+    };
+    let mut unwell: Vec<(_, &GroupView)> = Vec::new();
+    for group in &view.groups {
+        let found = of_group(findings, &group.key);
+        let worst = found.iter().map(badness).max().unwrap_or(1);
+        if worst > 0 {
+            let whole = found.iter().any(|finding| finding.peer.is_none() && badness(finding) == worst);
+            let left = impact(group, findings).failures_left.unwrap_or(i64::MAX);
+            unwell.push(((Reverse(worst), !whole, left), group));
+        }
+    }
+    unwell.sort_by_key(|(key, _)| *key);
+    unwell.into_iter().map(|(_, group)| group).collect()
 }
 
 /// What the loss of peers means for a group.

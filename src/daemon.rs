@@ -9,12 +9,14 @@
 mod coordinator;
 mod dispatch;
 mod effect;
+mod losses;
 mod persistence;
 
 use std::time::Duration;
 
 use crate::diagnosis::Replies;
 use crate::election::{Me, PeerMessage, Role};
+use crate::epoch::{Ended, Gathered};
 use crate::event::heartbeat::Status;
 use crate::event::{Heartbeat, Monitor};
 use crate::outbox::Outbox;
@@ -28,6 +30,8 @@ pub use dispatch::{Dispatcher, Mode};
 pub use effect::{
     AlertLink, DeliveryReport, Effect, EpochEnd, Level, Line, LinkNews, Order, Published, Stored, Wake,
 };
+pub use losses::LossKind;
+use losses::Losses;
 use persistence::Persistence;
 
 /// What is announced brings the next epoch forward, but not closer than this to the last one.
@@ -90,8 +94,7 @@ pub struct Daemon {
     last: Option<Box<Step>>,
     asking: bool,
     status: Option<Status>,
-    /// How many alerts the table had no room for, at the last epoch.
-    overflow: u64,
+    losses: Losses,
     /// The alerts or the outbox may be others than what was kept.
     changed: bool,
     /// The largest message that the server of the observing connection takes, in bytes.
@@ -108,9 +111,9 @@ impl Daemon {
     pub fn new(options: Options, restored: Option<ReplicatedState>, now: Stamp) -> Self {
         let Options { settings, system, mode, shared, timeout, persistent, peer_limit } = options;
         let Monitor { name, instance, .. } = settings.monitor.clone();
-        let me = Me { seed: seed_of(&instance), instance, name, started_ns: now.wall_ns() };
+        let me = Me::new(instance, name, now.wall_ns());
         let known = restored.clone().unwrap_or_default();
-        let coordinator = Coordinator::new(me, settings.rules.interval, &settings.prefix, known);
+        let coordinator = Coordinator::new(me, settings.rules.interval, &settings.prefix, known, now);
         let dispatcher = Dispatcher::new(mode, shared, &settings.prefix);
         let pipeline = Pipeline::new(settings);
         let mut daemon = Self {
@@ -128,7 +131,7 @@ impl Daemon {
             last: None,
             asking: false,
             status: None,
-            overflow: 0,
+            losses: Losses::default(),
             changed: false,
             peer_limit,
             hears_all: false,
@@ -143,7 +146,7 @@ impl Daemon {
 
     /// Goes on where the last run stopped.
     fn restore(&mut self, state: ReplicatedState, now: Stamp) {
-        let (waiting, refused) = self.pipeline.adopt(state, now);
+        let (waiting, _) = self.pipeline.adopt(state, now);
         let (open, events) = (self.pipeline.alert_table().active().count(), waiting.len());
         if open > 0 || events > 0 {
             let text = format!(
@@ -151,9 +154,13 @@ impl Daemon {
             );
             self.lines.push(Line::info(text));
         }
-        if refused > 0 {
-            let text = format!("{refused} entries of the state file are not believed, and left out");
-            self.lines.push(Line::warn(text));
+        self.losses.raise(LossKind::SavedEntries, self.pipeline.disbelieved());
+        if let Some(other) = self.pipeline.take_other_system() {
+            let own = self.pipeline.system().unwrap_or("none");
+            let text =
+                format!("the state file is of the system {other}, and --system says {own}: {own} it is");
+            let hint = "where that is another system, give it a --state file of its own";
+            self.lines.push(Line::warn(text).hint(hint));
         }
         self.dispatcher.outbox.replace(waiting);
         self.changed = true;
@@ -179,9 +186,9 @@ impl Daemon {
         self.coordinator.is_active(now) && !self.farewell
     }
 
-    /// Whether this watcher answers who asks what is seen: it sees the servers, or will in a moment.
-    pub fn answers_requests(&self) -> bool {
-        matches!(self.role(), Role::Standby | Role::Active)
+    /// Whether this watcher answers who asks what is seen: it sees the servers.
+    pub fn answers_requests(&self, now: Stamp) -> bool {
+        self.coordinator.collects(now)
     }
 
     /// Which version of the replicated state this watcher holds.
@@ -251,6 +258,9 @@ impl Daemon {
             }
             Wake::Saved(saved) => self.persistence.saved(saved, now, &mut self.lines),
             Wake::PeersTold(sent) => self.coordinator.told(sent, now),
+            Wake::Lost(totals) => {
+                totals.into_iter().for_each(|(kind, total)| self.losses.raise(kind, total));
+            }
             Wake::Shutdown => {
                 if !matches!(self.phase, Phase::Leaving(_)) {
                     self.phase = Phase::Leaving(now.plus(GOODBYE_MAX));
@@ -311,7 +321,7 @@ impl Daemon {
         self.tick(now);
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
-        self.tell_overflow();
+        self.count_losses(&gathered);
         for outgoing in std::mem::take(&mut step.events) {
             effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
             self.dispatcher.decide(outgoing, now);
@@ -338,7 +348,8 @@ impl Daemon {
     fn heartbeat(&self, heartbeat: &Heartbeat, now: Stamp) -> Option<Effect> {
         let heartbeat = Heartbeat {
             watchers: self.coordinator.watchers(),
-            refused: self.coordinator.refused(),
+            refused: self.refused(),
+            lost: self.losses.totals(),
             unreplicated: self.coordinator.unreplicated(),
             unsaved: self.persistence.is_failing(),
             ..heartbeat.clone()
@@ -357,12 +368,7 @@ impl Daemon {
         self.asking = false;
         let Some(step) = &self.last else { return };
         let events = self.pipeline.answer(follow_up, replies, step, now);
-        let text = format!(
-            "further questions are answered: {} events, {} unreadable replies",
-            events.len(),
-            replies.rejected
-        );
-        self.lines.push(Line::debug(text));
+        self.losses.add(LossKind::FollowUps, replies.rejected);
         for outgoing in events {
             effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
             self.dispatcher.decide(outgoing, now);
@@ -411,6 +417,7 @@ impl Daemon {
             self.dispatcher.advance(now, effects);
         }
         self.dispatcher.tell_losses(&mut self.lines);
+        self.losses.tell(now, &mut self.lines);
         if let Phase::Leaving(until) = self.phase {
             self.leave(until, now, effects);
         }
@@ -464,16 +471,22 @@ impl Daemon {
         }
     }
 
-    /// A table that is full is told when it begins to be.
-    fn tell_overflow(&mut self) {
-        let overflow = self.pipeline.alert_table().overflow();
-        let before = std::mem::replace(&mut self.overflow, overflow);
-        if before == 0 && overflow > 0 {
-            let text =
-                "too many alerts stand: those of the groups with the most of them are not all followed";
-            let hint = "see in the view whether all groups are real: any user of the system account can answer as one";
-            self.lines.push(Line::warn(text).hint(hint));
-        }
+    /// Counts what an epoch could not take, and what was refused until its end.
+    fn count_losses(&mut self, gathered: &Gathered) {
+        let counts = gathered.counts;
+        let full = u64::from(gathered.ended == Ended::Full);
+        self.losses.add(LossKind::Replies, counts.dropped + counts.announcements_dropped + full);
+        self.losses.add(LossKind::Unreadable, counts.rejected);
+        self.losses.raise(LossKind::Alerts, self.pipeline.alert_table().overflow());
+        self.losses.raise(LossKind::Shortened, self.dispatcher.shortened());
+        self.losses.raise(LossKind::Disbelieved, self.coordinator.refused());
+        self.losses.raise(LossKind::SavedEntries, self.pipeline.disbelieved());
+    }
+
+    /// Messages of watchers and requests to the service that were not understood, not believed or not answered.
+    fn refused(&self) -> u64 {
+        let outside = self.losses.total(LossKind::PeerMessages) + self.losses.total(LossKind::Requests);
+        self.coordinator.refused().saturating_add(outside)
     }
 
     fn tell_status(&mut self, heartbeat: &Heartbeat) {
@@ -490,11 +503,4 @@ impl Daemon {
         };
         self.lines.push(line);
     }
-}
-
-/// Another number for each watcher, and the same one in every replay.
-fn seed_of(instance: &str) -> u64 {
-    instance.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

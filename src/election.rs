@@ -31,6 +31,7 @@
 
 mod chunk;
 mod claims;
+mod hear;
 mod members;
 mod message;
 mod replication;
@@ -49,8 +50,8 @@ pub use chunk::{Chunk, TooLarge};
 use claims::Claims;
 use members::Members;
 pub use message::{Audience, MESSAGE_VERSION, PeerMessage, StateRequest};
-use replication::{Joined, Replication};
-use timing::{ANSWER_WINDOW, Chance, ISOLATED_UNITS, SETTLE, Timing};
+use replication::Replication;
+use timing::{Chance, ISOLATED_UNITS, SETTLE, Timing};
 
 /// How many standbys an active watcher names.
 pub const STANDBYS: usize = 2;
@@ -110,6 +111,15 @@ pub struct Me {
     pub seed: u64,
 }
 
+impl Me {
+    /// A watcher whose chance comes from its instance: the same in every replay.
+    pub fn new(instance: String, name: String, started_ns: i64) -> Self {
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let seed = instance.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+        Self { instance, name, started_ns, seed }
+    }
+}
+
 /// All watchers of one system, as one of them knows them.
 #[derive(Clone, Debug)]
 pub struct Election {
@@ -134,6 +144,8 @@ pub struct Election {
     candidate_since: Option<Stamp>,
     /// Since when nobody has been active.
     leaderless_since: Option<Stamp>,
+    /// It has never been anything else than joining.
+    fresh: bool,
     /// What this candidate was before.
     role_before: Role,
     /// When the next message is due that nothing else makes due.
@@ -159,7 +171,7 @@ pub struct Election {
 
 impl Election {
     /// A watcher that knows of nobody yet, and goes on with what an earlier run left.
-    pub fn new(me: Me, interval: Duration, restored: ReplicatedState) -> Self {
+    pub fn new(me: Me, interval: Duration, restored: ReplicatedState, now: Stamp) -> Self {
         let replication = Replication::restored(restored, &me.instance);
         let term = replication.version().map_or(0, |version| version.term);
         Self {
@@ -176,7 +188,8 @@ impl Election {
             echoed: None,
             patience_until: None,
             candidate_since: None,
-            leaderless_since: None,
+            leaderless_since: Some(now),
+            fresh: true,
             role_before: Role::Joining,
             next_message: None,
             followed: None,
@@ -243,9 +256,11 @@ impl Election {
         match self.role {
             Role::Standby | Role::Candidate | Role::Active => true,
             Role::Reserve => false,
-            Role::Joining => self
-                .leaderless_since
-                .is_some_and(|since| now.since(since) >= self.timing.listening()),
+            // A thousand that are started at once do not ask the servers all at once.
+            Role::Joining => {
+                let listened = |since: Stamp| now.since(since) >= self.timing.listening();
+                !self.fresh || self.leaderless_since.is_some_and(listened)
+            }
         }
     }
 
@@ -299,175 +314,13 @@ impl Election {
         self.replication.to_be_saved()
     }
 
-    /// Takes a heartbeat of this instance.
-    pub fn hear_heartbeat(&mut self, instance: &str, now: Stamp) {
-        self.claims.hear_heartbeat(instance, instance == self.me.instance, now);
-    }
-
-    /// Takes a message; our own tell that we are heard.
-    pub fn hear(&mut self, mut message: PeerMessage, now: Stamp) -> Heard {
-        if !message.is_sound() {
-            self.refused += 1;
-            return Heard::Nothing;
-        }
-        if message.instance == self.me.instance {
-            self.echo(&message, now);
-            return Heard::Nothing;
-        }
-        self.term = self.term.max(message.term);
-        let chunk = message.chunk.take();
-        if self.hears_all() && !self.members.hear(&message, now) {
-            self.refused += 1;
-        }
-        if message.leaving || message.resigns {
-            self.hear_resignation(&message, now);
-            return Heard::Nothing;
-        }
-        match message.role {
-            Role::Active => self.hear_active(&message, now),
-            Role::Candidate => self.hear_candidate(&message, now),
-            Role::Joining | Role::Reserve | Role::Standby => {
-                self.claims.withdraw(&message.instance);
-                self.candidates.remove(&message.instance);
-            }
-        }
-        match self.role {
-            Role::Active if message.role == Role::Active => {}
-            Role::Active | Role::Candidate => {
-                if message.lacks_state || message.role == Role::Joining {
-                    self.replication.ask();
-                }
-                let before = self.replication.asking().cloned();
-                self.replication.ask_for_what_is_missing(&message, now);
-                if self.replication.asking() != before.as_ref() {
-                    self.next_message = Some(now);
-                }
-            }
-            Role::Joining | Role::Reserve | Role::Standby => {}
-        }
-        if let Some(asks) = message.asks.as_ref().filter(|asks| asks.holder == self.me.instance) {
-            self.replication.hear_request(asks);
-        }
-        chunk.map_or(Heard::Nothing, |chunk| self.hear_chunk(&message, chunk, now))
-    }
-
-    fn hear_chunk(&mut self, message: &PeerMessage, chunk: Chunk, now: Stamp) -> Heard {
-        let sender = message.instance.as_str();
-        if matches!(self.role, Role::Active | Role::Candidate) {
-            let (joined, readable) = self.replication.hear_asked(sender, chunk, self.role == Role::Active, now);
-            self.refused += u64::from(!readable);
-            return match joined {
-                Joined::Adopt(state) => Heard::Adopt(state),
-                Joined::Merge(state) => Heard::Merge(state),
-                Joined::Nothing => Heard::Nothing,
-            };
-        }
-        let leader = self.claims.leader(self.timing, self.interval, now);
-        if leader.is_none_or(|leader| leader.message.instance != sender) {
-            return Heard::Nothing;
-        }
-        let (state, readable) = self.replication.hear_active(sender, chunk, now);
-        self.refused += u64::from(!readable);
-        if self.replication.unmerged().is_some() {
-            let soon = self.chance.part_of(self.timing.pace());
-            self.speak_by(now.plus(soon));
-        }
-        state.map_or(Heard::Nothing, Heard::Adopt)
-    }
-
-    fn hear_resignation(&mut self, message: &PeerMessage, now: Stamp) {
-        self.candidates.remove(&message.instance);
-        let followed = self.followed.as_deref() == Some(message.instance.as_str());
-        self.claims.withdraw(&message.instance);
-        if followed && matches!(self.role, Role::Standby | Role::Reserve) {
-            self.take_turn(now);
-        }
-    }
-
-    /// The active watcher is one no more, by its own word or by ours: standbys come forward at once, one after the other.
-    fn take_turn(&mut self, now: Stamp) {
-        let wait = match self.standby_index() {
-            Some(standby) => self.timing.turn_of(standby),
-            None => self.timing.unit + self.chance.part_of(self.timing.spread(self.watchers)),
-        };
-        self.patience_until = Some(now.plus(wait));
-    }
-
-    fn hear_active(&mut self, message: &PeerMessage, now: Stamp) {
-        self.candidates.remove(&message.instance);
-        if !self.claims.hear(message, now) {
-            self.refused += 1;
-            return;
-        }
-        if self.role == Role::Active {
-            return;
-        }
-        let leader = self.claims.leader(self.timing, self.interval, now);
-        if leader.is_some_and(|leader| leader.message.instance == message.instance) {
-            self.watchers = self.watchers.saturating_mul(3).checked_div(4).unwrap_or(1).max(message.watchers);
-            self.standbys.clone_from(&message.standbys);
-            self.be_patient(now);
-            // What it has just told comes in a moment.
-            if message.version.is_some() && message.version.as_ref() != self.replication.version() {
-                let spread = self.timing.roll_call(self.watchers).max(self.timing.unit);
-                let soon = self.timing.pace() + self.chance.part_of(spread);
-                self.speak_by(now.plus(soon));
-            }
-        }
-    }
-
-    /// A candidate is waited for; where it lacks what we hold, it is told.
-    fn hear_candidate(&mut self, message: &PeerMessage, now: Stamp) {
-        self.claims.withdraw(&message.instance);
-        if !self.candidates.contains_key(&message.instance) && self.candidates.len() >= CANDIDATES_MAX {
-            self.refused += 1;
-            return;
-        }
-        let knows = |version: &StateVersion| {
-            let asked = message.asks.as_ref().map(|asks| &asks.version);
-            message.version.iter().chain(asked).any(|known| {
-                known.includes(version) || (known.term, known.revision) >= (version.term, version.revision)
-            })
-        };
-        let lacks = self.replication.version().is_some_and(|version| !knows(version));
-        self.candidates.insert(message.instance.clone(), (message.clone(), now));
-        if lacks && self.role != Role::Active {
-            let soon = self.chance.part_of(ANSWER_WINDOW);
-            self.speak_by(now.plus(soon));
-        }
-    }
-
-    /// One of our messages came back. After a gap, others may have taken over in between.
-    fn echo(&mut self, message: &PeerMessage, now: Stamp) {
-        if message.sent_ns > now.steady_ns() {
-            self.refused += 1;
-            return;
-        }
-        self.server.clone_from(&message.server);
-        if self.role == Role::Reserve {
-            return;
-        }
-        let sent = Stamp::new(message.sent_ns, now.wall_ns());
-        if self.echoed.is_some_and(|before| sent.since(before) > self.timing.lease()) {
-            self.rejoin();
-        }
-        if self.joined.is_none() {
-            if matches!(self.role, Role::Joining | Role::Candidate) {
-                // Messages come in order: what came before our first own one may have lain about for long.
-                self.claims.clear();
-                self.candidates.clear();
-            }
-            self.joined = Some(now);
-        }
-        if self.echoed.is_none_or(|before| sent.has_reached(before)) {
-            self.echoed = Some(sent);
-        }
-    }
-
     fn rejoin(&mut self) {
+        if self.role != Role::Joining {
+            self.leaderless_since = None;
+        }
         self.role = Role::Joining;
         (self.joined, self.echoed, self.candidate_since, self.patience_until) = (None, None, None, None);
-        (self.seeing_since, self.leaderless_since, self.followed) = (None, None, None);
+        (self.seeing_since, self.followed) = (None, None);
         self.members.name_nobody();
         self.next_message = None;
     }
@@ -487,7 +340,11 @@ impl Election {
             self.be_patient(now);
         }
         self.expire(now);
-        if self.echoed.is_some() && !self.is_leased(now) && self.role != Role::Reserve && !self.is_isolated(now) {
+        if self.echoed.is_some()
+            && !self.is_leased(now)
+            && self.role != Role::Reserve
+            && !self.is_isolated(now)
+        {
             self.rejoin();
         }
         if self.role != Role::Active
@@ -508,6 +365,7 @@ impl Election {
             None if self.role == Role::Active => self.lead(now),
             None => self.contend(now),
         }
+        self.fresh &= self.role == Role::Joining;
         self.role
     }
 
@@ -563,7 +421,8 @@ impl Election {
             Role::Reserve if before != Role::Reserve || is_new => {
                 (self.joined, self.echoed) = (None, None);
                 let soon = self.chance.part_of(self.timing.roll_call(self.watchers.max(leader.watchers)));
-                self.next_message = Some(now.plus(if before == Role::Active { Duration::ZERO } else { soon }));
+                self.next_message =
+                    Some(now.plus(if before == Role::Active { Duration::ZERO } else { soon }));
             }
             Role::Joining | Role::Reserve | Role::Standby | Role::Candidate | Role::Active => {}
         }
@@ -606,17 +465,24 @@ impl Election {
             self.patience_until = Some(heard.plus(after));
             return;
         }
-        let settled = self.candidate_since.is_some_and(|at| now.since(at) >= SETTLE);
+        let settled = self.candidate_since.is_some_and(|at| now.since(at) >= self.settle());
         let heard = isolated || (listened && self.is_leased(now));
         if settled && heard && self.replication.asking().is_none() {
             self.begin(now);
         }
     }
 
+    /// How long a candidate waits for a better one. One that was no standby may know less than others, and they have the
+    /// time to say so.
+    fn settle(&self) -> Duration {
+        if self.role_before == Role::Standby { SETTLE } else { SETTLE * 2 }
+    }
+
     /// When a candidate was last heard that comes before us.
     fn better_candidate(&self) -> Option<Stamp> {
         let own = self.message_now(Stamp::new(0, 0));
-        let better = |other: &PeerMessage| other.candidate_rank().cmp(&own.candidate_rank()) == Ordering::Greater;
+        let better =
+            |other: &PeerMessage| other.candidate_rank().cmp(&own.candidate_rank()) == Ordering::Greater;
         self.candidates.values().filter(|(other, _)| better(other)).map(|(_, at)| *at).max()
     }
 

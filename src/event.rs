@@ -24,7 +24,7 @@ use crate::name::{printable, subject_token};
 pub use build::{EventContext, Explained, alert_event, event_group, explain};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
-pub use summary::{peers_online, without_a_list};
+pub use summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX, more_unwell, peers_online, sums, without_a_list};
 pub use truncate::{Fit, fit_heartbeat, fit_to, header_bytes};
 
 /// The beginning of every alert event's type; the check's own word follows.

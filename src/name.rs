@@ -199,6 +199,29 @@ pub fn join_some(names: impl IntoIterator<Item = String>) -> String {
     if more > 0 { format!("{told} and {more} more") } else { told }
 }
 
+/// `10,001`: a number as people read it.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The first bytes of `text`, at most `limit` of them, with `…` where some are left out.
+pub fn shortened(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let most = limit.saturating_sub('…'.len_utf8());
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
 /// `text` as one token of a subject: `.`, `*`, `>`, `%`, blanks and everything that does not print become `%`
 /// and the two hexadecimal digits of each of their bytes. Never empty.
 pub fn subject_token(text: &str) -> String {

@@ -4,23 +4,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::alert::{About, Alert, AlertTable, Identity, LifeRules, Shown, State};
-use crate::check::{self, CauseKind, Finding, Verdict};
+use crate::cadence::Cadence;
+use crate::check::{self, Finding, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, EventContext, Heartbeat, Monitor, Outgoing};
-use crate::replicated_state::ReplicatedState;
 use crate::name::Name;
+use crate::replicated_state::ReplicatedState;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::system::{KnownSystem, SystemId};
-use crate::view::{self, ClusterView, Contact, History, PeerView, Remembered};
-
-/// How long something unsettled keeps the faster cadence after the last change of a verdict.
-const FAST_FOR: Duration = Duration::from_secs(30);
-/// The shortest time between two epochs.
-const FAST_MIN: Duration = Duration::from_millis(250);
-/// Contact older than this is going stale: a healthy peer's is one heartbeat, 1 s, old.
-const CONTACT_STALE: Duration = Duration::from_secs(3);
+use crate::view::{self, ClusterView, History, Remembered};
 
 /// So many alerts are asked about at once.
 const ABOUT_MAX: usize = 16;
@@ -45,12 +39,12 @@ pub struct Pipeline {
     history: History,
     alert_table: AlertTable,
     system: KnownSystem,
-    verdicts: Vec<Verdict>,
-    changed: Option<Stamp>,
+    cadence: Cadence,
     /// The last answer may change what the next epoch shows.
     learned: bool,
     /// Another watcher tells what there is to tell; this one only follows.
     standby: bool,
+    disbelieved: u64,
 }
 
 /// What one epoch leads to.
@@ -87,10 +81,10 @@ impl Pipeline {
             history: History::default(),
             alert_table: AlertTable::default(),
             system: KnownSystem::default(),
-            verdicts: Vec::new(),
-            changed: None,
+            cadence: Cadence::default(),
             learned: false,
             standby: false,
+            disbelieved: 0,
         }
     }
 
@@ -117,7 +111,10 @@ impl Pipeline {
     }
 
     /// The alerts as they stand and the events that wait, for a state file and for other watchers.
-    pub fn replicated_state<'a>(&self, waiting: impl DoubleEndedIterator<Item = &'a Outgoing>) -> ReplicatedState {
+    pub fn replicated_state<'a>(
+        &self,
+        waiting: impl DoubleEndedIterator<Item = &'a Outgoing>,
+    ) -> ReplicatedState {
         let system = self.system.id().map(str::to_owned);
         ReplicatedState { system, ..ReplicatedState::new(&self.alert_table, waiting, &self.settings.prefix) }
     }
@@ -128,7 +125,7 @@ impl Pipeline {
         let restored = state.read(&self.settings.prefix, now);
         self.history.remember(remembered(&restored.alerts), now);
         self.alert_table.replace(restored.alerts);
-        (restored.waiting, restored.refused + usize::from(unsound))
+        (restored.waiting, self.count_disbelieved(restored.refused, unsound))
     }
 
     /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives its events that still
@@ -149,7 +146,18 @@ impl Pipeline {
             let is_news = told.get(incident).is_none_or(|told| *told < waiting.event.seq);
             is_news && !part_of_others.contains(incident)
         });
-        (restored.waiting, restored.refused + usize::from(unsound))
+        (restored.waiting, self.count_disbelieved(restored.refused, unsound))
+    }
+
+    fn count_disbelieved(&mut self, entries: usize, system: bool) -> usize {
+        let more = entries + usize::from(system);
+        self.disbelieved = self.disbelieved.saturating_add(more as u64);
+        more
+    }
+
+    /// How many entries of saved and replicated states were not believed.
+    pub fn disbelieved(&self) -> u64 {
+        self.disbelieved
     }
 
     /// What to ask in the next epoch, and whom to wait for.
@@ -177,8 +185,8 @@ impl Pipeline {
         let rules = &self.settings.rules;
         let now = gathered.closed;
         let view = view::merge(gathered, &mut self.history, rules);
-        let mut findings = check::evaluate(&view, rules);
-        self.recall(&view, &mut findings, now);
+        let announced = |finding: &Finding| self.alert_table.announced_cause(&Identity::of(finding));
+        let findings = check::evaluate(&view, rules, &announced);
         if !self.standby {
             self.system.see(&view);
         }
@@ -196,7 +204,7 @@ impl Pipeline {
             transitions.iter().filter_map(|transition| event::alert_event(transition, &context)).collect();
         let heartbeat = Heartbeat::new(&view, &findings, &self.alert_table, rules.interval, monitor);
         let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
-        let next_in = self.cadence(&view, &findings, now);
+        let next_in = self.cadence.next_in(&view, &findings, &self.alert_table, rules.interval, now);
         Step { view, findings, events, heartbeat, next_in }
     }
 
@@ -262,61 +270,6 @@ impl Pipeline {
             events.extend(transition.and_then(|transition| event::alert_event(&transition, &context)));
         }
         events
-    }
-
-    /// Whoever has never heard a peer knows less of what happened to it than what was told at the time, by an earlier
-    /// run or by another watcher; and a peer that comes back does not show any more what it was.
-    fn recall(&self, view: &ClusterView, findings: &mut [Finding], now: Stamp) {
-        for finding in findings {
-            let told =
-                finding.cause.as_ref().and_then(|_| self.alert_table.told_cause(&Identity::of(finding)));
-            let (Some(told), Some(cause)) = (told, &mut finding.cause) else { continue };
-            let group = view.group(&finding.group);
-            let peer = finding.peer.and_then(|id| group?.peer(id));
-            let knows_less = |peer: &PeerView| peer.last_heard.is_none() || peer.is_coming_back(now);
-            let says_little = matches!(
-                cause.kind,
-                CauseKind::Unknown
-                    | CauseKind::CrashedOrUnreachable
-                    | CauseKind::DownBeforeTerm
-                    | CauseKind::FrozenOrPartitioned
-                    | CauseKind::Crashed
-                    | CauseKind::Stopping
-            );
-            if cause.kind != told && says_little && peer.is_some_and(knows_less) {
-                cause.kind = told;
-                cause.because.insert(0, "that is what was told of it first".to_owned());
-            }
-        }
-    }
-
-    /// Something unsettled is looked at more often, for as long as that still changes anything.
-    fn cadence(&mut self, view: &ClusterView, findings: &[Finding], now: Stamp) -> Duration {
-        let verdicts: Vec<_> = findings.iter().map(|finding| finding.verdict).collect();
-        if verdicts != self.verdicts {
-            (self.verdicts, self.changed) = (verdicts, Some(now));
-        }
-        let stale = |contact| matches!(contact, Contact::Away(away) if away > CONTACT_STALE);
-        let known = |finding: &&Finding| !matches!(finding.verdict, Verdict::Unknown);
-        let unsettled = self.alert_table.active().any(|alert| alert.is_unsettled())
-            || findings.iter().any(|finding| !known(&finding))
-            || view.groups.iter().any(|group| {
-                group.peers.iter().any(|peer| stale(peer.contact) && !self.fires(group, peer.id))
-            });
-        let recently = self.changed.is_some_and(|changed| now.since(changed) <= FAST_FOR);
-        let interval = self.settings.rules.interval;
-        if view.epoch.informative && unsettled && recently {
-            (interval / 4).max(FAST_MIN).min(interval)
-        } else {
-            interval
-        }
-    }
-
-    fn fires(&self, group: &view::GroupView, peer: crate::name::PeerId) -> bool {
-        let identity = Identity { check: "META_001", group: group.key.clone(), peer: Some(peer) };
-        self.alert_table
-            .get(&identity)
-            .is_some_and(|alert| alert.state == State::Firing && !alert.is_unsettled())
     }
 }
 

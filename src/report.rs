@@ -1,8 +1,19 @@
 //! One verdict on a whole system, with its reasons: what `metawatch check` says in every format.
 
+pub mod json;
+pub mod lines;
+pub mod nagios;
+mod overview;
+pub mod prometheus;
 mod reasons;
+pub mod selection;
+pub mod style;
+mod summary;
+pub mod table;
+pub mod text;
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -157,10 +168,19 @@ impl CheckReport {
             .iter()
             .filter_map(|finding| judge(finding, held(finding), step, alerts.diagnosis_of(finding), &unknown))
             .collect();
+        // Of many groups, those that are worst off come first.
+        let order: BTreeMap<&str, usize> = match view.groups.len() {
+            0..=event::GROUPS_TOLD_MAX => BTreeMap::new(),
+            _ => {
+                let unwell = check::unwell_groups(view, findings);
+                unwell.into_iter().enumerate().map(|(place, group)| (group.key.as_str(), place)).collect()
+            }
+        };
         let key = |judged: &FindingReport| {
             let name = judged.peer.as_ref().map(|peer| peer.name.clone().unwrap_or_else(|| peer.id.clone()));
             (
                 Reverse(badness(judged.check, judged.verdict, judged.held)),
+                order.get(judged.group.as_str()).copied(),
                 judged.group.clone(),
                 name.is_none(),
                 name,
@@ -170,7 +190,7 @@ impl CheckReport {
         Self {
             status,
             code: status.code(),
-            summary: summary(status, view, findings, &judged, &unknown),
+            summary: summary::of_system(status, view, findings, &judged, &unknown),
             unknown: if status == Status::Ok { Vec::new() } else { unknown },
             findings: judged,
             groups: view.groups.iter().map(|group| numbers(group, findings)).collect(),
@@ -218,7 +238,23 @@ impl CheckReport {
 
     /// The findings that speak against somebody.
     pub fn bad(&self) -> impl Iterator<Item = &FindingReport> {
-        self.findings.iter().filter(|judged| badness(judged.check, judged.verdict, judged.held) >= WARNING)
+        self.findings.iter().filter(|judged| judged.is_bad())
+    }
+
+    /// The same verdict, with only those findings and groups that are not well or not known.
+    #[must_use]
+    pub fn only_problems(mut self) -> Self {
+        self.findings.retain(|judged| badness(judged.check, judged.verdict, judged.held) > 0);
+        let groups: BTreeSet<&str> = self.findings.iter().map(|judged| judged.group.as_str()).collect();
+        self.groups.retain(|group| groups.contains(group.numbers.name.as_str()));
+        self
+    }
+}
+
+impl FindingReport {
+    /// Whether it speaks against somebody.
+    pub fn is_bad(&self) -> bool {
+        badness(self.check, self.verdict, self.held) >= WARNING
     }
 }
 
@@ -360,77 +396,6 @@ fn settled(
         (_, None) if finding.check == "META_101" => format!("{subject} is heard"),
         (_, None) => format!("{subject} has its quorum"),
     }
-}
-
-/// What is wrong, then the numbers of the groups. A group whose own check fails has its numbers in that.
-fn summary(
-    status: Status,
-    view: &ClusterView,
-    findings: &[Finding],
-    judged: &[FindingReport],
-    unknown: &[String],
-) -> String {
-    let heads = match status {
-        Status::Ok => Vec::new(),
-        Status::Unknown => {
-            // The numbers say by themselves that no list tells.
-            let said = |why: &&String| !view.groups.iter().any(|group| no_list(group) == **why);
-            first_of(unknown.iter().filter(said).map(String::as_str), 3)
-        }
-        Status::Critical | Status::Warning => {
-            let bad = |judged: &FindingReport| badness(judged.check, judged.verdict, judged.held);
-            let worst = judged.iter().map(bad).max().filter(|worst| *worst >= WARNING);
-            let worst: Vec<&FindingReport> =
-                judged.iter().filter(|judged| worst == Some(bad(judged))).collect();
-            let peers = worst.iter().filter(|judged| judged.peer.is_some());
-            let groups = worst.iter().filter(|judged| judged.peer.is_none());
-            let mut heads = first_of(peers.map(|judged| judged.summary.as_str()), TOLD_MAX);
-            heads.extend(first_of(groups.map(|judged| judged.summary.as_str()), TOLD_MAX));
-            if heads.is_empty() {
-                heads = first_of(view.warnings.iter().map(String::as_str), TOLD_MAX);
-            }
-            heads
-        }
-    };
-    let told = |group: &&GroupView| {
-        let fails = |finding: &Finding| finding.peer.is_none() && finding.verdict == Verdict::Fault;
-        !check::of_group(findings, &group.key).iter().any(fails)
-    };
-    let several = view.groups.len() > 1;
-    let groups: Vec<String> = view
-        .groups
-        .iter()
-        .filter(told)
-        .take(TOLD_MAX)
-        .map(|group| {
-            let numbers = group_line(status, group, findings);
-            if several { format!("{}: {numbers}", group.key) } else { numbers }
-        })
-        .collect();
-    let (heads, groups) = (heads.join(", "), groups.join("; "));
-    let between = if heads.is_empty() || groups.is_empty() { "" } else { "; " };
-    format!("{heads}{between}{groups}")
-}
-
-fn group_line(status: Status, group: &GroupView, findings: &[Finding]) -> String {
-    let online = event::peers_online(group, check::impact(group, findings));
-    match (status, &group.authority) {
-        (Status::Ok, Some(leader)) => format!("{online}, led by {}", leader.name),
-        (Status::Unknown, Some(leader)) if leader.complete => {
-            format!("by the list of {} {online}", leader.name)
-        }
-        (Status::Ok | Status::Unknown | Status::Warning | Status::Critical, _) => online,
-    }
-}
-
-/// The first of some texts, and how many more there are.
-fn first_of<'a>(texts: impl Iterator<Item = &'a str>, limit: usize) -> Vec<String> {
-    let texts: Vec<&str> = texts.collect();
-    let mut told: Vec<String> = texts.iter().take(limit).map(|text| (*text).to_owned()).collect();
-    if texts.len() > limit {
-        told.push(format!("and {} more", texts.len() - limit));
-    }
-    told
 }
 
 fn no_list(group: &GroupView) -> String {

@@ -50,7 +50,15 @@ fn options(instance: &str, system: Option<SystemId>) -> Options {
     let monitor = Monitor { name: "w".into(), version: "0".into(), instance: instance.into() };
     let settings = Settings { rules, life: LifeRules::default(), monitor, prefix: PREFIX.into() };
     let timeout = Duration::from_secs(5);
-    Options { settings, system, mode: Mode::Core, shared: false, timeout, persistent: true, peer_limit: 1 << 20 }
+    Options {
+        settings,
+        system,
+        mode: Mode::Core,
+        shared: false,
+        timeout,
+        persistent: true,
+        peer_limit: 1 << 20,
+    }
 }
 
 impl Alone {

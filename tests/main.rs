@@ -27,6 +27,7 @@ mod model;
 mod mutations;
 mod recordings;
 mod scenarios;
+mod schedules;
 mod sidecars;
 mod simulation;
 mod support;

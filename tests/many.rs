@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use metawatch::alert::State;
+use metawatch::alert::{AlertTable, State};
 use metawatch::epoch::{Ended, Epoch, Heard, Plan};
 use metawatch::event::heartbeat::Status;
 use metawatch::event::{AlertEvent, Heartbeat};
-use metawatch::pipeline::Pipeline;
+use metawatch::pipeline::{Pipeline, Step};
+use metawatch::report::style::Style;
+use metawatch::report::table::{self, Shown};
+use metawatch::report::{self, CheckReport, nagios, selection};
 use metawatch::stamp::Stamp;
 
 use crate::model::{Answers, Group, World, server};
@@ -28,6 +31,7 @@ struct Epochs {
     took: Duration,
     ended: Ended,
     heartbeat: Heartbeat,
+    step: Step,
 }
 
 impl Watch {
@@ -71,7 +75,7 @@ impl Watch {
         });
         let step = self.pipeline.step(&epoch.close(at, ended));
         self.now = opened.plus(INTERVAL);
-        Epochs { took: at.since(opened), ended, heartbeat: step.heartbeat }
+        Epochs { took: at.since(opened), ended, heartbeat: step.heartbeat.clone(), step }
     }
 }
 
@@ -220,4 +224,76 @@ fn every_route_counts_as_evidence_however_many_tell_of_theirs() {
             );
         }
     }
+}
+
+/// So many groups of nine servers, each its own domain.
+fn fleet(groups: usize) -> World {
+    let group = |number: usize| {
+        let domain = format!("d{number}");
+        let names: Vec<String> = (1..=9).map(|peer| format!("{domain}s{peer}")).collect();
+        let servers = names.iter().map(|name| server(name, &format!("c{number}"), &domain, 14)).collect();
+        let (members, leader) = (names.iter().cloned().collect(), Some(names[0].clone()));
+        Group { servers, members, leader, said: BTreeMap::new(), rescue: false, quorum: None }
+    };
+    World { groups: (0..groups).map(group).collect() }
+}
+
+/// The fleet after two good epochs and six in which these servers are silent.
+fn fleet_without(groups: usize, dead: &[&str]) -> Step {
+    let mut world = fleet(groups);
+    let mut watch = Watch::new();
+    for _ in 0..2 {
+        watch.epoch(world.jsz().iter().map(|reply| (reply, 3)));
+    }
+    for name in dead {
+        for group in &mut world.groups {
+            let leader = group.leader.clone().expect("a leader");
+            if group.members.contains(*name) {
+                group.say(&leader, name, |said| {
+                    (said.offline, said.current, said.active_ms) = (true, false, 200_000);
+                });
+                group.server(name).expect("a server").answers = Answers::Not;
+            }
+        }
+    }
+    let mut last = None;
+    for _ in 0..6 {
+        last = Some(watch.epoch(world.jsz().iter().map(|reply| (reply, 3))).step);
+    }
+    last.expect("an epoch")
+}
+
+#[test]
+fn a_system_of_many_groups_is_told_in_sums_with_the_worst_by_name() {
+    let lost = ["d7s2", "d7s3", "d7s4", "d7s5", "d7s6"];
+    let dead: Vec<&str> = lost.into_iter().chain(["d3s2", "d5s2", "d5s3", "d9s9", "d11s4"]).collect();
+    let step = fleet_without(120, &dead);
+    let report = CheckReport::new(&step, 8, &AlertTable::default());
+    let line = nagios::page(&report).lines().next().expect("a line").to_owned();
+    assert!(line.len() <= 1_024, "{} bytes: {line}", line.len());
+    let start = "CRITICAL metawatch 120 groups, 1,070 of 1,080 servers answered; d7: ";
+    assert!(line.starts_with(start), "{line}");
+    for part in ["; d5: ", "; 2 more are not well", "groups=120 groups_bad=5 peers=1080 online=1070;;;0;1080"]
+    {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(step.heartbeat.summary.len() <= 600, "{}", step.heartbeat.summary);
+    assert!(step.heartbeat.summary.contains("; d7: "), "{}", step.heartbeat.summary);
+    assert_eq!(step.heartbeat.groups[0].name, "d7", "what is cut is well");
+
+    let overview = table::report(&step, Shown::All, Style::new(false));
+    assert!(overview.lines().count() < 130, "one line a group: {overview}");
+    let first = overview.lines().nth(2).expect("a row");
+    assert!(first.trim_start().starts_with("d7 "), "{first}");
+
+    let mut one = step.clone();
+    selection::only_groups(&mut one, &["d5".to_owned()]).expect("a group");
+    let report = CheckReport::new(&one, 8, &AlertTable::default());
+    assert_eq!((report.groups.len(), report.status, report.bad().count()), (1, report::Status::Critical, 2));
+    let unknown = selection::only_groups(&mut step.clone(), &["d1200".to_owned()]).expect_err("no group");
+    assert!(unknown.there_are.contains("d120") || unknown.there_are.contains("d12"), "{unknown:?}");
+
+    let mut problems = step;
+    selection::only_problems(&mut problems);
+    assert_eq!(problems.view.groups.len(), 5);
 }

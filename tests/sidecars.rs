@@ -36,7 +36,12 @@ fn check_story(seed: u64) -> i64 {
         let seqs: Vec<u64> = seen.keys().copied().collect();
         let without_holes: Vec<u64> = (1..=seqs.len() as u64).collect();
         assert_eq!(seqs, without_holes, "seed {seed}: {incident} of {name}: {seen:?}");
-        assert_eq!(seen.values().last(), Some(&State::Resolved), "seed {seed}: {incident} of {name} ends");
+        assert_eq!(
+            seen.values().last(),
+            Some(&State::Resolved),
+            "seed {seed}: {incident} of {name} ends: {}",
+            story.history_of(incident)
+        );
     }
     for server in (1..SERVERS).map(|at| format!("s{at}")) {
         let fired = |seen: &BTreeMap<u64, State>| seen.values().any(|state| *state == State::Firing);
@@ -78,7 +83,12 @@ fn check_partition(seed: u64) {
             story.tick();
         }
         let sides: BTreeSet<u8> = story.nodes.iter().map(|node| node.side).collect();
-        assert_eq!(story.active().len(), sides.len(), "seed {seed}: one is active on each side: {}", story.roles());
+        assert_eq!(
+            story.active().len(),
+            sides.len(),
+            "seed {seed}: one is active on each side: {}",
+            story.roles()
+        );
     }
     story.end();
     // Whoever heard of an incident hears of its end, by its own id or by that of the one it was merged into.

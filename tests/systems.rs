@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use metawatch::epoch::{Epoch, Heard};
 use metawatch::event::Heartbeat;
-use metawatch::replicated_state::ReplicatedState;
 use metawatch::pipeline::{Pipeline, Step};
+use metawatch::replicated_state::ReplicatedState;
 use metawatch::stamp::Stamp;
 use metawatch::system::SystemId;
 

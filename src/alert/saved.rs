@@ -191,13 +191,17 @@ impl AlertTable {
 impl Alert {
     fn merge(&mut self, other: Self) {
         if self.incident == other.incident {
-            // The same life, told from two sides: no id of an event may ever stand for two, and who told more knows how
-            // it stands. Where both told as much, what is open for somebody is to be ended for everybody.
+            // The same life, told from two sides: no id of an event may ever stand for two. Who told more knows how it
+            // stands; but what is open for somebody is ended for everybody, and only by what the servers say.
             let flaps = self.flaps.max(other.flaps);
+            let sequence = self.sequence.max(other.sequence);
             let is_open = |alert: &Self| alert.state != State::Resolved;
-            let ahead = (other.sequence, is_open(&other)) > (self.sequence, is_open(self));
-            let merged = if ahead { std::mem::replace(self, other).merged } else { other.merged };
+            let behind =
+                other.sequence > self.sequence || (other.sequence == self.sequence && !is_open(self));
+            let merged =
+                if behind && is_open(&other) { std::mem::replace(self, other).merged } else { other.merged };
             merged.into_iter().for_each(|id| self.name_merged(id));
+            self.sequence = sequence;
             self.flaps = flaps;
             return;
         }

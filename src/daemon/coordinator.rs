@@ -46,9 +46,15 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     /// A watcher that knows of no other yet.
-    pub(super) fn new(me: Me, interval: Duration, prefix: &str, restored: ReplicatedState) -> Self {
+    pub(super) fn new(
+        me: Me,
+        interval: Duration,
+        prefix: &str,
+        restored: ReplicatedState,
+        now: Stamp,
+    ) -> Self {
         Self {
-            election: Election::new(me, interval, restored),
+            election: Election::new(me, interval, restored, now),
             subjects: format!("{prefix}.watcher."),
             heartbeats: format!("{prefix}.heartbeat"),
             blind_epochs: 0,
@@ -183,7 +189,8 @@ impl Coordinator {
                 refused
             }
             Heard::Merge(state) => {
-                let text = format!("{sender}, another watcher, was active unheard: its incidents are taken over");
+                let text =
+                    format!("{sender}, another watcher, was active unheard: its incidents are taken over");
                 lines.push(Line::info(text));
                 Self::merge(state, pipeline, outbox, now)
             }
@@ -353,12 +360,12 @@ impl Coordinator {
 
 fn line_of_notice(notice: Notice) -> Line {
     match notice {
-        Notice::WithoutHeartbeats(name) => Line::warn(format!(
-            "the active watcher, {name}, sends no heartbeats: another one takes over"
-        ))
-        .hint("see whether that watcher hangs, or whether it is none"),
-        Notice::Resigned => {
-            Line::warn("this watcher sees no servers, or has no connection for alerts: another one takes over")
+        Notice::WithoutHeartbeats(name) => {
+            Line::warn(format!("the active watcher, {name}, sends no heartbeats: another one takes over"))
+                .hint("see whether that watcher hangs, or whether it is none")
         }
+        Notice::Resigned => Line::warn(
+            "this watcher sees no servers, or has no connection for alerts: another one takes over",
+        ),
     }
 }

@@ -345,6 +345,11 @@ impl Dispatcher {
         Some(Effect::Deliver(Order::Heartbeat(Box::new(heartbeat))))
     }
 
+    /// How many events were shortened so that the server takes them.
+    pub fn shortened(&self) -> u64 {
+        self.shortened
+    }
+
     /// Lines about what was dropped.
     pub fn tell_losses(&mut self, lines: &mut Vec<Line>) {
         let dropped = self.outbox.dropped();

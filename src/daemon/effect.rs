@@ -1,12 +1,13 @@
 //! What can wake the daemon, and what it wants done.
 
-use crate::election::PeerMessage;
+use super::losses::LossKind;
 use crate::diagnosis::Replies;
+use crate::election::PeerMessage;
 use crate::epoch::{Gathered, Plan};
 use crate::event::{AlertEvent, Heartbeat};
-use crate::replicated_state::ReplicatedState;
 use crate::outbox::Dispatched;
 use crate::pipeline::FollowUp;
+use crate::replicated_state::ReplicatedState;
 use crate::stamp::Stamp;
 
 /// Everything that can wake the daemon.
@@ -38,6 +39,8 @@ pub enum Wake {
     Saved(Result<(), String>),
     /// The messages to the other watchers were sent, or could not be.
     PeersTold(bool),
+    /// How much was lost since the start, by those who carry effects out.
+    Lost(Vec<(LossKind, u64)>),
     /// It is time to go.
     Shutdown,
 }

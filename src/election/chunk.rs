@@ -232,7 +232,12 @@ mod tests {
         for (index, count) in [(0, 0), (5, 5), (0, usize::MAX), (usize::MAX, 2)] {
             assert_eq!(reassembly.take("a", bad(index, count, ""), at(0)), Reassembled::Refused);
         }
-        for text in ["", "no JSON", r#"{"alerts":[]}"#, r#"{"alerts":[],"version":{"term":1,"revision":2,"writer":"a"}}"#] {
+        for text in [
+            "",
+            "no JSON",
+            r#"{"alerts":[]}"#,
+            r#"{"alerts":[],"version":{"term":1,"revision":2,"writer":"a"}}"#,
+        ] {
             assert_eq!(reassembly.take("a", bad(0, 1, text), at(0)), Reassembled::Refused, "{text}");
         }
     }

@@ -68,7 +68,9 @@ impl Claims {
             return true;
         }
         if self.claims.len() >= CLAIMS_MAX {
-            let Some(unbacked) = self.claims.iter().position(|claim| claim.backed.is_none()) else { return false };
+            let Some(unbacked) = self.claims.iter().position(|claim| claim.backed.is_none()) else {
+                return false;
+            };
             self.claims.remove(unbacked);
         }
         self.claims.push(Claim { message, at: now, backed });
@@ -128,14 +130,17 @@ impl Claims {
     pub(super) fn leader(&self, timing: Timing, interval: Duration, now: Stamp) -> Option<&Claim> {
         let wary = self.is_wary(now);
         let counts = |claim: &&Claim| {
-            let unit = timing.unit.max(Duration::from_millis(claim.message.lease_unit_ms())).min(LEASE_UNIT_MAX);
+            let unit =
+                timing.unit.max(Duration::from_millis(claim.message.lease_unit_ms())).min(LEASE_UNIT_MAX);
             let alive = now.since(claim.at) <= unit * 2;
-            let backed = claim.backed.is_some_and(|at| now.since(at) <= patience(&claim.message, interval, 0));
+            let backed =
+                claim.backed.is_some_and(|at| now.since(at) <= patience(&claim.message, interval, 0));
             alive && (!wary || backed || self.heirs.contains(&claim.message.instance))
         };
-        self.claims.iter().filter(counts).max_by(|one, other| {
-            one.message.active_rank().cmp(&other.message.active_rank())
-        })
+        self.claims
+            .iter()
+            .filter(counts)
+            .max_by(|one, other| one.message.active_rank().cmp(&other.message.active_rank()))
     }
 
     /// Whether the one that is followed sends no heartbeats, though they come through. Then it is not believed any

@@ -100,9 +100,11 @@ impl Members {
         silent.iter().for_each(|name| self.forget(name));
         self.named.retain(|(name, _)| self.members.contains_key(name));
         // One that sees nothing makes room where there is another one that may.
-        let others = || self.members.iter().filter(|(name, member)| {
-            member.sees_servers && !self.named.iter().any(|(named, _)| named == *name)
-        });
+        let others = || {
+            self.members.iter().filter(|(name, member)| {
+                member.sees_servers && !self.named.iter().any(|(named, _)| named == *name)
+            })
+        };
         if others().next().is_some()
             && let Some(name) = blind.first()
         {
@@ -123,7 +125,9 @@ impl Members {
         }
         let mut taken = BTreeSet::from([server]);
         let crowded = self.named.iter().find(|(name, _)| {
-            self.members.get(name).is_some_and(|member| !member.server.is_empty() && !taken.insert(&member.server))
+            self.members
+                .get(name)
+                .is_some_and(|member| !member.server.is_empty() && !taken.insert(&member.server))
         });
         let Some((crowded, _)) = crowded else { return };
         taken.extend(self.named.iter().filter_map(|(name, _)| Some(self.members.get(name)?.server.as_str())));
@@ -139,9 +143,7 @@ impl Members {
     /// Who is named next: rather one that sees the servers, on a server of its own, that has run long.
     fn next_standby(&self, server: &str) -> Option<String> {
         let mut taken: BTreeSet<&str> = BTreeSet::from([server]);
-        taken.extend(
-            self.named.iter().filter_map(|(name, _)| Some(self.members.get(name)?.server.as_str())),
-        );
+        taken.extend(self.named.iter().filter_map(|(name, _)| Some(self.members.get(name)?.server.as_str())));
         let free = self.members.iter().filter(|(name, member)| {
             member.role != Role::Active && !self.named.iter().any(|(named, _)| named == *name)
         });

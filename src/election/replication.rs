@@ -131,7 +131,12 @@ impl Replication {
 
     /// Takes a part of the active watcher's state; gives that state when it is whole and another one. False in the second
     /// place when it could not be read.
-    pub(super) fn hear_active(&mut self, sender: &str, chunk: Chunk, now: Stamp) -> (Option<ReplicatedState>, bool) {
+    pub(super) fn hear_active(
+        &mut self,
+        sender: &str,
+        chunk: Chunk,
+        now: Stamp,
+    ) -> (Option<ReplicatedState>, bool) {
         if self.state.version.as_ref() == Some(&chunk.version) {
             return (None, true);
         }
@@ -159,7 +164,13 @@ impl Replication {
 
     /// Takes a part of a state that was asked for; gives what comes of the state when it is whole. False in the second
     /// place when it could not be read.
-    pub(super) fn hear_asked(&mut self, sender: &str, chunk: Chunk, active: bool, now: Stamp) -> (Joined, bool) {
+    pub(super) fn hear_asked(
+        &mut self,
+        sender: &str,
+        chunk: Chunk,
+        active: bool,
+        now: Stamp,
+    ) -> (Joined, bool) {
         let asked = self.asking().is_some_and(|asks| asks.holder == sender && asks.version == chunk.version);
         if !asked {
             return (Joined::Nothing, true);
@@ -267,9 +278,7 @@ impl Replication {
     /// as that costs not too much. True for all.
     pub(super) fn owes(&self, timing: Timing, watchers: u64, now: Stamp) -> Option<bool> {
         let rested = self.is_rested(timing, watchers, now);
-        let light = self.to_all.is_none_or(|(at, bytes)| {
-            now.since(at) >= timing.state_rest(bytes, watchers)
-        });
+        let light = self.to_all.is_none_or(|(at, bytes)| now.since(at) >= timing.state_rest(bytes, watchers));
         if self.changed {
             return Some(light);
         }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::message::WATCHERS_MAX;
-use super::{
-    Audience, Chunk, Election, MESSAGE_VERSION, PeerMessage, Role, SETTLE, TooLarge, UNMERGED_UNITS,
-};
+use super::{Audience, Chunk, Election, MESSAGE_VERSION, PeerMessage, Role, TooLarge, UNMERGED_UNITS};
 use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
 
@@ -62,7 +60,9 @@ impl Election {
         let message = self.message_now(now);
         let after = match self.role {
             Role::Joining | Role::Standby | Role::Candidate | Role::Active => self.timing.pace(),
-            Role::Reserve if message.lacks_state || message.unmerged.is_some() => self.timing.unit * UNMERGED_UNITS,
+            Role::Reserve if message.lacks_state || message.unmerged.is_some() => {
+                self.timing.unit * UNMERGED_UNITS
+            }
             Role::Reserve => {
                 let usual = self.timing.sign_of_life(self.watchers);
                 usual * 3 / 4 + self.chance.part_of(usual / 2)
@@ -79,7 +79,7 @@ impl Election {
         let soonest = now.plus(Duration::from_millis(5));
         let role = match self.role {
             Role::Joining => self.joined.map(|at| at.plus(self.timing.listening())),
-            Role::Candidate => self.candidate_since.map(|at| at.plus(SETTLE)),
+            Role::Candidate => self.candidate_since.map(|at| at.plus(self.settle())),
             Role::Standby | Role::Reserve | Role::Active => None,
         };
         let retries = [now.plus(self.timing.unit / 8)];
@@ -94,7 +94,11 @@ impl Election {
 
     /// The messages with the state that are to be sent now, if it is owed to anybody. None has more bytes than
     /// `max_payload`. They count as sent.
-    pub fn state_messages(&mut self, now: Stamp, max_payload: usize) -> Option<Result<Vec<PeerMessage>, TooLarge>> {
+    pub fn state_messages(
+        &mut self,
+        now: Stamp,
+        max_payload: usize,
+    ) -> Option<Result<Vec<PeerMessage>, TooLarge>> {
         let message = self.message_now(now);
         let overhead = overhead(&message);
         if self.role != Role::Active {
@@ -152,7 +156,8 @@ impl Election {
 fn overhead(message: &PeerMessage) -> usize {
     // The server that the shell fills in is at most so long.
     let server = "x".repeat(crate::replicated_state::NAME_MAX);
-    let version = message.version.clone().unwrap_or(StateVersion { term: 0, revision: 0, writer: server.clone() });
+    let version =
+        message.version.clone().unwrap_or(StateVersion { term: 0, revision: 0, writer: server.clone() });
     let chunk = Chunk { version, index: usize::MAX, count: usize::MAX, text: String::new() };
     let largest = PeerMessage { chunk: Some(chunk), server, sent_ns: i64::MIN, ..message.clone() };
     serde_json::to_vec(&largest).map_or(usize::MAX, |bytes| bytes.len())

@@ -8,7 +8,7 @@
 //! | the active watcher, by its own word | 0.3 and 150 ms |
 //! | the active watcher | 2 and 150 ms |
 //! | the active watcher and its first standby | 2.25 and 150 ms |
-//! | the active watcher and all standbys | 3 + the spread + 1 and 150 ms |
+//! | the active watcher and all standbys | 3 + the spread + 1 and 300 ms |
 //!
 //! The spread of a reserve is a random part of a window that grows with the number of watchers, a quarter of a unit at
 //! least and 4 at most (of a thousand), so that a few of a thousand speak and the others hear them.
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(super) const LEASE_UNIT_MIN: Duration = Duration::from_millis(500);
 /// ... and the greatest.
 pub(super) const LEASE_UNIT_MAX: Duration = Duration::from_secs(2);
-/// How long a candidate waits for a better one before it is active.
+/// How long a candidate that was a standby waits for a better one before it is active; another one waits twice as long.
 pub(super) const SETTLE: Duration = Duration::from_millis(150);
 /// Who holds a newer state than a candidate says so within this time.
 pub(super) const ANSWER_WINDOW: Duration = Duration::from_millis(60);

@@ -2,16 +2,18 @@
 //! knows that nobody watches.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::build::{event_epoch, event_group};
+use super::summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX};
 use super::{AlertEvent, EventEpoch, EventGroup, LIST_MAX, Monitor, NOTES_MAX};
 use crate::alert::{Alert, AlertTable, Identity, State};
 use crate::check::{self, Finding, Severity, Verdict};
-use crate::view::ClusterView;
+use crate::name::Name;
+use crate::view::{ClusterView, GroupView};
 
 /// The check of a lost quorum.
 const QUORUM_LOST: &str = "META_006";
@@ -95,6 +97,13 @@ pub struct Heartbeat {
     /// Times that the state was too large to be told to the other watchers.
     #[serde(default)]
     pub unreplicated: u64,
+    /// What this watcher lost since its start, by kind, as in `{"requests":3}`; absent when nothing is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, u64>,
+    /// How many contradictions and doubts stand that speak against no peer, as two servers under one name: `metawatch
+    /// check` calls them a warning, and `notes` tells the first of them.
+    #[serde(default)]
+    pub warnings: u64,
     /// Open incidents would not survive a restart now: the state file cannot be written.
     #[serde(default)]
     pub unsaved: bool,
@@ -181,7 +190,7 @@ impl Heartbeat {
         monitor: &Monitor,
     ) -> Self {
         let status = status(view, findings, table);
-        let groups = view.groups.iter().take(LIST_MAX);
+        let groups = worst_groups_first(view, findings).into_iter().take(LIST_MAX);
         Self {
             v: 1,
             timestamp: view.epoch.closed.to_string(),
@@ -202,7 +211,9 @@ impl Heartbeat {
             waiting: 0,
             shortened: 0,
             overflow: table.overflow(),
+            warnings: view.warnings.len() as u64,
             unreplicated: 0,
+            lost: BTreeMap::new(),
             unsaved: false,
             monitor: monitor.clone(),
         }
@@ -232,16 +243,45 @@ fn left_out(view: &ClusterView, table: &AlertTable) -> BTreeMap<String, u64> {
     lists.into_iter().filter(|(_, lacks)| *lacks > 0).map(|(list, lacks)| (list.to_owned(), lacks)).collect()
 }
 
+/// The groups that something is wrong with come first: what a list has no room for is well.
+fn worst_groups_first<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a GroupView> {
+    if view.groups.len() <= LIST_MAX {
+        return view.groups.iter().collect();
+    }
+    let unwell = check::unwell_groups(view, findings);
+    let keys: BTreeSet<&Name> = unwell.iter().map(|group| &group.key).collect();
+    let well = view.groups.iter().filter(|group| !keys.contains(&group.key));
+    unwell.iter().copied().chain(well).collect()
+}
+
 fn summary(view: &ClusterView, findings: &[Finding], status: Status) -> String {
+    if view.groups.len() > GROUPS_TOLD_MAX {
+        return summary_of_many(view, findings, status);
+    }
     let heard = format!("{} of {} servers answered", view.epoch.heard, view.epoch.expected);
     let groups = view.groups.iter().map(|group| {
         let online = super::summary::peers_online(group, check::impact(group, findings));
         if view.groups.len() == 1 { online } else { format!("{}: {online}", group.key) }
     });
-    let groups: Vec<String> = groups.take(LIST_MAX).collect();
+    let groups: Vec<String> = groups.collect();
     format!(
         "{}: {heard}; {}",
         status.as_str(),
         if groups.is_empty() { "no meta group".to_owned() } else { groups.join("; ") }
     )
+}
+
+/// `alerting: 1,112 groups, 9,999 of 10,001 servers answered; d0: 8 of 9 meta peers online, …; 2 more are not well`
+fn summary_of_many(view: &ClusterView, findings: &[Finding], status: Status) -> String {
+    let unwell = check::unwell_groups(view, findings);
+    let mut text = format!("{}: {}", status.as_str(), super::summary::sums(view));
+    for group in unwell.iter().take(WORST_TOLD_MAX) {
+        let online = super::summary::peers_online(group, check::impact(group, findings));
+        text.push_str(&format!("; {}: {online}", group.key));
+    }
+    match unwell.len().saturating_sub(WORST_TOLD_MAX) {
+        0 => {}
+        more => text.push_str(&format!("; {}", super::summary::more_unwell(more as u64))),
+    }
+    text
 }

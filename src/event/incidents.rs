@@ -37,6 +37,8 @@ pub struct Incidents {
     systems: BTreeMap<Option<String>, System>,
     /// That nobody was ever heard has been told.
     nobody: bool,
+    /// How many heartbeats came of systems beyond those that can be followed.
+    unfollowed: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +78,8 @@ pub struct Learned {
     pub back: bool,
     /// Somebody else speaks on the same subjects. Told once.
     pub beside: Option<Beside>,
+    /// So many systems are followed already that this one is not: nothing of it is learned from heartbeats. Told once.
+    pub too_many: bool,
 }
 
 /// What a heartbeat tells of an incident, and no event did.
@@ -151,7 +155,8 @@ impl Incidents {
         let instance = &heartbeat.monitor.instance;
         let mut back = self.move_here(instance, &heartbeat.system);
         if !self.systems.contains_key(&heartbeat.system) && !self.has_room() {
-            return Learned::default();
+            self.unfollowed = self.unfollowed.saturating_add(1);
+            return Learned { too_many: self.unfollowed == 1, ..Learned::default() };
         }
         back |= std::mem::take(&mut self.nobody);
         let beside = self.beside(&heartbeat.system, now);
@@ -169,7 +174,12 @@ impl Incidents {
         let missed = told.into_iter().filter(|incident| confirmed.contains(&key(incident)));
         let missed =
             missed.collect::<Vec<_>>().into_iter().map(|incident| self.learn(incident, heartbeat, now));
-        Learned { missed: missed.collect(), back, beside: rival.or(beside) }
+        Learned { missed: missed.collect(), back, beside: rival.or(beside), too_many: false }
+    }
+
+    /// How many heartbeats were left out, because they are of systems beyond the 64 that are followed at once.
+    pub fn unfollowed(&self) -> u64 {
+        self.unfollowed
     }
 
     /// When [`Self::quiet`] has something to tell, if no heartbeat comes before.

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use crate::alert::{Alert, Reason, State};
 use crate::check::{Cause, CauseKind, Finding, Grounds, Impact, Witness};
 use crate::diagnosis::Diagnosis;
-use crate::name::join_some;
+use crate::name::{join_some, thousands};
 use crate::stamp::{Stamp, human_duration};
-use crate::view::{GroupView, PeerView};
+use crate::view::{ClusterView, GroupView, PeerView};
 
 /// So many answers of servers are told in one line.
 const SAID_MAX: usize = 2;
@@ -156,6 +156,27 @@ pub(super) fn group_fault(check: &str, group: &GroupView, finding: Option<&Findi
         _ => "has lost its quorum, the JetStream API does not work",
     };
     format!("{of} {what}: {because}")
+}
+
+/// More groups than this are told as sums, and only the worst of them by name.
+pub const GROUPS_TOLD_MAX: usize = 4;
+/// So many groups are told by name beside the sums.
+pub const WORST_TOLD_MAX: usize = 3;
+
+/// `1,112 groups, 9,999 of 10,001 servers answered`
+pub fn sums(view: &ClusterView) -> String {
+    let number = |number: usize| thousands(number as u64);
+    format!(
+        "{} groups, {} of {} servers answered",
+        number(view.groups.len()),
+        number(view.epoch.heard),
+        number(view.epoch.expected)
+    )
+}
+
+/// How many groups beyond those that are named are not well.
+pub fn more_unwell(more: u64) -> String {
+    if more == 1 { "1 more is not well".to_owned() } else { format!("{} more are not well", thousands(more)) }
 }
 
 /// Why no complete list tells how many peers are online.

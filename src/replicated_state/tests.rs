@@ -81,7 +81,8 @@ fn an_alert_from_the_future_began_now() {
 fn no_event_is_ever_published_outside_its_own_subject() {
     let waiting = [outgoing()];
     let sound =
-        serde_json::to_value(ReplicatedState::new(&AlertTable::default(), waiting.iter(), "metawatch")).unwrap();
+        serde_json::to_value(ReplicatedState::new(&AlertTable::default(), waiting.iter(), "metawatch"))
+            .unwrap();
     assert_eq!(sound["waiting"][0]["subject"], "alert.META_001.default.s3.firing");
     let subjects = [
         "heartbeat",
@@ -130,7 +131,8 @@ proptest::proptest! {
 fn an_event_with_numbers_beyond_reason_is_left_out() {
     let waiting = [outgoing()];
     let sound =
-        serde_json::to_value(ReplicatedState::new(&AlertTable::default(), waiting.iter(), "metawatch")).unwrap();
+        serde_json::to_value(ReplicatedState::new(&AlertTable::default(), waiting.iter(), "metawatch"))
+            .unwrap();
     let changes = [
         ("seq", serde_json::json!(u64::MAX)),
         ("seq", serde_json::json!(0)),

@@ -65,6 +65,12 @@ fn folder_of(path: &Path) -> &Path {
 /// Opens a regular file as `options` say, and nothing else: not through a link, and without waiting for the other end
 /// of a pipe.
 pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = open_itself(path, options)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
+/// Opens what stands at `path` itself: where a link leads is somebody else's choice.
+pub fn open_itself(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     {
         use rustix::fs::OFlags;
@@ -72,11 +78,10 @@ pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> 
         std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags.cast_signed());
     }
     let is_link = || path.symlink_metadata().is_ok_and(|found| found.is_symlink());
-    let file = match options.open(path) {
-        Err(_) if is_link() => return Err(io::Error::other("it is a link")),
-        opened => opened?,
-    };
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    match options.open(path) {
+        Err(_) if is_link() => Err(io::Error::other("it is a link")),
+        opened => opened,
+    }
 }
 
 #[cfg(test)]

@@ -129,15 +129,15 @@ impl From<BasisWord> for Basis {
 #[derive(Clone, Debug, Args)]
 pub struct RuleFlags {
     /// How long the leader may be without contact to a peer before that counts
-    #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "CheckReport")]
+    #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "10s", value_parser = values::lost_contact)]
     pub lost_contact: Duration,
     /// Which evidence may call a peer offline
-    #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "CheckReport")]
+    #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "BASIS", value_enum, default_value_t = BasisWord::Observed)]
     pub basis: BasisWord,
     /// A peer that has been offline for longer is taken for one that will not come back
-    #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "CheckReport")]
+    #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "24h", value_parser = values::positive)]
     pub ghost_after: Duration,
 }
@@ -206,9 +206,23 @@ pub struct CheckFlags {
     /// Write the verdict to this file instead of stdout, all at once: a reader never sees half of it
     #[arg(long, env = "METAWATCH_OUTFILE", hide_env_values = true, value_name = "FILE")]
     pub outfile: Option<PathBuf>,
+    /// What to show.
+    #[command(flatten)]
+    pub selection: SelectionFlags,
     /// What counts as offline.
     #[command(flatten)]
     pub rules: RuleFlags,
+}
+
+/// Which part of a large system is shown.
+#[derive(Clone, Debug, Args)]
+pub struct SelectionFlags {
+    /// Only this meta group: its domain, or `default` for the one without; may be given several times
+    #[arg(long = "group", value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub groups: Vec<String>,
+    /// Show only what is not well or not known
+    #[arg(long)]
+    pub problems: bool,
 }
 
 /// The formats of a verdict.
@@ -237,6 +251,9 @@ pub struct ViewFlags {
     #[arg(long, env = "METAWATCH_VIEW_FORMAT", hide_env_values = true, value_name = "FORMAT")]
     #[arg(value_enum, default_value_t = ViewFormat::Table)]
     pub format: ViewFormat,
+    /// What to show.
+    #[command(flatten)]
+    pub selection: SelectionFlags,
     /// What counts as offline.
     #[command(flatten)]
     pub rules: RuleFlags,

@@ -25,6 +25,7 @@ pub use capture::Capture;
 pub use diagnose_access::{Access, Trouble};
 pub use transport::{Incoming, NatsTransport, Subscription, Transport};
 
+use crate::daemon::LossKind;
 use crate::epoch::{Epoch, Gathered, Heard, Plan};
 use crate::shell::clock::Clock;
 use crate::shell::connect::{Link, LinkEvent};
@@ -85,6 +86,10 @@ pub struct Collector<P = NatsTransport> {
     permissions: Permissions,
     backlog: Backlog,
     news: VecDeque<LinkEvent>,
+    /// News that had no room.
+    news_dropped: u64,
+    /// Questions that the client did not take.
+    unsent: u64,
     capture: Capture,
     /// Something has come since the last epoch opened that makes the next one urgent: a server stops, a leader was
     /// elected.
@@ -131,6 +136,8 @@ impl<P: Transport> Collector<P> {
             permissions: Permissions::default(),
             backlog: Backlog::default(),
             news: VecDeque::new(),
+            news_dropped: 0,
+            unsent: 0,
             capture: Capture::default(),
             urgent: false,
             leave_at: None,
@@ -223,6 +230,12 @@ impl<P: Transport> Collector<P> {
         std::mem::take(&mut self.news)
     }
 
+    /// What was lost since the start on the way to the servers and back.
+    pub fn lost(&self) -> [(LossKind, u64); 2] {
+        let events = self.news_dropped.saturating_add(self.transport.dropped());
+        [(LossKind::Questions, self.unsent), (LossKind::ConnectionEvents, events)]
+    }
+
     /// The payloads of the last epoch, when they are kept.
     pub fn take_capture(&mut self) -> Capture {
         std::mem::take(&mut self.capture)
@@ -291,17 +304,18 @@ impl<P: Transport> Collector<P> {
         let asking = async {
             let inbox = self.transport.inbox().to_owned();
             let statsz = || Token::Statsz(number).subject(&inbox);
-            self.transport.ask(PING_JSZ, Token::Jsz(number).subject(&inbox)).await;
+            let mut sent = self.transport.ask(PING_JSZ, Token::Jsz(number).subject(&inbox)).await;
             let server = if learning { self.transport.server_id() } else { String::new() };
             if !server.is_empty() && self.permissions.may(Permission::OwnStatsz, now) {
-                self.transport.ask(&format!("$SYS.REQ.SERVER.{server}.STATSZ"), statsz()).await;
+                sent &= self.transport.ask(&format!("$SYS.REQ.SERVER.{server}.STATSZ"), statsz()).await;
             }
             if ask_statsz {
-                self.transport.ask(PING_STATSZ, statsz()).await;
+                sent &= self.transport.ask(PING_STATSZ, statsz()).await;
             }
+            sent
         };
-        if timeout(SEND_MAX, asking).await.is_err() {
-            tracing::debug!(epoch = number, "the connection does not take the request");
+        if !timeout(SEND_MAX, asking).await.unwrap_or(false) {
+            self.unsent += 1;
         }
     }
 
@@ -438,6 +452,8 @@ impl<P: Transport> Collector<P> {
         }
         if self.news.len() < NEWS_MAX {
             self.news.push_back(event);
+        } else {
+            self.news_dropped += 1;
         }
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use crate::alert::LifeRules;
 use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
 use crate::pipeline::Settings;
-use crate::report::CheckReport;
+use crate::report::table::Shown;
+use crate::report::{CheckReport, json, lines, nagios, prometheus, selection, table, text};
 use crate::rules::Rules;
 use crate::shell::cli::{
     self, CheckFlags, CheckFormat, Cli, Command, LifeFlags, LineFormat, ReplayFlags, RuleFlags, RunFlags,
@@ -20,7 +21,7 @@ use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::offline;
 use crate::shell::one_shot::Looked;
 use crate::shell::replay::{self, ReplaySink};
-use crate::shell::report::{self, Out, json, lines, nagios, prometheus, table, text};
+use crate::shell::report::{self, Out};
 use crate::shell::state_file::StateLocation;
 
 /// Does what the command line asks for, and gives the exit code.
@@ -107,7 +108,11 @@ fn complain(message: &str) {
 }
 
 fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Failure> {
-    let (report, failure) = match look(flags.from.as_deref(), &flags.rules, place, Depth::Verdict) {
+    let looked = look(flags.from.as_deref(), &flags.rules, place, Depth::Verdict).and_then(|mut looked| {
+        selection::only_groups(&mut looked.step, &flags.selection.groups)?;
+        Ok(looked)
+    });
+    let (report, failure) = match looked {
         Ok(looked) => (CheckReport::new(&looked.step, looked.epochs.into(), &looked.alerts), None),
         Err(failure) => (CheckReport::failed(&failure.to_string()), Some(failure)),
     };
@@ -117,6 +122,9 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         String::new()
     };
     let report = report.with_login(&login);
+    // What is scraped has the same series at every time.
+    let whole = !flags.selection.problems || flags.format == CheckFormat::Prometheus;
+    let report = if whole { report } else { report.only_problems() };
     let style = out.style();
     let text = match flags.format {
         CheckFormat::Nagios => nagios::page(&report),
@@ -140,9 +148,14 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
 
 fn view(flags: &ViewFlags, place: &Place<'_>, out: &mut Out) -> Result<(), Failure> {
     let depth = if flags.once { Depth::Once } else { Depth::Verdict };
-    let Looked { step, .. } = look(flags.from.as_deref(), &flags.rules, place, depth)?;
+    let Looked { mut step, .. } = look(flags.from.as_deref(), &flags.rules, place, depth)?;
+    selection::only_groups(&mut step, &flags.selection.groups)?;
+    let shown = if flags.selection.problems { Shown::Problems } else { Shown::All };
+    if shown == Shown::Problems {
+        selection::only_problems(&mut step);
+    }
     match flags.format {
-        ViewFormat::Table => out.write(&table::report(&step, out.style())),
+        ViewFormat::Table => out.write(&table::report(&step, shown, out.style())),
         ViewFormat::Json => {
             let monitor = &step.heartbeat.monitor;
             let snapshot = Snapshot::new(&step.view, &step.findings, monitor);

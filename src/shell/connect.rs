@@ -63,6 +63,11 @@ impl Link {
         self.state.set_unanswered(false);
     }
 
+    /// How many events of the connection had no room: nobody has read them for long.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.state.dropped()
+    }
+
     /// Leaves a server that is about to stop for another one, if any other is known. Whether it did.
     pub(crate) async fn leave(&self) -> bool {
         let another = self.client.server_pool().await.is_ok_and(|known| known.len() > 1);

@@ -3,6 +3,7 @@
 
 mod epochs;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use std::time::Duration;
 use async_nats::Client;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
+use tracing::Span;
 
 use crate::alert::State;
-use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, Options, Order, Wake};
+use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, LossKind, Options, Wake};
 use crate::epoch::Plan;
-use crate::event::{AlertEvent, Heartbeat};
+use crate::event::AlertEvent;
 use crate::pipeline::Settings;
 use crate::shell::clock::Clock;
 use crate::shell::collect::{Collector, CollectorOptions};
@@ -52,7 +54,8 @@ pub struct RunOptions {
     pub record: Option<PathBuf>,
 }
 
-/// Watches until `shutdown` is ready. It fails only before it has begun: when a file cannot be used.
+/// Watches until `shutdown` is ready. It fails when a file cannot be used at the start, and when a part of it has ended
+/// that it cannot do without.
 ///
 /// Without a connection it waits for one, for as long as it takes.
 pub async fn run(
@@ -112,20 +115,21 @@ pub async fn run(
         publications,
         epochs,
         prefix,
-        undone: Vec::new(),
+        instance,
+        undone: VecDeque::new(),
     };
     if shared {
         driver.peers.hear_heartbeats(client.clone());
     }
     driver.clients.push(client);
-    driver.drive(shutdown).await;
+    let driven = driver.drive(shutdown).await;
     let Driver { daemon, plans, .. } = driver;
     drop(plans);
     if tokio::time::timeout(CLOSE_MAX, close(task)).await.is_err() {
         tracing::warn!("the recording or the connection could not be ended in time");
     }
     tracing::info!("stopped; incidents open: {}", daemon.pipeline().alert_table().active().count());
-    Ok(())
+    driven
 }
 
 async fn close(task: tokio::task::JoinHandle<Epochs>) {
@@ -177,8 +181,9 @@ struct Driver {
     /// ... and where it is offered: nowhere, where other watchers know better.
     services: Vec<Service>,
     prefix: String,
-    /// What could not even be begun, to be told to the daemon next.
-    undone: Vec<Wake>,
+    instance: String,
+    /// What the daemon is to be told next, in this order.
+    undone: VecDeque<Wake>,
 }
 
 /// What came first.
@@ -190,15 +195,18 @@ enum Next {
 }
 
 impl Driver {
-    /// Until the daemon says that it is over.
-    async fn drive(&mut self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>) {
+    /// Until the daemon says that it is over. It fails when a task that it cannot do without has ended.
+    async fn drive(
+        &mut self,
+        mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Failure> {
         let mut leaving = false;
         let mut wake = Some(Wake::Time);
         loop {
-            if let Some(wake) = wake.take().or_else(|| self.undone.pop())
+            if let Some(wake) = wake.take().or_else(|| self.undone.pop_front())
                 && self.handle(wake)
             {
-                return;
+                return Ok(());
             }
             let until = self.clock.instant(self.daemon.next_wake(self.clock.now()));
             let next = tokio::select! {
@@ -209,8 +217,10 @@ impl Driver {
                 }
                 () = sleep_until(until) => Next::Wake(Wake::Time),
                 () = std::future::ready(()), if !self.undone.is_empty() => continue,
-                Some(report) = self.epochs.recv() => Next::Epoch(report),
-                Some(report) = self.publications.recv() => Next::Publication(report),
+                report = self.epochs.recv() => Next::Epoch(report.ok_or_else(|| ended("asks the servers"))?),
+                report = self.publications.recv() => {
+                    Next::Publication(report.ok_or_else(|| ended("publishes"))?)
+                }
                 Some(saved) = self.saves.recv() => Next::Wake(Wake::Saved(saved)),
                 wake = self.peers.next() => Next::Wake(wake),
                 answered = self.follow_ups.answered() => Next::Wake(Wake::Answered(Box::new(answered))),
@@ -219,8 +229,11 @@ impl Driver {
             self.offer().await;
             wake = match next {
                 Next::Wake(wake) => Some(wake),
-                Next::Epoch(report) => Some(self.take_epoch(report)),
-                Next::Publication(report) => self.take_publication(report).await,
+                Next::Epoch(report) => {
+                    self.take_epoch(report);
+                    None
+                }
+                Next::Publication(report) => self.take_publication(report),
                 Next::Request(request) => self
                     .requests
                     .take(request, self.daemon.last(), self.daemon.pipeline())
@@ -231,9 +244,17 @@ impl Driver {
 
     /// Lets the daemon decide, and does what it wants. True when it is over.
     fn handle(&mut self, wake: Wake) -> bool {
-        let epoch_ended = matches!(wake, Wake::Gathered(_));
+        let (ended, role) = (number_of(&wake), self.daemon.role());
+        let epoch = ended.map_or_else(Span::none, |number| tracing::debug_span!("epoch", number)).entered();
         let effects = self.daemon.handle(wake, self.clock.now());
-        if epoch_ended && let Some(step) = self.daemon.last() {
+        let election = match self.daemon.role() {
+            same if same == role => Span::none(),
+            role => tracing::debug_span!("election", ?role, instance = self.instance),
+        };
+        let election = election.entered();
+        if ended.is_some()
+            && let Some(step) = self.daemon.last()
+        {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
         }
@@ -241,6 +262,7 @@ impl Driver {
         for effect in effects {
             over |= self.carry_out(effect);
         }
+        drop((election, epoch));
         over
     }
 
@@ -253,22 +275,17 @@ impl Driver {
             }
             Effect::Save(state) => {
                 if self.writer.as_ref().is_some_and(|writer| !writer.save(state)) {
-                    self.undone.push(Wake::Saved(Err("the last state is not written yet".to_owned())));
+                    self.undone.push_back(Wake::Saved(Err("the last state is not written yet".to_owned())));
                 }
             }
             Effect::SayToPeers(message) => self.peers.say(*message),
             Effect::TellPeers(messages) => {
                 if !self.peers.tell(messages) {
-                    self.undone.push(Wake::PeersTold(false));
+                    self.undone.push_back(Wake::PeersTold(false));
                 }
             }
             Effect::HearAllPeers(all) => self.peers.hear_all(all),
-            Effect::Deliver(Order::Heartbeat(heartbeat)) => {
-                let refused = heartbeat.refused + self.peers.refused() + self.requests.refused();
-                let heartbeat = Heartbeat { refused, ..*heartbeat };
-                self.deliver(Order::Heartbeat(Box::new(heartbeat)));
-            }
-            Effect::Deliver(order) => self.deliver(order),
+            Effect::Deliver(order) => self.undone.extend(self.publisher.order(order).map(Wake::Delivery)),
             Effect::Ask(follow_up) => self.follow_ups.ask(follow_up),
             Effect::Announce(event) => announce(&event),
             Effect::Log(line) => log(&line),
@@ -277,25 +294,39 @@ impl Driver {
         false
     }
 
-    fn deliver(&mut self, order: Order) {
-        self.undone.extend(self.publisher.order(order).map(Wake::Delivery));
-    }
-
-    fn take_epoch(&mut self, report: EpochReport) -> Wake {
+    fn take_epoch(&mut self, report: EpochReport) {
         match report {
-            EpochReport::Urgent => Wake::Urgent,
-            EpochReport::Connected => Wake::Connected,
-            EpochReport::Ended(mut end, news) => {
+            EpochReport::Urgent => self.undone.push_back(Wake::Urgent),
+            EpochReport::Connected => self.undone.push_back(Wake::Connected),
+            EpochReport::Ended { mut end, news, lost } => {
                 for news in &news {
                     self.requests.hear_of(news, "the observing connection", &self.prefix);
                 }
                 end.news = news.iter().filter_map(link_news).collect();
-                Wake::Gathered(end)
+                self.undone.push_back(Wake::Lost(self.lost(lost)));
+                self.undone.push_back(Wake::Gathered(end));
             }
         }
     }
 
-    async fn take_publication(&mut self, report: PublisherReport) -> Option<Wake> {
+    /// What was lost since the start, by all who carry effects out; `seen` is what the epochs lost.
+    fn lost(&self, seen: Vec<(LossKind, u64)>) -> Vec<(LossKind, u64)> {
+        let unsynced = self.writer.as_ref().map_or(0, StateWriter::unsynced);
+        let own = [
+            (LossKind::PeerMessages, self.peers.refused()),
+            (LossKind::Requests, self.requests.refused()),
+            (LossKind::Unsynced, unsynced),
+        ];
+        let parts = own.into_iter().chain(self.publisher.lost()).chain(seen);
+        let mut totals = BTreeMap::<LossKind, u64>::new();
+        for (kind, total) in parts {
+            let sum = totals.entry(kind).or_default();
+            *sum = sum.saturating_add(total);
+        }
+        totals.into_iter().collect()
+    }
+
+    fn take_publication(&mut self, report: PublisherReport) -> Option<Wake> {
         match report {
             PublisherReport::Delivery(report) => return Some(Wake::Delivery(report)),
             PublisherReport::Client(client) => {
@@ -318,7 +349,7 @@ impl Driver {
 
     /// Offers the micro service where this watcher sees the servers, and nowhere else.
     async fn offer(&mut self) {
-        if !self.daemon.answers_requests() {
+        if !self.daemon.answers_requests(self.clock.now()) {
             self.services.clear();
             return;
         }
@@ -338,6 +369,37 @@ impl Driver {
             self.services.push(service);
         }
     }
+}
+
+/// The number of the epoch that has ended, where one has.
+fn number_of(wake: &Wake) -> Option<u64> {
+    match wake {
+        Wake::Gathered(end) => Some(end.gathered.number),
+        Wake::Time
+        | Wake::Urgent
+        | Wake::Connected
+        | Wake::Peers(_)
+        | Wake::Heartbeat(_)
+        | Wake::HeartbeatsRefused
+        | Wake::OtherVersion(_)
+        | Wake::CheckWanted
+        | Wake::Answered(_)
+        | Wake::Delivery(_)
+        | Wake::Saved(_)
+        | Wake::PeersTold(_)
+        | Wake::Lost(_)
+        | Wake::Shutdown => None,
+    }
+}
+
+/// A part of this process is gone, and the rest would watch for nothing: whoever runs it starts it again.
+fn ended(part: &str) -> Failure {
+    let message = format!("the task that {part} has ended before its time");
+    Failure::new(
+        FailureKind::Io,
+        message,
+        "what it said before is in the log; start metawatch again, and report it",
+    )
 }
 
 fn link_news(event: &LinkEvent) -> Option<LinkNews> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::report::selection::UnknownGroup;
+
 /// Why a command could not do its work.
 ///
 /// `Display` gives a lowercase fragment that fits behind `error: `; [`hint`](Self::hint) says what to do next.
@@ -62,3 +64,17 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<UnknownGroup> for Failure {
+    fn from(unknown: UnknownGroup) -> Self {
+        let hint =
+            format!("{}; --group takes a domain, or default for the group without one", unknown.there_are);
+        Self::new(FailureKind::Input, unknown.to_string(), hint)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(FailureKind::Io, format!("cannot write JSON: {error}"), "report this as a defect")
+    }
+}

@@ -19,6 +19,13 @@ const REPLIES_MAX: usize = 256;
 /// ... none of them larger than this: a real one is about 1 kB, and 100 bytes a peer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
 
+/// What was heard of one question.
+#[derive(Debug, Default)]
+struct Heard {
+    replies: Vec<Vec<u8>>,
+    too_large: u64,
+}
+
 /// Asks, one follow-up at a time.
 #[derive(Debug)]
 pub struct FollowUpTask {
@@ -26,7 +33,7 @@ pub struct FollowUpTask {
     follow_up: Option<FollowUp>,
     replies: Replies,
     /// One task a question. They end with this.
-    asking: JoinSet<(Question, Vec<Vec<u8>>)>,
+    asking: JoinSet<(Question, Heard)>,
 }
 
 impl FollowUpTask {
@@ -58,9 +65,10 @@ impl FollowUpTask {
     /// Nothing is lost when the future is dropped.
     pub async fn answered(&mut self) -> (FollowUp, Replies) {
         while let Some(done) = self.asking.join_next().await {
-            let Ok((question, replies)) = done else { continue };
-            tracing::debug!(?question, replies = replies.len(), "asked");
-            for payload in &replies {
+            let Ok((question, heard)) = done else { continue };
+            tracing::debug!(?question, replies = heard.replies.len(), "asked");
+            self.replies.rejected += heard.too_large;
+            for payload in &heard.replies {
                 self.replies.hear(&question, payload);
             }
         }
@@ -71,20 +79,20 @@ impl FollowUpTask {
     }
 }
 
-async fn put(client: &Client, question: &Question, answering: usize) -> Vec<Vec<u8>> {
+async fn put(client: &Client, question: &Question, answering: usize) -> Heard {
     let wanted = match question {
         Question::Health(_) => 1,
         Question::Raft => answering.clamp(1, REPLIES_MAX),
     };
-    let mut replies = Vec::new();
+    let mut heard = Heard::default();
     // What came in time counts, also when not everybody answered.
-    if timeout(ANSWER_MAX, exchange(client, question, wanted, &mut replies)).await.is_err() {
-        tracing::debug!(?question, replies = replies.len(), "not everybody answered in time");
+    if timeout(ANSWER_MAX, exchange(client, question, wanted, &mut heard)).await.is_err() {
+        tracing::debug!(?question, replies = heard.replies.len(), "not everybody answered in time");
     }
-    replies
+    heard
 }
 
-async fn exchange(client: &Client, question: &Question, wanted: usize, replies: &mut Vec<Vec<u8>>) {
+async fn exchange(client: &Client, question: &Question, wanted: usize, heard: &mut Heard) {
     let inbox = client.new_inbox();
     let asked = async {
         let subscriber = client.subscribe(inbox.clone()).await.map_err(|error| error.to_string())?;
@@ -96,15 +104,19 @@ async fn exchange(client: &Client, question: &Question, wanted: usize, replies: 
         Ok(subscriber) => subscriber,
         Err(error) => return tracing::debug!(error, ?question, "could not be asked"),
     };
+    let mut came = 0;
     while let Some(message) = subscriber.next().await {
         // A status instead of data: nobody has such an endpoint.
         if message.status.is_some() {
             return;
         }
         if message.payload.len() <= REPLY_BYTES_MAX {
-            replies.push(message.payload.to_vec());
+            heard.replies.push(message.payload.to_vec());
+        } else {
+            heard.too_large += 1;
         }
-        if replies.len() >= wanted {
+        came += 1;
+        if came >= wanted {
             return;
         }
     }

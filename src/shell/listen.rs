@@ -62,6 +62,8 @@ pub enum ListenEvent<'a> {
         /// What is wrong with it.
         detail: String,
     },
+    /// More systems speak here than can be followed. Told once.
+    TooManySystems,
     /// Somebody else speaks on the same subjects. Told once.
     Beside(&'a Beside),
     /// No heartbeat since: nobody watches, or we cannot hear it. Told once.
@@ -185,6 +187,9 @@ impl Listener {
             let learned = self.incidents.heartbeat(heartbeat, now.since(self.started));
             if learned.back {
                 tell(ListenEvent::BackAgain { system: heartbeat.system.as_deref() });
+            }
+            if learned.too_many {
+                tell(ListenEvent::TooManySystems);
             }
             if let Some(beside) = &learned.beside {
                 tell(ListenEvent::Beside(beside));

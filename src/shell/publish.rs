@@ -11,16 +11,19 @@ mod barrier;
 mod jetstream;
 mod message;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
+use tracing::{Instrument, Span};
 
 pub use crate::daemon::Mode;
-use crate::daemon::{AlertLink, DeliveryReport, Order, Published, Stored};
-use crate::event::Heartbeat;
+use crate::daemon::{AlertLink, DeliveryReport, LossKind, Order, Published, Stored};
+use crate::event::{Heartbeat, Outgoing};
 use crate::name::printable;
 use crate::outbox::Dispatched;
 use crate::shell::clock::Clock;
@@ -52,6 +55,14 @@ pub enum PublisherReport {
 pub struct Publisher {
     orders: mpsc::Sender<Order>,
     task: JoinHandle<()>,
+    lost: Arc<Lost>,
+}
+
+/// What was lost since the start.
+#[derive(Debug, Default)]
+struct Lost {
+    heartbeats: AtomicU64,
+    connection_events: AtomicU64,
 }
 
 impl Publisher {
@@ -63,6 +74,7 @@ impl Publisher {
         reports: mpsc::Sender<PublisherReport>,
     ) -> Self {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        let lost = Arc::new(Lost::default());
         let task = Task {
             connection,
             clock,
@@ -74,8 +86,9 @@ impl Publisher {
             heard_of: 0,
             stood: 0,
             said_deaf: false,
+            lost: lost.clone(),
         };
-        Self { orders, task: tokio::spawn(task.run(ordered)) }
+        Self { orders, task: tokio::spawn(task.run(ordered)), lost }
     }
 
     /// Takes an order. Gives the report that tells of its failure when the task takes no more.
@@ -95,8 +108,18 @@ impl Publisher {
                 let outcome = Stored::NotYet { reason, hint, refused: false };
                 Some(DeliveryReport::Stored { place: event.place, generation, outcome })
             }
-            Order::Heartbeat(_) => None,
+            Order::Heartbeat(_) => {
+                self.lost.heartbeats.fetch_add(1, Ordering::Relaxed);
+                None
+            }
         }
+    }
+
+    /// Heartbeats that could not be sent, and what a connection of our own had to tell beyond what was kept.
+    pub fn lost(&self) -> [(LossKind, u64); 2] {
+        let Lost { heartbeats, connection_events } = &*self.lost;
+        let total = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [(LossKind::Heartbeats, total(heartbeats)), (LossKind::ConnectionEvents, total(connection_events))]
     }
 }
 
@@ -123,6 +146,7 @@ struct Task {
     /// The connection that there was at the last look.
     stood: u64,
     said_deaf: bool,
+    lost: Arc<Lost>,
 }
 
 impl Task {
@@ -163,6 +187,7 @@ impl Task {
         if stands && !self.connection.is_shared() && self.heard_of != generation {
             self.heed(&LinkEvent::Connected).await;
         }
+        self.lost.connection_events.store(self.connection.dropped(), Ordering::Relaxed);
         if let Some(client) = self.connection.lend() {
             self.reports.send(PublisherReport::Client(client)).await.ok();
         }
@@ -245,8 +270,12 @@ impl Task {
                 published.not_taken.push(place);
                 continue;
             };
-            match timeout_at(deadline, publish(taking, &outgoing)).await {
-                Ok(Sent::Done) => published.handed.push((place, self.clock.now())),
+            let span = span_of(&outgoing);
+            match timeout_at(deadline, publish(taking, &outgoing)).instrument(span.clone()).await {
+                Ok(Sent::Done) => {
+                    tracing::trace!(parent: &span, "handed to the client");
+                    published.handed.push((place, self.clock.now()));
+                }
                 Ok(Sent::Never(why)) => published.impossible.push((place, why)),
                 Ok(Sent::NotNow) | Err(_) => {
                     published.not_taken.push(place);
@@ -278,8 +307,9 @@ impl Task {
         let Dispatched { place, outgoing } = event;
         match self.client_of(generation) {
             Some(client) => {
-                self.storing
-                    .spawn(async move { (place, generation, jetstream::store(&client, &outgoing).await) });
+                let span = span_of(&outgoing);
+                let store = async move { (place, generation, jetstream::store(&client, &outgoing).await) };
+                self.storing.spawn(store.instrument(span));
             }
             None => {
                 let reason = "there is no connection".to_owned();
@@ -290,10 +320,12 @@ impl Task {
     }
 
     async fn send_heartbeat(&self, heartbeat: &Heartbeat) {
-        let Some(client) = self.connection.client() else { return };
+        let Some(client) = self.connection.client() else {
+            return self.lose_heartbeat("there is no connection");
+        };
         let payload = match serde_json::to_vec(heartbeat) {
             Ok(payload) => payload,
-            Err(error) => return tracing::error!(%error, "a heartbeat cannot be written"),
+            Err(error) => return self.lose_heartbeat(&error.to_string()),
         };
         let headers = header_map([
             ("Content-Type", "application/json"),
@@ -302,9 +334,14 @@ impl Task {
         let subject = format!("{}.heartbeat", self.prefix);
         match timeout(HANDING_MAX, client.publish_with_headers(subject, headers, payload.into())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a heartbeat was not published"),
-            Err(_) => tracing::warn!("the connection does not take a heartbeat"),
+            Ok(Err(error)) => self.lose_heartbeat(&error.to_string()),
+            Err(_) => self.lose_heartbeat("the connection does not take it"),
         }
+    }
+
+    fn lose_heartbeat(&self, reason: &str) {
+        tracing::debug!(reason, "a heartbeat was not published");
+        self.lost.heartbeats.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The server keeps answers from us.
@@ -322,6 +359,11 @@ impl Task {
             );
         }
     }
+}
+
+/// What is told while this event is published belongs to it.
+fn span_of(outgoing: &Outgoing) -> Span {
+    tracing::debug_span!("publish", event = outgoing.event.id, subject = outgoing.subject)
 }
 
 fn tell_unconfirmed() {

@@ -3,9 +3,11 @@
 //! A thread of its own writes, so that a slow or full disk never delays the watching. **Invariant:** no line is
 //! ever appended to the rest of another: after a failure the next line starts with a line break.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::epoch::Gathered;
 use crate::recording::{RecordedEpoch, RecordedEvent};
+use crate::shell::atomic_file::open_itself;
 use crate::shell::collect::Capture;
 use crate::shell::config::reason;
 use crate::shell::failure::{Failure, FailureKind};
@@ -32,7 +35,7 @@ pub struct Recorder {
     epochs: mpsc::Sender<Job>,
     done: oneshot::Receiver<()>,
     interval: Duration,
-    left_out: bool,
+    left_out: Arc<AtomicU64>,
 }
 
 /// One epoch to be written.
@@ -65,15 +68,16 @@ impl Recorder {
             let path = path.clone();
             move || open(&path)
         });
-        let name = path.clone();
+        let (name, left_out) = (path.clone(), Arc::new(AtomicU64::new(0)));
+        let missing = left_out.clone();
         let write = move || {
-            write_all(jobs, writer, &name);
+            write_all(jobs, writer, &name, &missing);
             // Nobody may be waiting any more.
             ended.send(()).ok();
         };
         let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(write);
         thread.map_err(|error| failed(&error))?;
-        Ok(Self { epochs, done, interval, left_out: false })
+        Ok(Self { epochs, done, interval, left_out })
     }
 
     /// Records an epoch. It never waits: when the disk is too slow the epoch is left out.
@@ -87,11 +91,14 @@ impl Recorder {
             interval: self.interval,
             raw,
         };
-        let left_out = self.epochs.try_send(job).is_err();
-        if left_out && !self.left_out {
-            tracing::warn!("the recording cannot be written fast enough: epochs are left out");
-        }
-        self.left_out = left_out;
+        let mut left_out = job.raw.left_out;
+        left_out += u64::from(self.epochs.try_send(job).is_err());
+        self.left_out.fetch_add(left_out, Ordering::Relaxed);
+    }
+
+    /// How many epochs and payloads the recording lacks.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Waits until everything is written, but not for ever.
@@ -109,16 +116,21 @@ fn write_all<O: FnMut() -> io::Result<Opened<File>>>(
     mut jobs: mpsc::Receiver<Job>,
     mut writer: LineWriter<File, O>,
     path: &Path,
+    left_out: &AtomicU64,
 ) {
     while let Some(job) = jobs.blocking_recv() {
         let line = match line(&job) {
             Ok(line) => line,
             Err(error) => {
                 tracing::warn!(%error, epoch = job.number, "an epoch could not be recorded");
+                left_out.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
         };
-        match writer.write(&line, job.closed) {
+        let wrote = writer.write(&line, job.closed);
+        let missing = matches!(wrote, Wrote::Failed(_) | Wrote::Nothing);
+        left_out.fetch_add(missing.into(), Ordering::Relaxed);
+        match wrote {
             Wrote::Failed(error) => tracing::error!(
                 file = %path.display(),
                 reason = why(&error),
@@ -139,17 +151,12 @@ struct Opened<W> {
 }
 
 fn open(path: &Path) -> io::Result<Opened<File>> {
-    no_link(path)?;
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = open_itself(path, &mut options)?;
     let metadata = file.metadata()?;
-    // Nothing is written yet: what a link led to that was put there just now is left as it is.
-    if !no_link(path)?.is_some_and(|there| is_same(&there, &metadata)) {
-        return Err(io::Error::other("it was replaced while it was opened"));
-    }
     let mut last = *b"\n";
     if metadata.is_file() && metadata.len() > 0 {
         file.seek(SeekFrom::End(-1))?;
@@ -161,30 +168,6 @@ fn open(path: &Path) -> io::Result<Opened<File>> {
 /// What went wrong, in our own words where we have some.
 fn why(error: &io::Error) -> String {
     error.get_ref().map_or_else(|| reason(error), ToString::to_string)
-}
-
-/// What stands there, if anything does. A link is refused: where it leads is somebody else's choice.
-fn no_link(path: &Path) -> io::Result<Option<Metadata>> {
-    match path.symlink_metadata() {
-        Ok(found) if found.is_symlink() => Err(io::Error::other("it is a link; give the file itself")),
-        Ok(found) if found.is_dir() => Err(io::Error::other("it is a directory")),
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether both are the same file, as far as the platform can tell.
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        (one.dev(), one.ino()) == (other.dev(), other.ino())
-    }
-    #[cfg(not(unix))]
-    {
-        one.file_type() == other.file_type()
-    }
 }
 
 /// What became of a line.

@@ -1,14 +1,7 @@
 //! What people and programs read: data on stdout, everything else on stderr.
 //!
-//! The reports themselves are plain functions from values to text; only [`Out`] and the functions beside it write.
-
-pub mod json;
-pub mod lines;
-pub mod nagios;
-pub mod prometheus;
-pub mod style;
-pub mod table;
-pub mod text;
+//! The reports themselves are text when they come here ([`crate::report`]); only [`Out`] and the functions beside it
+//! write.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -16,11 +9,11 @@ use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
 use crate::name::printable;
+use crate::report::style::Style;
 use crate::shell::atomic_file::{file_at, replace};
 use crate::shell::cli::{ColorWhen, OutputFlags};
 use crate::shell::config::Env;
 use crate::shell::failure::{Failure, FailureKind};
-use style::Style;
 
 /// Where data goes: stdout, behind a buffer. When its reader goes away, writing ends without a word.
 pub struct Out {

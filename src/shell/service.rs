@@ -185,7 +185,7 @@ impl Requests {
         let policy =
             ReplyPolicy { client: client.clone(), own: format!("{prefix}."), refused: self.refused.clone() };
         let (answers, outgoing) = mpsc::channel(ANSWERS_MAX);
-        service.tasks.push(tokio::spawn(micro::deliver(client.clone(), self.clock, outgoing)));
+        service.tasks.push(tokio::spawn(micro::deliver(policy.clone(), self.clock, outgoing)));
         let mut endpoints = Vec::new();
         for (name, topic) in TOPICS {
             let endpoint = Arc::new(Endpoint::new(name, prefix));
@@ -238,9 +238,13 @@ impl ReplyPolicy {
     fn reply_of(&self, message: &Message) -> Option<Subject> {
         let reply = message.reply.clone().filter(|reply| may_answer(reply, &self.own));
         if reply.is_none() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.count_refused();
         }
         reply
+    }
+
+    fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -271,9 +275,12 @@ impl EndpointTask {
     async fn open(self, mut requests: Subscriber) {
         while let Some(message) = requests.next().await {
             let Some(reply) = self.policy.reply_of(&message) else { continue };
+            let span =
+                tracing::debug_span!("request", subject = self.endpoint.subject, reply = reply.as_str());
+            let (endpoint, came) = (self.endpoint.clone(), self.clock.now());
             let asked = Request {
                 topic: self.topic,
-                pending: PendingRequest { reply, endpoint: self.endpoint.clone(), came: self.clock.now() },
+                pending: PendingRequest { reply, endpoint, came, span },
                 limit: self.policy.client.server_info().max_payload,
                 answers: self.answers.clone(),
                 refused: self.policy.refused.clone(),
@@ -295,6 +302,8 @@ impl Request {
             }
             _ => Ok(body),
         });
+        let span = self.pending.span.clone();
+        let _request = span.enter();
         let mut failed = answer.is_err();
         if self.answers.try_send((self.pending, answer)).is_err() {
             tracing::debug!("the connection takes no more answers");

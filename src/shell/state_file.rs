@@ -8,14 +8,16 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::replicated_state::ReplicatedState;
 use crate::name::base62;
+use crate::replicated_state::ReplicatedState;
 use crate::shell::atomic_file::{open_regular, remove_leftovers, replace};
 use crate::shell::config::{ConnectConfig, Env, reason};
 use crate::shell::failure::{Failure, FailureKind};
@@ -88,6 +90,7 @@ pub struct StateFile {
 #[derive(Debug)]
 pub struct StateWriter {
     states: SyncSender<ReplicatedState>,
+    unsynced: Arc<AtomicU64>,
 }
 
 impl StateFile {
@@ -172,26 +175,35 @@ impl StateFile {
     /// written; a disk that does not answer holds up this thread alone.
     pub fn into_writer(self, saved: impl Fn(Result<(), String>) + Send + 'static) -> io::Result<StateWriter> {
         let (states, waiting) = sync_channel::<ReplicatedState>(1);
-        let (files, unsynced) = sync_channel::<File>(1);
+        let (woken, wakes) = sync_channel::<()>(1);
+        let newest = Arc::new(Mutex::new(None));
+        let unsynced = Arc::new(AtomicU64::new(0));
         let Self { path, lock } = self;
-        // Brings the file onto the disk, for the case that the host goes down. Nobody waits for it.
-        thread::Builder::new()
-            .name("state-sync".to_owned())
-            .spawn(move || unsynced.iter().for_each(|file| sync(&file)))?;
+        // Brings the newest file onto the disk, for the case that the host goes down. Nobody waits for it.
+        let (file, failed) = (newest.clone(), unsynced.clone());
+        thread::Builder::new().name("state-sync".to_owned()).spawn(move || {
+            for () in wakes {
+                let file: Option<File> = file.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if file.is_some_and(|file| file.sync_all().is_err()) {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })?;
         let write = move || {
             for state in waiting {
                 let written = encode(&state)
                     .map_err(|error| error.to_string())
                     .and_then(|bytes| replace(&path, &bytes, 0o600).map_err(|error| reason(&error)));
                 saved(written.map(|file| {
-                    // One that waits for the disk already stands for this one, too.
-                    files.try_send(file).ok();
+                    *newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+                    // A wake that waits already stands for this one, too.
+                    woken.try_send(()).ok();
                 }));
             }
             drop(lock);
         };
         thread::Builder::new().name("state-file".to_owned()).spawn(write)?;
-        Ok(StateWriter { states })
+        Ok(StateWriter { states, unsynced })
     }
 }
 
@@ -199,6 +211,11 @@ impl StateWriter {
     /// Writes this state next. False when the last one is not written yet, and another one waits.
     pub fn save(&self, state: ReplicatedState) -> bool {
         self.states.try_send(state).is_ok()
+    }
+
+    /// How many states the disk has not confirmed, so that they may not survive a loss of power.
+    pub fn unsynced(&self) -> u64 {
+        self.unsynced.load(Ordering::Relaxed)
     }
 }
 
@@ -273,13 +290,6 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("a hundred files were set aside already"))
-}
-
-/// A failure shows at the next write, or when the file is read: its checksum does not fit.
-fn sync(file: &File) {
-    if let Err(error) = file.sync_all() {
-        tracing::debug!(%error, "the state file could not be brought onto the disk");
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metawatch::alert::State;
-use metawatch::daemon::{AlertLink, DeliveryReport, Effect, EpochEnd, LinkNews, Mode, Order, Published, Stored, Wake};
+use metawatch::daemon::{
+    AlertLink, DeliveryReport, Effect, EpochEnd, LinkNews, Mode, Order, Published, Stored, Wake,
+};
 use metawatch::election::{Audience, PeerMessage};
 use metawatch::event::Outgoing;
 use metawatch::outbox::Dispatched;
@@ -61,7 +63,14 @@ impl Story {
         let nodes = (0..watchers)
             .map(|at| {
                 let skew = random.below(4_000) as i64 - 2_000;
-                Node::new(&format!("w{at}"), 0, random.below(200) as i64, skew, ReplicatedState::default(), way)
+                Node::new(
+                    &format!("w{at}"),
+                    0,
+                    random.below(200) as i64,
+                    skew,
+                    ReplicatedState::default(),
+                    way,
+                )
             })
             .collect();
         Self {
@@ -207,9 +216,9 @@ impl Story {
         let after = self.soon();
         match effect {
             Effect::OpenEpoch(plan) => self.later(who, after, Pending::Epoch(Box::new(plan), now)),
-            Effect::Save(ledger) => {
+            Effect::Save(state) => {
                 let hangs = self.nodes[who].disk_hangs_until - self.now;
-                self.later(who, after.max(hangs), Pending::Write(ledger));
+                self.later(who, after.max(hangs), Pending::Write(state));
             }
             Effect::SayToPeers(message) => self.later(who, 0, Pending::Say(message)),
             Effect::TellPeers(messages) => self.later(who, after, Pending::Tell(messages)),
@@ -260,8 +269,8 @@ impl Story {
                     news,
                 }))
             }
-            Pending::Write(ledger) => {
-                node.disk = ledger;
+            Pending::Write(state) => {
+                node.disk = state;
                 Wake::Saved(Ok(()))
             }
             Pending::Say(message) => return self.send(who, vec![*message]),
@@ -273,15 +282,7 @@ impl Story {
                 node.hears_all = all;
                 return;
             }
-            Pending::Heartbeat(instance) => {
-                let side = node.side;
-                for to in 0..self.nodes.len() {
-                    if self.nodes[to].side == side && self.nodes[to].running {
-                        self.later(to, 0, Pending::Wake(Wake::Heartbeat(instance.clone())));
-                    }
-                }
-                return;
-            }
+            Pending::Heartbeat(instance) => return self.spread_heartbeat(who, &instance),
             Pending::Publish(batch, generation, confirm) => {
                 let mut published = Published { generation, ..Published::default() };
                 for Dispatched { place, outgoing } in batch {
@@ -317,6 +318,16 @@ impl Story {
             }
         };
         self.wake(who, wake);
+    }
+
+    /// Everybody on the same side hears a heartbeat.
+    fn spread_heartbeat(&mut self, from: usize, instance: &str) {
+        let side = self.nodes[from].side;
+        for to in 0..self.nodes.len() {
+            if self.nodes[to].side == side && self.nodes[to].running {
+                self.later(to, 0, Pending::Wake(Wake::Heartbeat(instance.to_owned())));
+            }
+        }
     }
 
     pub(super) fn arrive(&mut self, who: usize, outgoing: Outgoing) {
@@ -363,10 +374,32 @@ impl Story {
         }
     }
 
+    /// Who told what of an incident, for whoever looks for a defect.
+    pub(super) fn history_of(&self, incident: &str) -> String {
+        let of = |(at, who, outgoing): &(i64, usize, Outgoing)| {
+            let event = &outgoing.event;
+            let told = event.incident == incident || event.merged.iter().any(|id| id == incident);
+            told.then(|| {
+                format!(
+                    "{at} ms w{who}: {} {:?} {:?} {:?}",
+                    event.id, event.state, event.reason, event.merged
+                )
+            })
+        };
+        let told: Vec<_> = self.arrived.iter().filter_map(of).collect();
+        format!("{}\n{}\n{:?}", told.join("\n"), self.roles(), self.faults)
+    }
+
     /// What each watcher is, for whoever looks for a defect.
     pub(super) fn roles(&self) -> String {
         let role = |node: &Node| {
-            let how = if node.blind { " blind" } else if node.moves() { "" } else { " still" };
+            let how = if node.blind {
+                " blind"
+            } else if node.moves() {
+                ""
+            } else {
+                " still"
+            };
             format!("{}@{}: {:?}{how} {:?}", node.name, node.side, node.daemon.role(), node.daemon.version())
         };
         self.nodes.iter().map(role).collect::<Vec<_>>().join(", ")
@@ -427,7 +460,8 @@ impl Story {
         for node in self.nodes.iter().filter(|node| node.running) {
             let open = node.daemon.pipeline().alert_table().active().count();
             assert_eq!(
-                open, 0,
+                open,
+                0,
                 "seed {seed}: {open} incidents are open for {}, and nothing is wrong: {}",
                 node.name,
                 self.roles()

@@ -316,11 +316,15 @@ fn what_is_remembered_has_a_limit_and_what_fires_is_forgotten_last() {
     for (id, known) in [("i0", true), ("i1", false), ("i1999", true)] {
         assert_eq!(incidents.known.contains_key(id), known, "{id}");
     }
+    let mut told = 0;
     for number in 0..2 * SYSTEMS_MAX {
         let invented = Heartbeat { system: Some(number.to_string()), ..A.heartbeat("ok", &[], 1) };
-        incidents.heartbeat(&invented, at(1));
+        told += u64::from(incidents.heartbeat(&invented, at(1)).too_many);
     }
-    assert_eq!(incidents.systems.len(), SYSTEMS_MAX);
+    // The system of the events above is the first of them.
+    let beyond = 2 * SYSTEMS_MAX - incidents.systems.len();
+    assert_eq!((incidents.systems.len(), told), (SYSTEMS_MAX, 1));
+    assert_eq!(incidents.unfollowed(), beyond as u64);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct Capture {
     pub statsz: Vec<Vec<u8>>,
     /// The events: when, on which subject, what.
     pub events: Vec<(Stamp, String, Vec<u8>)>,
+    /// Payloads that had no room.
+    pub left_out: u64,
     bytes: usize,
 }
 
@@ -42,6 +44,8 @@ impl Capture {
 
     fn has_room(&mut self, payload: &[u8]) -> bool {
         self.bytes = self.bytes.saturating_add(payload.len());
-        self.bytes <= BYTES_MAX
+        let has_room = self.bytes <= BYTES_MAX;
+        self.left_out += u64::from(!has_room);
+        has_room
     }
 }

@@ -123,7 +123,7 @@ impl Transport for FakeTransport {
         self.next().now_or_never()
     }
 
-    fn ask(&mut self, subject: &str, reply: String) -> impl Future<Output = ()> {
+    fn ask(&mut self, subject: &str, reply: String) -> impl Future<Output = bool> {
         let now = (self.now)();
         let mut world = self.world.lock().unwrap();
         world.asked.push(format!("{subject} {reply}"));
@@ -135,7 +135,7 @@ impl Transport for FakeTransport {
             self.due.push_back((now + *after, Incoming::Reply(message(&reply, payload, status))));
         }
         self.due.make_contiguous().sort_by_key(|(at, _)| *at);
-        std::future::ready(())
+        std::future::ready(true)
     }
 
     fn listen(&mut self, subscription: Subscription) -> impl Future<Output = ()> {
@@ -147,6 +147,10 @@ impl Transport for FakeTransport {
         let mut world = self.world.lock().unwrap();
         world.left += u32::from(!world.alone);
         std::future::ready(!world.alone)
+    }
+
+    fn dropped(&self) -> u64 {
+        0
     }
 
     fn connected(&self) -> bool {

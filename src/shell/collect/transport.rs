@@ -41,12 +41,14 @@ pub trait Transport {
     fn next(&mut self) -> impl Future<Output = Incoming>;
     /// What has come in already, without waiting.
     fn ready(&mut self) -> Option<Incoming>;
-    /// Publishes an empty request. What cannot be sent is lost.
-    fn ask(&mut self, subject: &str, reply: String) -> impl Future<Output = ()>;
+    /// Publishes an empty request. Whether the client took it.
+    fn ask(&mut self, subject: &str, reply: String) -> impl Future<Output = bool>;
     /// Listens, or listens again where the server refused it before.
     fn listen(&mut self, subscription: Subscription) -> impl Future<Output = ()>;
     /// Leaves a server that is about to stop, where another one is known. Whether it did.
     fn leave(&mut self) -> impl Future<Output = bool>;
+    /// How many events of the connection had no room.
+    fn dropped(&self) -> u64;
     /// Whether there is a connection now.
     fn connected(&self) -> bool;
     /// How many connections there have been: another number is another connection.
@@ -102,11 +104,10 @@ impl Transport for NatsTransport {
         self.next().now_or_never()
     }
 
-    async fn ask(&mut self, subject: &str, reply: String) {
+    async fn ask(&mut self, subject: &str, reply: String) -> bool {
         self.link.asked();
-        if let Err(error) = self.link.client.publish_with_reply(subject.to_owned(), reply, "".into()).await {
-            tracing::debug!(%error, subject, "a request could not be sent");
-        }
+        let sent = self.link.client.publish_with_reply(subject.to_owned(), reply, "".into()).await;
+        sent.inspect_err(|error| tracing::debug!(%error, subject, "a request could not be sent")).is_ok()
     }
 
     async fn listen(&mut self, subscription: Subscription) {
@@ -128,6 +129,10 @@ impl Transport for NatsTransport {
 
     async fn leave(&mut self) -> bool {
         self.link.leave().await
+    }
+
+    fn dropped(&self) -> u64 {
+        self.link.dropped()
     }
 
     fn connected(&self) -> bool {

@@ -3,13 +3,14 @@
 use tokio::sync::Notify;
 
 use crate::pipeline::Settings;
+use crate::report::{json, lines};
 use crate::shell::cli::{LineFormat, ListenFlags};
 use crate::shell::config::ConnectConfig;
 use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::listen::{self, ListenEnd, ListenEvent, ListenOptions};
 use crate::shell::one_shot::{self, Look, Looked};
-use crate::shell::report::{self, Out, json, lines};
+use crate::shell::report::{self, Out};
 
 /// Looks once, or until what needs several epochs has had them.
 pub(super) fn look(
@@ -93,6 +94,13 @@ fn print(told: ListenEvent<'_>, flags: &ListenFlags, out: &mut Out) -> Result<()
         }
         (ListenEvent::BackAgain { system }, _) => {
             report::note(&format!("heartbeats are heard again{}", lines::of_system(system)));
+            return Ok(());
+        }
+        (ListenEvent::TooManySystems, _) => {
+            report::warn(
+                "more than 64 systems speak on these subjects: of the others only alerts are told, and not that they fall \
+                 silent; listen to fewer with --prefix",
+            );
             return Ok(());
         }
         (ListenEvent::Beside(beside), _) => {

@@ -1,6 +1,6 @@
 //! What happens to a connection, in types instead of words.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::{
@@ -79,6 +79,8 @@ pub(super) struct State {
     /// The server is being left, because it is about to stop.
     leaving: AtomicBool,
     servers: Mutex<Servers>,
+    /// Events that had no room.
+    dropped: AtomicU64,
 }
 
 impl State {
@@ -89,6 +91,7 @@ impl State {
             unanswered: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             servers: Mutex::new(Servers::new(given)),
+            dropped: AtomicU64::new(0),
         }
     }
 
@@ -100,6 +103,11 @@ impl State {
     /// The connection is about to be ended on our side, for another server.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// How many events had no room.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     fn servers(&self) -> MutexGuard<'_, Servers> {
@@ -169,7 +177,7 @@ impl Watcher {
         // Room is kept for the events that come once; nobody may be reading at all, and that is fine.
         let full = self.sender.capacity() <= self.sender.max_capacity() / 4;
         if (full && event.is_noise()) || self.sender.try_send(event).is_err() {
-            tracing::debug!("an event of the connection was dropped");
+            self.state.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -322,5 +330,6 @@ mod tests {
         }
         assert_eq!(heard.last(), Some(&LinkEvent::Disconnected));
         assert!(heard.len() < 8, "{heard:?}");
+        assert_eq!(watcher.state.dropped() as usize, 101 - heard.len());
     }
 }

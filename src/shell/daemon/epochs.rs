@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
-use crate::daemon::EpochEnd;
+use crate::daemon::{EpochEnd, LossKind};
 use crate::epoch::Plan;
 use crate::shell::clock::Clock;
 use crate::shell::collect::{Access, Collector, WakeReason};
@@ -18,8 +19,15 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// What the task tells.
 #[derive(Debug)]
 pub(super) enum EpochReport {
-    /// An epoch has ended, and this happened to the connection.
-    Ended(Box<EpochEnd>, Vec<LinkEvent>),
+    /// An epoch has ended.
+    Ended {
+        /// What was gathered.
+        end: Box<EpochEnd>,
+        /// What happened to the connection.
+        news: Vec<LinkEvent>,
+        /// What was lost since the start.
+        lost: Vec<(LossKind, u64)>,
+    },
     /// The next one is to see something soon.
     Urgent,
     /// The connection is there again.
@@ -56,8 +64,9 @@ impl Epochs {
                 plan = plans.recv() => {
                     let Some(plan) = plan else { return self };
                     urgent = false;
+                    let span = tracing::debug_span!("epoch", number = plan.number);
                     let gathered = tokio::select! {
-                        gathered = self.collector.epoch(plan) => gathered,
+                        gathered = self.collector.epoch(plan).instrument(span) => gathered,
                         // One plan at a time is given: this is the end.
                         _ = plans.recv() => return self,
                     };
@@ -73,7 +82,9 @@ impl Epochs {
                     let max_payload = self.collector.client().server_info().max_payload;
                     let news = self.collector.take_news().into();
                     let end = EpochEnd { gathered, generation, max_payload, news: Vec::new() };
-                    EpochReport::Ended(Box::new(end), news)
+                    let mut lost = self.collector.lost().to_vec();
+                    lost.extend(self.recorder.iter().map(|recorder| (LossKind::Recorded, recorder.left_out())));
+                    EpochReport::Ended { end: Box::new(end), news, lost }
                 }
                 woken = self.collector.idle_until(until), if !urgent => match woken {
                     WakeReason::Time => continue,

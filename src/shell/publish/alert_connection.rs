@@ -72,6 +72,14 @@ impl AlertConnection {
         (!std::mem::replace(lent, true)).then(|| link.client.clone())
     }
 
+    /// How many events of a connection of their own had no room.
+    pub fn dropped(&self) -> u64 {
+        match self {
+            Self::Shared(_) => 0,
+            Self::Own(own) => own.link.as_ref().map_or(0, Link::dropped),
+        }
+    }
+
     /// The first part of the inboxes of a connection of their own.
     pub fn inbox_prefix(&self) -> Option<&str> {
         match self {

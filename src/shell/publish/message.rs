@@ -39,13 +39,12 @@ pub(super) fn headers_of(outgoing: &Outgoing) -> HeaderMap {
     header_map(outgoing.headers.iter().map(|(name, value)| (*name, value.as_str())))
 }
 
-/// A value that no header may have is left out: the event itself matters more.
+/// No value breaks its line: it could not be sent then.
 pub(super) fn header_map<'a>(headers: impl IntoIterator<Item = (&'static str, &'a str)>) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        match HeaderValue::from_str(value) {
-            Ok(value) => map.insert(name, value),
-            Err(error) => tracing::debug!(%error, name, "a header was left out"),
+        if let Ok(value) = HeaderValue::from_str(&value.replace(['\r', '\n'], " ")) {
+            map.insert(name, value);
         }
     }
     map

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::subject::Subject;
-use async_nats::{Client, HeaderMap, Subscriber};
+use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
@@ -96,6 +96,8 @@ pub(super) struct PendingRequest {
     pub(super) reply: Subject,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) came: Stamp,
+    /// What is told of it belongs to it.
+    pub(super) span: tracing::Span,
 }
 
 /// Why a request gets an error for an answer.
@@ -187,6 +189,7 @@ impl Micro {
             };
             if let Err(error) = answered {
                 tracing::debug!(error, verb = verb.token(), "a question to the service was not answered");
+                policy.count_refused();
             }
         }
     }
@@ -221,9 +224,11 @@ impl Endpoint {
 }
 
 /// Sends answers: the watcher itself waits for no connection.
-pub(super) async fn deliver(client: Client, clock: Clock, mut answers: mpsc::Receiver<Answer>) {
+pub(super) async fn deliver(policy: ReplyPolicy, clock: Clock, mut answers: mpsc::Receiver<Answer>) {
+    let client = &policy.client;
     while let Some((pending, answer)) = answers.recv().await {
         pending.endpoint.count(&answer, clock.now().since(pending.came));
+        let span = pending.span;
         let sent = match answer {
             Ok(body) => client.publish(pending.reply, body).await,
             Err(Refusal { code, why }) => {
@@ -234,7 +239,8 @@ pub(super) async fn deliver(client: Client, clock: Clock, mut answers: mpsc::Rec
             }
         };
         if let Err(error) = sent {
-            tracing::debug!(%error, "a request to the service was not answered");
+            tracing::debug!(parent: &span, %error, "a request to the service was not answered");
+            policy.count_refused();
         }
     }
 }

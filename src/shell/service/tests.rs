@@ -54,7 +54,8 @@ fn the_service_tells_who_it_is_what_it_offers_and_how_often_it_was_asked() {
 }
 
 fn asked(topic: Topic, limit: usize, answers: mpsc::Sender<Answer>, requests: &Requests) -> Request {
-    let pending = PendingRequest { reply: "_INBOX.a".into(), endpoint: micro().1, came: Stamp::new(0, 0) };
+    let (endpoint, came, span) = (micro().1, Stamp::new(0, 0), tracing::Span::none());
+    let pending = PendingRequest { reply: "_INBOX.a".into(), endpoint, came, span };
     Request { topic, pending, limit, answers, refused: requests.refused.clone() }
 }
 

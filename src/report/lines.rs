@@ -13,7 +13,6 @@ use crate::event::heartbeat::{ActiveIncident, Status};
 use crate::event::incidents::Beside;
 use crate::event::{AlertEvent, Heartbeat, Outgoing};
 use crate::name::printable;
-use crate::shell::failure::Failure;
 use crate::stamp::Stamp;
 
 /// An event as `replay` and `listen` print it.
@@ -26,7 +25,7 @@ struct Line<'a, E> {
 }
 
 /// One line of JSON.
-pub fn as_json(outgoing: &Outgoing) -> Result<String, Failure> {
+pub fn as_json(outgoing: &Outgoing) -> Result<String, serde_json::Error> {
     let line = Line {
         at: &outgoing.event.timestamp,
         subject: &outgoing.subject,
@@ -37,7 +36,7 @@ pub fn as_json(outgoing: &Outgoing) -> Result<String, Failure> {
 }
 
 /// One line of JSON for an event that was heard. It is passed on as it came, with fields that are not known here.
-pub fn heard_as_json(subject: &str, raw: &[u8], event: &AlertEvent) -> Result<String, Failure> {
+pub fn heard_as_json(subject: &str, raw: &[u8], event: &AlertEvent) -> Result<String, serde_json::Error> {
     let headers = event.headers(subject);
     let raw: Option<serde_json::Value> = serde_json::from_slice(raw).ok();
     let line = Line {
@@ -84,7 +83,11 @@ pub fn missed_as_text(at: &str, incident: &ActiveIncident, style: Style) -> Stri
 }
 
 /// One line of JSON for an incident that only a heartbeat tells of.
-pub fn missed_as_json(at: &str, subject: &str, incident: &ActiveIncident) -> Result<String, Failure> {
+pub fn missed_as_json(
+    at: &str,
+    subject: &str,
+    incident: &ActiveIncident,
+) -> Result<String, serde_json::Error> {
     json::document(&serde_json::json!({ "at": at, "subject": subject, "incident": incident }), false)
 }
 

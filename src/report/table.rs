@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::overview;
 use super::style::{Cell, Style, Tone, columns};
 use crate::check::{self, Finding, Verdict};
 use crate::event;
@@ -13,23 +14,41 @@ use crate::view::{Answer, ClusterView, Contact, GroupView, Opinion, Part, PeerVi
 /// How many servers, opinions and complaints are listed.
 const LISTED_MAX: usize = 200;
 
-/// The table.
-pub fn report(step: &Step, style: Style) -> String {
+/// What of a view is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Everything.
+    All,
+    /// Only what is not well or not known.
+    Problems,
+}
+
+/// The table; of more than a few groups, one line each.
+pub fn report(step: &Step, shown: Shown, style: Style) -> String {
     let Step { view, findings, .. } = step;
     let mut text = String::new();
-    for group in &view.groups {
-        text.push_str(&group_table(group, findings, style));
+    if view.groups.len() > event::GROUPS_TOLD_MAX {
+        text.push_str(&overview::table(step, style));
         text.push('\n');
+    } else {
+        for group in &view.groups {
+            text.push_str(&group_table(group, findings, shown, style));
+            text.push('\n');
+        }
     }
     if view.groups.is_empty() {
-        text.push_str("no meta group\n\n");
+        text.push_str(if shown == Shown::Problems {
+            "no meta group has a problem\n\n"
+        } else {
+            "no meta group\n\n"
+        });
     }
     text.push_str(&outsiders(view, style));
     text.push_str(&trouble(view, style));
     text
 }
 
-fn group_table(group: &GroupView, findings: &[Finding], style: Style) -> String {
+fn group_table(group: &GroupView, findings: &[Finding], shown: Shown, style: Style) -> String {
     let mut text =
         format!("{}\n  {}\n", style.paint(Tone::Strong, &heading(group)), numbers(group, findings));
     let heads = ["PEER", "ID", "CLUSTER", "STATE", "CONTACT", "LAG", "VERDICT", "OPINIONS"];
@@ -38,8 +57,16 @@ fn group_table(group: &GroupView, findings: &[Finding], style: Style) -> String 
     peers.sort_by(|a, b| {
         (!a.leader, a.name.is_none(), &a.name, a.id).cmp(&(!b.leader, b.name.is_none(), &b.name, b.id))
     });
-    rows.extend(peers.into_iter().map(|peer| peer_row(group, peer, findings)));
-    text.push_str(&columns(&rows, "  ", style));
+    let all = peers.len();
+    peers.retain(|peer| shown == Shown::All || verdict_of(group, peer, findings).is_none_or(is_unwell));
+    let left_out = all - peers.len();
+    if !peers.is_empty() {
+        rows.extend(peers.into_iter().map(|peer| peer_row(group, peer, findings)));
+        text.push_str(&columns(&rows, "  ", style));
+    }
+    if left_out > 0 {
+        text.push_str(&format!("  {left_out} peers are well\n"));
+    }
     text
 }
 
@@ -82,9 +109,18 @@ fn numbers(group: &GroupView, findings: &[Finding]) -> String {
     )
 }
 
-fn peer_row(group: &GroupView, peer: &PeerView, findings: &[Finding]) -> Vec<Cell> {
+/// What is found of a peer.
+fn verdict_of<'a>(group: &GroupView, peer: &PeerView, findings: &'a [Finding]) -> Option<&'a Finding> {
     let of_peer = |finding: &&Finding| finding.check == "META_001" && finding.peer == Some(peer.id);
-    let finding = check::of_group(findings, &group.key).iter().find(of_peer);
+    check::of_group(findings, &group.key).iter().find(of_peer)
+}
+
+fn is_unwell(finding: &Finding) -> bool {
+    !matches!(finding.verdict, Verdict::Clear | Verdict::Gone)
+}
+
+fn peer_row(group: &GroupView, peer: &PeerView, findings: &[Finding]) -> Vec<Cell> {
+    let finding = verdict_of(group, peer, findings);
     let verdict = finding.map_or(Verdict::Unknown, |finding| finding.verdict);
     let cause = finding.and_then(|finding| finding.cause.as_ref()).map(|cause| cause.kind.as_str());
     let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));

@@ -1,5 +1,6 @@
 //! The verdict for people.
 
+use super::nagios::FINDINGS_MAX;
 use super::style::{Style, Tone};
 use crate::name::printable;
 use crate::report::CheckReport;
@@ -8,7 +9,7 @@ use crate::report::CheckReport;
 pub fn page(report: &CheckReport, style: Style) -> String {
     let status = style.paint(report.status, report.status.as_str());
     let mut text = format!("{status}  {}\n", printable(&report.summary));
-    for finding in report.bad() {
+    for finding in report.bad().take(FINDINGS_MAX) {
         let head = format!("\n{}  {}\n", finding.check, printable(&finding.summary));
         text.push_str(&style.paint(Tone::Strong, head.trim_end_matches('\n')));
         text.push('\n');
@@ -27,6 +28,11 @@ pub fn page(report: &CheckReport, style: Style) -> String {
                 text.push_str(&format!("             {}\n", style.paint(Tone::Strong, &printable(command))));
             }
         }
+    }
+    if let Some(more) = report.bad().count().checked_sub(FINDINGS_MAX).filter(|more| *more > 0) {
+        text.push_str(&format!(
+            "\nand {more} more findings: see --format json, or one group with --group NAME\n"
+        ));
     }
     let remarks = report.warnings.len() + report.notes.len();
     if remarks > 0 || report.untold().next().is_some() {

@@ -3,14 +3,15 @@
 use serde::Serialize;
 
 use crate::name::printable;
-use crate::shell::failure::{Failure, FailureKind};
 
 /// `value` as one line of JSON, or indented, with an end of line.
-pub fn document<T: Serialize>(value: &T, indented: bool) -> Result<String, Failure> {
+///
+/// # Errors
+///
+/// Where the value holds what JSON cannot: none of ours does.
+pub fn document<T: Serialize>(value: &T, indented: bool) -> Result<String, serde_json::Error> {
     let text = if indented { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    let mut text = text.map(|text| visible(&text)).map_err(|error| {
-        Failure::new(FailureKind::Io, format!("cannot write JSON: {error}"), "report this as a defect")
-    })?;
+    let mut text = visible(&text?);
     text.push('\n');
     Ok(text)
 }
