@@ -17,6 +17,7 @@ mod faults;
 mod figures;
 mod memory;
 mod tools;
+mod watchers;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ commands:
   all      everything so far, in this order; about 20 minutes
   delivery kills watchers, speakers and the server that alerts go to: counts what is lost and what is told twice;
            about 20 minutes
+  watchers [N …] so many watchers of three servers [default: 3 30 80 150]: messages, questions and CPU that they cost, how
+           many of them speak, and the incidents of one kill -9; about 5 minutes
   churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
 
 options:
@@ -46,7 +49,7 @@ options:
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
-`check`, `memory` and `delivery` measure the release build of metawatch: run `cargo build --release` first.
+`check`, `memory`, `delivery` and `watchers` measure the release build of metawatch: run `cargo build --release` first.
 ";
 
 /// What the command line says.
@@ -56,6 +59,8 @@ struct Arguments {
     fault: String,
     minutes: u64,
     nats: Option<PathBuf>,
+    /// How many watchers.
+    watchers: Vec<usize>,
 }
 
 fn main() -> io::Result<()> {
@@ -85,6 +90,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         fault: String::new(),
         minutes: 60,
         nats: tools::on_path("nats"),
+        watchers: Vec::new(),
     };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -102,6 +108,9 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             }
             "--fault" => arguments.fault = value()?,
             "--nats" => arguments.nats = Some(PathBuf::from(value()?)),
+            number if arguments.command == "watchers" && number.parse::<usize>().is_ok() => {
+                arguments.watchers.extend(number.parse::<usize>());
+            }
             _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
             _ => return Err(format!("what is {word:?}?")),
         }
@@ -141,6 +150,11 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     if arguments.command == "delivery" {
         return delivery::run().await;
+    }
+    if arguments.command == "watchers" {
+        let usual = [3, 30, 80, 150];
+        let given = &arguments.watchers[..];
+        return watchers::run(if given.is_empty() { &usual } else { given }).await;
     }
     if known { Ok(()) } else { Err(io::Error::other(format!("what is {:?}?\n\n{HELP}", arguments.command))) }
 }
