@@ -11,7 +11,7 @@ mod meta_006;
 mod meta_101;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -205,6 +205,32 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     &findings[start..start + count]
 }
 
+/// Each group with the findings about it, in one walk over both: they are in the same order.
+pub fn by_group<'a, 'f>(
+    view: &'a ClusterView,
+    findings: &'f [Finding],
+) -> impl Iterator<Item = (&'a GroupView, &'f [Finding])> {
+    let mut rest = findings;
+    view.groups.iter().map(move |group| {
+        let others = rest.iter().take_while(|finding| finding.group < group.key).count();
+        let own = rest[others..].iter().take_while(|finding| finding.group == group.key).count();
+        let found = &rest[others..others + own];
+        rest = &rest[others + own..];
+        (group, found)
+    })
+}
+
+/// What the findings mean for each of these groups, counted once a group.
+pub fn impacts<'a>(
+    view: &ClusterView,
+    findings: &[Finding],
+    groups: impl Iterator<Item = &'a Name>,
+) -> BTreeMap<Name, Impact> {
+    let groups: BTreeSet<&Name> = groups.collect();
+    let known = groups.into_iter().filter_map(|key| view.group(key));
+    known.map(|group| (group.key.clone(), impact(group, findings))).collect()
+}
+
 /// The groups of which something is not well or not known, the worst first: a lost quorum before a peer, a fault
 /// before a suspicion, and of equals the one with the fewest failures left.
 pub fn unwell_groups<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a GroupView> {
@@ -215,12 +241,11 @@ pub fn unwell_groups<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a
         Verdict::Clear | Verdict::Gone => 0,
     };
     let mut unwell: Vec<(_, &GroupView)> = Vec::new();
-    for group in &view.groups {
-        let found = of_group(findings, &group.key);
+    for (group, found) in by_group(view, findings) {
         let worst = found.iter().map(badness).max().unwrap_or(1);
         if worst > 0 {
             let whole = found.iter().any(|finding| finding.peer.is_none() && badness(finding) == worst);
-            let left = impact(group, findings).failures_left.unwrap_or(i64::MAX);
+            let left = impact(group, found).failures_left.unwrap_or(i64::MAX);
             unwell.push(((Reverse(worst), !whole, left), group));
         }
     }

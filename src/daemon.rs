@@ -11,6 +11,7 @@ mod dispatch;
 mod effect;
 mod losses;
 mod persistence;
+mod status;
 
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use crate::diagnosis::Replies;
 use crate::election::{Me, PeerMessage, Role};
 use crate::epoch::{Ended, Gathered};
 use crate::event::heartbeat::Status;
-use crate::event::{Heartbeat, Monitor};
+use crate::event::{Heartbeat, Monitor, Outgoing};
 use crate::outbox::Outbox;
 use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
+use crate::status::{RecentEvents, Totals};
 use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
 use coordinator::Coordinator;
@@ -33,6 +35,7 @@ pub use effect::{
 pub use losses::LossKind;
 use losses::Losses;
 use persistence::Persistence;
+use status::Shown;
 
 /// What is announced brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
@@ -103,6 +106,8 @@ pub struct Daemon {
     hears_all: bool,
     /// The last message to the others is out.
     farewell: bool,
+    /// What is remembered to be shown.
+    shown: Shown,
     lines: Vec<Line>,
 }
 
@@ -136,6 +141,7 @@ impl Daemon {
             peer_limit,
             hears_all: false,
             farewell: false,
+            shown: Shown { since: now, recent: RecentEvents::default(), totals: Totals::default() },
             lines: Vec::new(),
         };
         if let Some(state) = restored {
@@ -310,7 +316,7 @@ impl Daemon {
             self.dispatcher.hear_of(news, now, &mut self.lines);
             self.coordinator.hear_of(news, &mut self.lines);
         }
-        let answered = !gathered.delays.is_empty();
+        let answered = gathered.heard > 0;
         self.dispatcher.epoch_ended(answered, generation, gathered.opened);
         for (at, announcement) in &gathered.announcements {
             if announcement.kind == AnnouncementKind::Shutdown {
@@ -322,10 +328,9 @@ impl Daemon {
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
         self.count_losses(&gathered);
-        for outgoing in std::mem::take(&mut step.events) {
-            effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
-            self.dispatcher.decide(outgoing, now);
-        }
+        self.shown.totals.take(&step.view.epoch);
+        let events = std::mem::take(&mut step.events);
+        self.decide(events, now, effects);
         self.changed = true;
         self.persistence.epoch_ended();
         if self.is_active(now) {
@@ -369,10 +374,16 @@ impl Daemon {
         let Some(step) = &self.last else { return };
         let events = self.pipeline.answer(follow_up, replies, step, now);
         self.losses.add(LossKind::FollowUps, replies.rejected);
+        self.changed |= !events.is_empty();
+        self.decide(events, now, effects);
+    }
+
+    /// These events are to be told: they are in the outbox from now on.
+    fn decide(&mut self, events: Vec<Outgoing>, now: Stamp, effects: &mut Vec<Effect>) {
         for outgoing in events {
+            self.shown.recent.take(&outgoing.event);
             effects.push(Effect::Announce(Box::new(outgoing.event.clone())));
             self.dispatcher.decide(outgoing, now);
-            self.changed = true;
         }
     }
 

@@ -7,8 +7,8 @@
 mod announced;
 mod conflict;
 mod gathered;
+mod servers;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 use crate::wire::{self, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
+use servers::{Replies, RollCall, Servers};
 
 pub use conflict::{Conflict, ConflictKind};
-pub use gathered::{Counts, Gathered, Late};
+pub use gathered::{Counts, Gathered, Late, Respondent};
 
 /// More replies than this end the epoch.
 pub const REPLIES_MAX: usize = 65_536;
@@ -34,6 +35,8 @@ const QUIET_MIN: Duration = Duration::from_millis(300);
 const QUIET_MIN_LISTED: Duration = Duration::from_millis(100);
 /// The least time that an epoch stays open for servers it does not count on.
 const SETTLE_MIN: Duration = Duration::from_millis(3);
+/// The most: who needs longer is awaited, once it has answered late.
+const SETTLE_MAX: Duration = Duration::from_millis(50);
 
 /// Which server: names repeat from domain to domain (`nats-0` in every Kubernetes cluster), so both count.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,11 +148,10 @@ pub struct Epoch {
     plan: Plan,
     opened: Stamp,
     last_reply: Stamp,
-    replies: BTreeMap<(ServerKey, Name), Reply>,
+    servers: Servers,
+    replies: Replies,
+    roll_call: RollCall,
     statsz: BTreeMap<(ServerKey, Name), Statsz>,
-    delays: BTreeMap<ServerKey, Duration>,
-    awaited: BTreeSet<ServerKey>,
-    listed: BTreeMap<ServerKey, Option<Name>>,
     /// The runs that gave two different answers.
     contradicted: BTreeSet<(ServerKey, Name)>,
     /// The runs that gave an answer that cannot be read.
@@ -167,18 +169,16 @@ pub struct Epoch {
 
 impl Epoch {
     /// Opens the epoch at the moment its requests are sent.
-    pub fn open(plan: Plan, now: Stamp) -> Self {
-        let awaited = plan.expected.iter().filter(|(_, expected)| expected.awaited);
-        let awaited = awaited.map(|(key, _)| key.clone()).collect();
+    pub fn open(mut plan: Plan, now: Stamp) -> Self {
+        let servers = Servers::expected(std::mem::take(&mut plan.expected));
         Self {
             plan,
             opened: now,
             last_reply: now,
-            replies: BTreeMap::new(),
+            servers,
+            replies: Replies::default(),
+            roll_call: RollCall::default(),
             statsz: BTreeMap::new(),
-            delays: BTreeMap::new(),
-            awaited,
-            listed: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             announced: Announced::default(),
@@ -218,7 +218,7 @@ impl Epoch {
         if self.refused && self.replies.is_empty() {
             return Some(Ended::NoResponders);
         }
-        if self.replies.len().max(self.delays.len()) >= REPLIES_MAX || self.bytes >= BYTES_MAX {
+        if self.replies.len().max(self.servers.heard()) >= REPLIES_MAX || self.bytes >= BYTES_MAX {
             return Some(Ended::Full);
         }
         let (at, ended) = self.ends();
@@ -237,71 +237,61 @@ impl Epoch {
 
     /// Ends the epoch.
     pub fn close(mut self, now: Stamp, ended: Ended) -> Gathered {
-        let unreadable = self.unreadable.iter().filter(|run| self.replies.contains_key(run));
-        let contradicted = self.contradicted.iter().chain(unreadable);
-        let mut conflicts = conflict::conflicts(&self.replies, contradicted);
+        // Who sent something unreadable is one of them, too.
+        for server in self.rejects.iter().filter_map(|reject| reject.server.as_deref()) {
+            self.servers.name(ServerKey::of(server), &server.name);
+        }
+        let heard = self.servers.heard();
+        let (respondents, replies) = self.servers.close(self.replies);
+        let contradicted = self.contradicted.iter().chain(&self.unreadable);
+        let contradicted =
+            contradicted.filter_map(|(key, id)| Some((id, servers::of_run(&replies, key, id)?)));
+        let mut conflicts = conflict::conflicts(&replies, contradicted);
         self.counts.conflicting = conflicts.len() as u64;
         conflicts.truncate(EXAMPLES_MAX);
-        let mut expected: BTreeMap<_, _> =
-            self.plan.expected.into_iter().map(|(key, expected)| (key, expected.name)).collect();
-        for (key, name) in self.listed {
-            expected.entry(key).or_insert(name);
-        }
-        for ((key, _), reply) in &self.replies {
-            let name = expected.entry(key.clone()).or_default();
-            if name.as_ref() != Some(&reply.server.name) {
-                *name = Some(reply.server.name.clone());
-            }
-        }
-        if self.counts.rejected > 0 {
-            // Who sent something unreadable was heard, too.
-            for reject in &self.rejects {
-                if let Some(server) = &reject.server {
-                    let name = expected.entry(ServerKey::of(server)).or_default();
-                    name.get_or_insert_with(|| server.name.clone());
-                }
-            }
-            for key in self.delays.keys() {
-                expected.entry(key.clone()).or_default();
-            }
-        }
         Gathered {
             number: self.plan.number,
             opened: self.opened,
             closed: now,
             ended,
-            replies: self.replies.into_values().collect(),
             asked_statsz: self.plan.ask_statsz,
             statsz: self.statsz.into_values().collect(),
             conflicts,
             announcements: self.announced.in_order(),
-            expected,
+            respondents,
+            heard,
             rejects: self.rejects,
             late: self.late,
             counts: self.counts,
-            delays: self.delays,
+            replies,
         }
     }
 
     /// When the epoch ends if nothing more arrives, and why.
     fn ends(&self) -> (Stamp, Ended) {
         let deadline = (self.opened.plus(self.plan.patience), Ended::Deadline);
-        if self.delays.is_empty() {
+        if self.servers.heard() == 0 {
             return deadline;
         }
         let slowest = self.last_reply.since(self.opened);
-        let settled = self.last_reply.plus(self.plan.settle.max(slowest * 2).max(SETTLE_MIN));
+        let settled = self.last_reply.plus(self.plan.settle.max(slowest * 2).clamp(SETTLE_MIN, SETTLE_MAX));
         let end = if self.plan.learning {
-            let listed_heard = self.listed.keys().all(|key| self.delays.contains_key(key));
+            let listed_heard = self.servers.listed_are_heard();
             match self.active_servers {
-                Some(floor) if self.delays.len() >= floor && listed_heard => (settled, Ended::AllHeard),
+                // Everybody says that this is everybody.
+                Some(count)
+                    if self.servers.heard() == count && listed_heard && self.roll_call.is_complete() =>
+                {
+                    (self.last_reply, Ended::AllHeard)
+                }
+                Some(floor) if self.servers.heard() >= floor && listed_heard => (settled, Ended::AllHeard),
                 _ => {
-                    let listed = listed_heard && !self.listed.is_empty();
+                    let listed = listed_heard && self.servers.somebody_is_listed();
                     let quiet = if listed { QUIET_MIN_LISTED } else { QUIET_MIN };
                     (self.last_reply.plus(quiet.max(slowest * 20)), Ended::Quiet)
                 }
             }
-        } else if !self.awaited.is_empty() {
+        } else if self.servers.somebody_is_awaited() {
             deadline
         } else if self.everybody_said_everything() {
             (self.last_reply, Ended::AllHeard)
@@ -312,8 +302,7 @@ impl Epoch {
     }
 
     fn everybody_answered(&self) -> bool {
-        let mut expected = self.plan.expected.keys().chain(self.listed.keys());
-        !self.delays.is_empty() && expected.all(|key| self.delays.contains_key(key))
+        self.servers.heard() > 0 && self.servers.all_are_heard()
     }
 
     fn everybody_said_everything(&self) -> bool {
@@ -339,22 +328,17 @@ impl Epoch {
                 return self.reject(reject);
             }
         };
-        self.sign_of_life(now, ServerKey::of(&reply.server));
         self.learn_members(&reply);
-        let key = (ServerKey::of(&reply.server), reply.server.id.clone());
-        match self.replies.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(reply);
+        self.last_reply = self.last_reply.max(now);
+        let first = self.servers.hear(ServerKey::of(&reply.server), now.since(self.opened));
+        if let Some((reply, other)) = self.replies.take(first, reply) {
+            self.counts.duplicate += 1;
+            if !conflict::agree(&reply, other) {
+                self.contradicted.insert((ServerKey::of(&reply.server), reply.server.id.clone()));
             }
             // The greater one counts (the later, where they differ), so that the order of arrival does not.
-            Entry::Occupied(mut entry) => {
-                self.counts.duplicate += 1;
-                if !conflict::agree(&reply, entry.get()) {
-                    self.contradicted.insert(entry.key().clone());
-                }
-                if reply > *entry.get() {
-                    entry.insert(reply);
-                }
+            if reply > *other {
+                *other = reply;
             }
         }
     }
@@ -389,8 +373,8 @@ impl Epoch {
             Some(Err(reject)) => self.reject(reject),
             Some(Ok(announcement)) => {
                 let server = ServerKey::of(&announcement.server);
-                self.awaited.remove(&server);
-                if !self.announced.keep(at, announcement, self.plan.expected.contains_key(&server)) {
+                let expected = self.servers.stops(&server);
+                if !self.announced.keep(at, announcement, expected) {
                     self.counts.announcements_dropped += 1;
                 }
             }
@@ -415,23 +399,22 @@ impl Epoch {
 
     fn sign_of_life(&mut self, now: Stamp, key: ServerKey) {
         self.last_reply = self.last_reply.max(now);
-        self.awaited.remove(&key);
-        self.delays.entry(key).or_insert_with(|| now.since(self.opened));
+        self.servers.hear(key, now.since(self.opened));
     }
 
     /// A leader names the members, so an epoch that knows nobody yet waits for them too.
     fn learn_members(&mut self, reply: &Reply) {
         let JetStream::Member(meta) = &reply.jetstream else { return };
+        if self.plan.learning {
+            self.roll_call.hear(reply, meta, &self.servers);
+        }
         if meta.leader.as_ref() != Some(&reply.server.name) {
             return;
         }
         // No server can have a damaged id: nobody can answer under it.
         for row in meta.rows.iter().filter(|row| row.peer.is_sound()) {
             let key = ServerKey { domain: reply.server.domain.clone(), peer: row.peer };
-            let name = self.listed.entry(key).or_insert(None);
-            if name.is_none() {
-                name.clone_from(&row.name);
-            }
+            self.servers.list(key, row.name.as_ref());
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
 pub use build::{EventContext, Explained, alert_event, event_group, explain};
+pub(crate) use build::{event_epoch, evidence, opinion};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
 pub use summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX, more_unwell, peers_online, sums, without_a_list};

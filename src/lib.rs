@@ -63,13 +63,16 @@
 //! stage that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and
 //! unbounded channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, election
 //! → replicated_state → system, outbox → event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`]
-//! stands beside `event`, [`cadence`] behind `alert`; any stage may use [`stamp`], [`name`] and [`rules`].
+//! stands beside `event`, [`cadence`] behind `alert`; [`status`] is made of what `pipeline` gives, for `daemon` and
+//! [`screen`]; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
 //! A check is one file in `check/`, one row in [`check::CHECKS`] and one scenario in `tests/scenarios`. A fact of
 //! the servers is a field in [`wire`] and in [`view`]. An endpoint is a [`epoch::Heard`] and a request in
 //! `shell::collect`. A sink is a module beside `shell::publish`.
+//! What is to be seen is a field of [`status::SystemStatus`], drawn by `screen::layout` and by `status/page/page.js`; a
+//! path of the HTTP side is a row of `shell::http::answer`.
 
 // The values that every stage uses.
 pub mod name;
@@ -114,6 +117,11 @@ pub mod daemon;
 
 // One verdict on the whole, for whoever asks once.
 pub mod report;
+
+// How a system stands, for whoever looks on: as a document, as a page, and as a screen.
+pub mod status;
+
+pub mod screen;
 
 // Another way in: epochs from a file.
 pub mod recording;

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
 
 /// The longest name that is kept whole, in bytes. nats-server allows more; nobody reads more.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -105,9 +105,10 @@ impl Serialize for PeerId {
 
 /// A name that somebody else chose, of bounded length: of a server, a cluster, a domain.
 ///
-/// A longer one is cut and ends in the hash of the whole, so that two names stay two. A clone shares the text.
+/// A longer one is cut and ends in the hash of the whole, so that two names stay two. A clone allocates nothing: names
+/// of usual length stand in the value itself, the others share their text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Name(Arc<str>);
+pub struct Name(SmolStr);
 
 impl Name {
     /// Keeps `text`, cut to [`NAME_BYTES_MAX`] when it is longer.

@@ -102,6 +102,7 @@ pub struct Outbox {
     timers: BTreeSet<(i64, u64)>,
     limit: usize,
     dropped: u64,
+    delivered: u64,
     losses: Vec<(String, Loss)>,
     revision: u64,
 }
@@ -124,6 +125,7 @@ impl Outbox {
             timers: BTreeSet::new(),
             limit: limit.max(1),
             dropped: 0,
+            delivered: 0,
             losses: Vec::new(),
             revision: 0,
         }
@@ -239,6 +241,7 @@ impl Outbox {
     }
 
     fn arrive(&mut self, place: u64) {
+        self.delivered += 1;
         let newest = !self.overtaken.contains(&place);
         match self.entries.get_mut(&place).and_then(|entry| entry.repeat_at.take()) {
             Some(at) if newest => self.set_stage(place, Stage::Repeat { at }),
@@ -347,6 +350,11 @@ impl Outbox {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many deliveries have arrived since the start.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
     }
 
     /// How many events were dropped.

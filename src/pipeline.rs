@@ -199,7 +199,10 @@ impl Pipeline {
             let shown = Shown { whole, superseded: &view.superseded };
             self.alert_table.step(&findings, now, life, shown, |identity| about(&view, identity))
         };
-        let context = EventContext { view: &view, findings: &findings, system, monitor, prefix, now };
+        let told = transitions.iter().map(|transition| &transition.alert.identity.group);
+        let impacts = check::impacts(&view, &findings, told);
+        let context =
+            EventContext { view: &view, findings: &findings, impacts, system, monitor, prefix, now };
         let events =
             transitions.iter().filter_map(|transition| event::alert_event(transition, &context)).collect();
         let heartbeat = Heartbeat::new(&view, &findings, &self.alert_table, rules.interval, monitor);
@@ -246,8 +249,10 @@ impl Pipeline {
         }
         let Settings { monitor, prefix, .. } = &self.settings;
         let system = self.system.id();
-        let context =
-            EventContext { view: &step.view, findings: &step.findings, system, monitor, prefix, now };
+        let Step { view, findings, .. } = step;
+        let impacts =
+            check::impacts(view, findings, follow_up.about.iter().map(|(identity, _)| &identity.group));
+        let context = EventContext { view, findings, impacts, system, monitor, prefix, now };
         let mut events = Vec::new();
         self.learned = false;
         for (identity, _) in follow_up.about.iter().filter(|(identity, _)| identity.peer.is_none()) {

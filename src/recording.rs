@@ -2,6 +2,34 @@
 //!
 //! A [`RecordedEpoch`] is played into an [`Epoch`] on the recording's own clock, so a recording goes through the
 //! same pipeline as a live system. Bare replies, one a line or concatenated, are read too, as one epoch.
+//!
+//! ```
+//! use metawatch::alert::LifeRules;
+//! use metawatch::event::Monitor;
+//! use metawatch::pipeline::Settings;
+//! use metawatch::recording::{Item, Player, items};
+//! use metawatch::rules::Rules;
+//!
+//! let monitor = Monitor { name: "example".into(), version: "1".into(), instance: "1".into() };
+//! let life = LifeRules::default();
+//! let settings = Settings { rules: Rules::default(), life, monitor, prefix: "metawatch".into() };
+//! let mut player = Player::new(settings, None, 0);
+//!
+//! // One epoch: the leader answers, and its list calls the other peer offline.
+//! let text = br#"{"v":1,"epoch":1,"opened":"2026-01-01T00:00:00Z","elapsed_ms":5,"replies":[{"server":{"name":"s1",
+//!     "id":"N1","cluster":"c","ver":"2.12.0"},"data":{"meta_cluster":{"name":"c","leader":"s1","peer":"k2My6qdB",
+//!     "cluster_size":2,"replicas":[{"name":"s2","current":false,"offline":true,"active":9000000000,
+//!     "peer":"noC8kOtg"}]}}}]}"#;
+//! let mut told = Vec::new();
+//! for item in items(text, 1) {
+//!     if let Ok(Item::Epoch(epoch)) = item {
+//!         told.extend(player.play(&epoch).events);
+//!     }
+//! }
+//! assert!(told.iter().any(|event| event.subject == "metawatch.alert.META_001.default.s2.firing"));
+//! ```
+
+mod player;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,6 +40,7 @@ use serde_json::value::RawValue;
 use crate::epoch::{Ended, Epoch, Gathered, Heard, Plan};
 use crate::name::printable;
 use crate::stamp::{Stamp, parse_wall_ns};
+pub use player::{BadLines, BareReplies, Player, SAMPLED_EPOCHS, interval, median_spacing};
 
 /// An epoch does not last longer, and no two are further apart by plan.
 const MILLIS_MAX: u64 = 24 * 60 * 60 * 1_000;

@@ -7,10 +7,12 @@ mod overview;
 pub mod prometheus;
 mod reasons;
 pub mod selection;
+pub mod settled;
 pub mod style;
 mod summary;
 pub mod table;
 pub mod text;
+pub mod words;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,7 @@ use crate::diagnosis::Diagnosis;
 use crate::epoch::Ended;
 use crate::event::heartbeat::ActiveIncident;
 use crate::event::{self, EventEpoch, EventGroup};
+use crate::name::PeerId;
 use crate::pipeline::Step;
 use crate::view::{Answer, ClusterView, EpochFacts, GroupView, PeerView};
 
@@ -164,10 +167,17 @@ impl CheckReport {
         let held = |finding: &Finding| held(finding, step);
         let status = status(view, findings, held);
         let unknown = reasons::reasons(view, findings);
-        let mut judged: Vec<FindingReport> = findings
-            .iter()
-            .filter_map(|finding| judge(finding, held(finding), step, alerts.diagnosis_of(finding), &unknown))
-            .collect();
+        let mut judged: Vec<FindingReport> = Vec::with_capacity(findings.len());
+        let mut groups = Vec::with_capacity(view.groups.len());
+        for (group, found) in check::by_group(view, findings) {
+            let about = About { view, group, found, impact: check::impact(group, found), unknown: &unknown };
+            judged.extend(
+                found
+                    .iter()
+                    .map(|finding| judge(finding, held(finding), &about, alerts.diagnosis_of(finding))),
+            );
+            groups.push(numbers(&about));
+        }
         // Of many groups, those that are worst off come first.
         let order: BTreeMap<&str, usize> = match view.groups.len() {
             0..=event::GROUPS_TOLD_MAX => BTreeMap::new(),
@@ -193,7 +203,7 @@ impl CheckReport {
             summary: summary::of_system(status, view, findings, &judged, &unknown),
             unknown: if status == Status::Ok { Vec::new() } else { unknown },
             findings: judged,
-            groups: view.groups.iter().map(|group| numbers(group, findings)).collect(),
+            groups,
             warnings: view.warnings.clone(),
             notes: view.notes.clone(),
             epoch: Some(step.heartbeat.epoch.clone()),
@@ -258,14 +268,50 @@ impl FindingReport {
     }
 }
 
-fn numbers(group: &GroupView, findings: &[Finding]) -> GroupNumbers {
+/// What is said of one finding of an epoch, in words. `unknown` tells why it cannot be told ([`unknown_reasons`]).
+pub(crate) fn of_finding(
+    finding: &Finding,
+    step: &Step,
+    alerts: &AlertTable,
+    unknown: &[String],
+) -> Option<FindingReport> {
+    let view = &step.view;
+    let group = view.group(&finding.group)?;
+    let found = check::of_group(&step.findings, &group.key);
+    let about = About { view, group, found, impact: check::impact(group, found), unknown };
+    Some(judge(finding, held(finding, step), &about, alerts.diagnosis_of(finding)))
+}
+
+/// The verdict on an epoch.
+pub(crate) fn verdict(step: &Step) -> Status {
+    status(&step.view, &step.findings, |finding| held(finding, step))
+}
+
+/// Why it cannot be told of everybody whether all is well.
+pub(crate) fn unknown_reasons(step: &Step) -> Vec<String> {
+    reasons::reasons(&step.view, &step.findings)
+}
+
+/// A group, and what is said of it and of its peers.
+struct About<'a> {
+    view: &'a ClusterView,
+    group: &'a GroupView,
+    /// The findings about it.
+    found: &'a [Finding],
+    impact: check::Impact,
+    /// Why the whole cannot be told.
+    unknown: &'a [String],
+}
+
+fn numbers(about: &About<'_>) -> GroupNumbers {
+    let About { group, found, impact, .. } = about;
     let count = |verdict: Verdict| {
         let of_peer = |finding: &&Finding| finding.peer.is_some() && finding.verdict == verdict;
-        check::of_group(findings, &group.key).iter().filter(of_peer).count() as u64
+        found.iter().filter(of_peer).count() as u64
     };
     let silent = group.peers.iter().filter(|peer| peer.answer == Answer::None && peer.absent_epochs == 0);
     GroupNumbers {
-        numbers: event::event_group(group, check::impact(group, findings)),
+        numbers: event::event_group(group, *impact),
         offline: count(Verdict::Fault),
         suspected: count(Verdict::Suspect),
         silent: silent.count() as u64,
@@ -296,19 +342,23 @@ fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> O
     }
 }
 
-const CRITICAL: u8 = 3;
-const WARNING: u8 = 2;
+/// A fault of a critical check.
+pub(crate) const CRITICAL: u8 = 3;
+/// A fault of a lesser check, or a suspicion.
+pub(crate) const WARNING: u8 = 2;
 
 /// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is more than
 /// this epoch says. An epoch that saw nothing at all tells of nobody.
 fn held(finding: &Finding, step: &Step) -> Option<State> {
-    if !step.view.epoch.informative {
+    if !step.view.epoch.informative || step.heartbeat.active.is_empty() {
         return None;
     }
-    let peer = finding.peer.map(|id| id.as_str().to_owned());
+    let peer = finding.peer.as_ref().map(PeerId::as_str);
     let mut active = step.heartbeat.active.iter();
     let same = |incident: &&ActiveIncident| {
-        incident.check == finding.check && incident.group == finding.group.as_str() && incident.peer == peer
+        incident.check == finding.check
+            && incident.group == finding.group.as_str()
+            && incident.peer.as_deref() == peer
     };
     let more = |state: &State| match (finding.verdict, state) {
         (Verdict::Unknown, State::Suspected | State::Firing) | (Verdict::Suspect, State::Firing) => true,
@@ -319,7 +369,8 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
     active.find(same).map(|incident| incident.state).filter(more)
 }
 
-fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
+/// How much a verdict matters: 3 is critical, 2 a warning, 1 not known, 0 good.
+pub(crate) fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
     let verdict = match held {
         Some(State::Firing) => Verdict::Fault,
         Some(State::Suspected) => Verdict::Suspect,
@@ -337,14 +388,12 @@ fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
 fn judge(
     finding: &Finding,
     held: Option<State>,
-    step: &Step,
+    about: &About<'_>,
     diagnosis: &[Diagnosis],
-    unknown: &[String],
-) -> Option<FindingReport> {
-    let Step { view, findings, .. } = step;
-    let group = view.group(&finding.group)?;
+) -> FindingReport {
+    let About { view, group, found, impact, unknown } = about;
     let peer = finding.peer.and_then(|id| group.peer(id));
-    let explained = event::explain(finding, group, view, findings, diagnosis);
+    let explained = event::explain(finding, group, view, found, *impact, diagnosis);
     let subject = peer.map_or_else(|| format!("meta group {}", group.key), PeerView::label);
     let (summary, advice) = match explained {
         Some(explained) => (explained.headline, explained.advice),
@@ -358,7 +407,7 @@ fn judge(
         Some(State::Suspected) => format!("{subject} was suspected when it was last known ({summary})"),
         Some(State::Resolved) | None => summary,
     };
-    Some(FindingReport {
+    FindingReport {
         check: finding.check,
         group: group.key.as_str().to_owned(),
         domain: group.domain.as_str().to_owned(),
@@ -374,7 +423,7 @@ fn judge(
         diagnosis: diagnosis.to_vec(),
         advice,
         summary,
-    })
+    }
 }
 
 /// What is said where nobody is spoken against.

@@ -118,9 +118,9 @@ impl Inconsistencies {
 const NAMED_MAX: usize = 32;
 
 fn facts(gathered: &Gathered, history: &History) -> EpochFacts {
-    let missing = gathered.missing().take(NAMED_MAX).map(|(key, name)| {
-        let name = name.or_else(|| history.name_of(key));
-        name.cloned().unwrap_or_else(|| Name::new(&label(None, key.peer)))
+    let missing = gathered.missing().take(NAMED_MAX).map(|missing| {
+        let name = missing.name.as_ref().or_else(|| history.name_of(&missing.key));
+        name.cloned().unwrap_or_else(|| Name::new(&label(None, missing.key.peer)))
     });
     let rejects = gathered.rejects.iter().take(NAMED_MAX).map(|reject| {
         let sender = reject.server.as_ref().map_or("somebody".to_owned(), |server| server.name.to_string());
@@ -131,12 +131,12 @@ fn facts(gathered: &Gathered, history: &History) -> EpochFacts {
         opened: gathered.opened,
         closed: gathered.closed,
         ended: gathered.ended,
-        expected: gathered.expected.len(),
-        heard: gathered.delays.len(),
+        expected: gathered.respondents.len(),
+        heard: gathered.heard,
         missing: missing.collect(),
         counts: gathered.counts,
         rejects: rejects.collect(),
-        slowest: gathered.delays.values().max().copied().unwrap_or_default(),
+        slowest: gathered.delays().max().unwrap_or_default(),
         informative: !gathered.replies.is_empty(),
     }
 }

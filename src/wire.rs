@@ -16,8 +16,7 @@ use std::fmt;
 
 pub use fields::FLAWS_MAX;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::name::{Name, PeerId};
 use fields::Flaws;
@@ -191,13 +190,13 @@ pub enum RejectReason {
 
 /// Reads one reply to `JSZ`.
 pub fn decode_jsz(payload: &[u8]) -> Result<Reply, Reject> {
-    match strict::<json::JszReply>(payload)? {
+    match strict::<json::JszReply<'_>>(payload)? {
         Ok(json) => jsz(json, Flaws::default()),
         Err(error) => lenient::Text::of(payload).jsz(&error),
     }
 }
 
-fn jsz(json: json::JszReply, flaws: Flaws) -> Result<Reply, Reject> {
+fn jsz(json: json::JszReply<'_>, flaws: Flaws) -> Result<Reply, Reject> {
     let server = json.server.0.into_server()?;
     match (json.error, json.data) {
         (Some(Object(error)), _) => Err(error.into_reject(server)),
@@ -208,13 +207,13 @@ fn jsz(json: json::JszReply, flaws: Flaws) -> Result<Reply, Reject> {
 
 /// Reads one reply to `STATSZ`.
 pub fn decode_statsz(payload: &[u8]) -> Result<Statsz, Reject> {
-    match strict::<json::StatszReply>(payload)? {
+    match strict::<json::StatszReply<'_>>(payload)? {
         Ok(json) => statsz(json, Flaws::default()),
         Err(error) => lenient::Text::of(payload).statsz(&error),
     }
 }
 
-fn statsz(json: json::StatszReply, flaws: Flaws) -> Result<Statsz, Reject> {
+fn statsz(json: json::StatszReply<'_>, flaws: Flaws) -> Result<Statsz, Reject> {
     let server = json.server.0.into_server()?;
     match (json.error, json.statsz) {
         (Some(Object(error)), _) => Err(error.into_reject(server)),
@@ -231,7 +230,7 @@ pub fn decode_event(subject: &str, payload: &[u8]) -> Option<Result<Announcement
         "LAMEDUCK" => AnnouncementKind::Lameduck,
         _ => return None,
     };
-    let server = strict::<Object<json::Server>>(payload).and_then(|json| match json {
+    let server = strict::<Object<json::Server<'_>>>(payload).and_then(|json| match json {
         Ok(Object(server)) => server.into_server(),
         Err(error) => lenient::Text::of(payload).flat_server(&error),
     });
@@ -239,7 +238,7 @@ pub fn decode_event(subject: &str, payload: &[u8]) -> Option<Result<Announcement
 }
 
 /// Reads what a server sends, as fast as possible; the inner error is left to [`lenient`].
-fn strict<T: DeserializeOwned>(payload: &[u8]) -> Result<serde_json::Result<T>, Reject> {
+fn strict<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<serde_json::Result<T>, Reject> {
     if payload.len() > REPLY_BYTES_MAX {
         let detail = format!("{} bytes, more than the {REPLY_BYTES_MAX} that are read", payload.len());
         let server = lenient::Text::of(&payload[..ENVELOPE_BYTES_MAX]).sender().map(Box::new);

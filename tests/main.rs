@@ -10,7 +10,7 @@ mod captures;
 mod cases;
 #[cfg(feature = "cli")]
 mod cli;
-#[cfg(feature = "shell")]
+#[cfg(feature = "cli")]
 #[expect(unreachable_pub, reason = "the harness is shared with the examples")]
 mod cluster;
 mod contract;
@@ -19,7 +19,9 @@ mod contradictions;
 mod daemon;
 mod election;
 mod hostile;
-#[cfg(feature = "shell")]
+#[cfg(feature = "cli")]
+mod http;
+#[cfg(feature = "cli")]
 mod live;
 mod many;
 mod model;
@@ -30,5 +32,6 @@ mod scenarios;
 mod schedules;
 mod sidecars;
 mod simulation;
+mod status;
 mod support;
 mod systems;

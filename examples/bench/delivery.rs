@@ -33,11 +33,15 @@ pub(crate) async fn run() -> io::Result<()> {
 }
 
 /// Moments that look random and are the same in every run.
-struct Moments(u64);
+pub(crate) struct Moments(u64);
 
 impl Moments {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// One between the two, in milliseconds.
-    fn between(&mut self, least: u64, most: u64) -> Duration {
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> Duration {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Duration::from_millis(least + (self.0 >> 33) % (most - least))
     }
@@ -45,7 +49,7 @@ impl Moments {
 
 /// What a subscriber was told, held against what happened.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     faults: usize,
     lost: usize,
     repeated: usize,
@@ -64,7 +68,7 @@ impl Tally {
     }
 
     /// A fault has begun, or is over: exactly one new event tells it. Whether any does.
-    fn count(&mut self, watch: &mut Watch, state: State) -> bool {
+    pub(crate) fn count(&mut self, watch: &mut Watch, state: State) -> bool {
         let new = self.untold(watch, state);
         let told = !new.is_empty();
         self.faults += 1;
@@ -74,7 +78,7 @@ impl Tally {
         told
     }
 
-    fn verdict(&self) -> String {
+    pub(crate) fn verdict(&self) -> String {
         format!(
             "{} transitions, {} lost, {} told again under a new id",
             self.faults, self.lost, self.repeated
@@ -89,7 +93,7 @@ async fn kills(metawatch: &Path) -> io::Result<()> {
     let mut watch = cluster.observe(Watching::default()).await?;
     let mut sidecar = Sidecar::start(&cluster, metawatch, "killed", &cluster.urls(), &[])?;
     watch.expect_status(Status::Ok).await;
-    let (mut moments, mut tally, mut killed) = (Moments(1), Tally::default(), 0);
+    let (mut moments, mut tally, mut killed) = (Moments::new(1), Tally::default(), 0);
     let follower = cluster.follower("").await?;
     while killed < KILLS {
         for (state, stop) in [(State::Firing, true), (State::Resolved, false)] {
@@ -122,7 +126,7 @@ async fn kills(metawatch: &Path) -> io::Result<()> {
 }
 
 /// Waits, but not for ever, until a new event tells this state.
-async fn tell(watch: &mut Watch, tally: &Tally, state: State) {
+pub(crate) async fn tell(watch: &mut Watch, tally: &Tally, state: State) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         if !tally.untold(watch, state).is_empty() {
@@ -142,7 +146,7 @@ async fn changes(metawatch: &Path) -> io::Result<()> {
         sidecars.insert(name.to_owned(), Sidecar::start(&cluster, metawatch, name, &cluster.urls(), &[])?);
     }
     let follower = cluster.follower("").await?;
-    let (mut moments, mut tally, mut takeovers) = (Moments(2), Tally::default(), Samples::default());
+    let (mut moments, mut tally, mut takeovers) = (Moments::new(2), Tally::default(), Samples::default());
     for round in 0..CHANGES {
         let all = watch.expect_heartbeat("three watchers", |beat| beat.watchers == 3).await;
         let (stop, state) = if round % 2 == 0 { (true, State::Firing) } else { (false, State::Resolved) };
@@ -202,7 +206,7 @@ async fn losses(metawatch: &Path) -> io::Result<()> {
     let _sidecar = Sidecar::start(&cluster, metawatch, "alone", &cluster.urls(), &more)?;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let follower = cluster.follower("").await?;
-    let (mut moments, mut expected) = (Moments(3), 0);
+    let (mut moments, mut expected) = (Moments::new(3), 0);
     for round in 0..LOSSES {
         if round % 2 == 0 {
             cluster.stop(&follower).await?;

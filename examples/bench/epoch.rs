@@ -30,7 +30,7 @@ pub(crate) async fn run() -> io::Result<()> {
     for number in 1..=LEARNING + EPOCHS {
         let gathered = collector.epoch(pipeline.plan(number, clock.now(), config.timeout)).await;
         pipeline.step(&gathered);
-        let slowest = gathered.delays.values().max().copied().unwrap_or_default();
+        let slowest = gathered.delays().max().unwrap_or_default();
         if gathered.replies.len() != 3 {
             return Err(io::Error::other(format!("{} of 3 servers answered", gathered.replies.len())));
         }

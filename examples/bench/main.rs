@@ -15,7 +15,11 @@ mod delivery;
 mod epoch;
 mod faults;
 mod figures;
+mod hardship;
 mod memory;
+#[expect(unreachable_pub, dead_code, reason = "the simulated fleet uses the rest")]
+#[path = "../fleet/system.rs"]
+mod system;
 mod tools;
 mod watchers;
 
@@ -29,7 +33,7 @@ stderr. Times depend on the machine; each command measures something to compare 
 usage: bench COMMAND [OPTIONS]
 
 commands:
-  core     what a reply costs the core (decode, merge, evaluate) at 3, 100 and 10,000 servers; needs no server
+  core     what a reply costs the core, and which part of an epoch that is, at 3 to 10,000 servers; needs no server
   epoch    how soon after the last reply an epoch ends, and how soon after the request that reply comes (3 servers)
   check    `metawatch check` as a whole process, next to a client that only asks, and to the nats CLI
   alert    from a server's announcement that it stops to the critical alert
@@ -40,6 +44,8 @@ commands:
            about 20 minutes
   watchers [N …] so many watchers of three servers [default: 3 30 80 150]: messages, questions and CPU that they cost, how
            many of them speak, and the incidents of one kill -9; about 5 minutes
+  hardship stops the watcher for 3 s around a change, floods it, and lets the disk of its state file hang (as root):
+           counts what is lost; about 7 minutes
   churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
 
 options:
@@ -49,7 +55,8 @@ options:
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
-`check`, `memory`, `delivery` and `watchers` measure the release build of metawatch: run `cargo build --release` first.
+`check`, `memory`, `delivery`, `hardship` and `watchers` measure the release build of metawatch: run
+`cargo build --release` first.
 ";
 
 /// What the command line says.
@@ -147,6 +154,9 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     if arguments.command == "churn" {
         return churn::run(arguments.minutes).await;
+    }
+    if arguments.command == "hardship" {
+        return hardship::run().await;
     }
     if arguments.command == "delivery" {
         return delivery::run().await;

@@ -330,6 +330,11 @@ impl Dispatcher {
         batch
     }
 
+    /// Whether the connection for alerts is there.
+    pub fn is_connected(&self) -> bool {
+        self.link.up
+    }
+
     /// A sign of life, with what is known of deliveries; nothing where it cannot be sent.
     pub fn heartbeat(&self, mut heartbeat: Heartbeat, now: Stamp) -> Option<Effect> {
         if !self.link.up || !self.heartbeats.is_open(now) {

@@ -55,32 +55,32 @@ pub(super) fn agree(one: &Reply, other: &Reply) -> bool {
     one.jetstream == other.jetstream && one.flaws == other.flaws && about(&one.server) == about(&other.server)
 }
 
-/// The conflicts among these replies, in order. `contradicted` are the runs that gave different answers.
+/// The conflicts among these replies, in order. `contradicted` are the runs that gave different answers. The replies are
+/// in the order of their servers' keys.
 pub(super) fn conflicts<'a>(
-    replies: &'a BTreeMap<(ServerKey, Name), Reply>,
-    contradicted: impl Iterator<Item = &'a (ServerKey, Name)>,
+    replies: &'a [Reply],
+    contradicted: impl Iterator<Item = (&'a Name, &'a Reply)>,
 ) -> Vec<Conflict> {
-    let mut ids: BTreeMap<(&ServerKey, ConflictKind, &Name), BTreeSet<&Name>> = BTreeMap::new();
-    for run in contradicted {
-        if let Some(reply) = replies.get(run) {
-            let key = (&run.0, ConflictKind::Answers, &reply.server.name);
-            ids.entry(key).or_default().insert(&run.1);
-        }
+    let mut ids: BTreeMap<(ServerKey, ConflictKind, &Name), BTreeSet<&Name>> = BTreeMap::new();
+    for (id, reply) in contradicted {
+        let key = (ServerKey::of(&reply.server), ConflictKind::Answers, &reply.server.name);
+        ids.entry(key).or_default().insert(id);
     }
-    let runs: Vec<(&ServerKey, &Reply)> =
-        replies.iter().map(|((server, _), reply)| (server, reply)).collect();
-    for runs in runs.chunk_by(|one, other| one.0 == other.0).filter(|runs| runs.len() > 1) {
+    let same_server = |one: &Reply, other: &Reply| {
+        one.server.peer == other.server.peer && one.server.domain == other.server.domain
+    };
+    for runs in replies.chunk_by(same_server).filter(|runs| runs.len() > 1) {
         let mut clusters: BTreeMap<&Name, Vec<&Reply>> = BTreeMap::new();
-        for (_, reply) in runs.iter().filter(|(_, reply)| !reply.server.cluster.is_empty()) {
+        for reply in runs.iter().filter(|reply| !reply.server.cluster.is_empty()) {
             clusters.entry(&reply.server.cluster).or_default().push(reply);
         }
         for replies in clusters.values().filter(|replies| differ_in_part(replies)) {
-            let key = (runs[0].0, ConflictKind::Parts, &replies[0].server.name);
+            let key = (ServerKey::of(&runs[0].server), ConflictKind::Parts, &replies[0].server.name);
             ids.entry(key).or_default().extend(replies.iter().map(|reply| &reply.server.id));
         }
     }
-    let conflict = |((server, kind, name), ids): ((&ServerKey, _, &Name), BTreeSet<&Name>)| Conflict {
-        server: server.clone(),
+    let conflict = |((server, kind, name), ids): ((ServerKey, _, &Name), BTreeSet<&Name>)| Conflict {
+        server,
         kind,
         name: name.clone(),
         ids: ids.into_iter().take(IDS_MAX).cloned().collect(),

@@ -1,6 +1,5 @@
 //! What an epoch leaves behind.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -62,16 +61,27 @@ pub struct Gathered {
     /// Who announced its stop, and when; in the order of the times. Those of expected servers are kept however many
     /// others there are.
     pub announcements: Vec<(Stamp, Announcement)>,
-    /// Who should have answered, with a name where one is known.
-    pub expected: BTreeMap<ServerKey, Option<Name>>,
+    /// Who should have answered, and who did: in the order of their keys.
+    pub respondents: Vec<Respondent>,
+    /// How many of them gave any sign of life.
+    pub heard: usize,
     /// The first of what could not be read.
     pub rejects: Vec<Reject>,
     /// The first of what came too late.
     pub late: Vec<Late>,
     /// How much could not be used.
     pub counts: Counts,
-    /// How long each server took to answer.
-    pub delays: BTreeMap<ServerKey, Duration>,
+}
+
+/// A server that should have answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respondent {
+    /// Which one.
+    pub key: ServerKey,
+    /// Its name, where one is known.
+    pub name: Option<Name>,
+    /// How long it took to give a sign of life; `None` where it gave none in time.
+    pub delay: Option<Duration>,
 }
 
 impl Gathered {
@@ -83,12 +93,21 @@ impl Gathered {
 
     /// Whether this server gave any sign of life in time, readable or not.
     pub fn heard(&self, key: &ServerKey) -> bool {
-        self.delays.contains_key(key)
+        self.respondent(key).is_some_and(|respondent| respondent.delay.is_some())
+    }
+
+    /// How long each of those took that gave a sign of life.
+    pub fn delays(&self) -> impl Iterator<Item = Duration> {
+        self.respondents.iter().filter_map(|respondent| respondent.delay)
     }
 
     /// Who should have answered and did not.
-    pub fn missing(&self) -> impl Iterator<Item = (&ServerKey, Option<&Name>)> {
-        let missing = self.expected.iter().filter(|(key, _)| !self.heard(key));
-        missing.map(|(key, name)| (key, name.as_ref()))
+    pub fn missing(&self) -> impl Iterator<Item = &Respondent> {
+        self.respondents.iter().filter(|respondent| respondent.delay.is_none())
+    }
+
+    fn respondent(&self, key: &ServerKey) -> Option<&Respondent> {
+        let place = self.respondents.binary_search_by(|respondent| respondent.key.cmp(key));
+        place.ok().map(|place| &self.respondents[place])
     }
 }

@@ -163,7 +163,7 @@ fn what_cannot_be_used_is_counted_and_ends_nothing() {
     assert_eq!((rejected, late, duplicate, unexpected, dropped), (1, 2, 1, 2, 1));
     assert_eq!((gathered.replies.len(), gathered.late.len(), gathered.rejects.len()), (1, 1, 1));
     assert!(!gathered.counts_absence(), "messages were dropped: nobody can be said to be absent");
-    let missing: Vec<_> = gathered.missing().map(|(key, _)| key.clone()).collect();
+    let missing: Vec<_> = gathered.missing().map(|missing| missing.key.clone()).collect();
     assert_eq!(missing, [key("s2")]);
 }
 
@@ -204,7 +204,7 @@ fn the_order_of_what_arrives_does_not_matter() {
             epoch.hear(at(20), Heard::Jsz { epoch: 7, payload: replies[*index].as_bytes() });
         }
         let gathered = epoch.close(at(30), Ended::Deadline);
-        (gathered.replies, gathered.announcements, gathered.expected, gathered.delays)
+        (gathered.replies, gathered.announcements, gathered.respondents, gathered.heard)
     };
     let expected = gather(&[0, 1, 2, 3]);
     for order in [[3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {

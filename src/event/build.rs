@@ -21,6 +21,8 @@ pub struct EventContext<'a> {
     pub view: &'a ClusterView,
     /// The findings.
     pub findings: &'a [Finding],
+    /// What they mean for the groups that events are about, by key.
+    pub impacts: BTreeMap<Name, Impact>,
     /// Which system is watched, where that is known.
     pub system: Option<&'a str>,
     /// Who watches.
@@ -48,7 +50,9 @@ pub fn alert_event(transition: &Transition, context: &EventContext<'_>) -> Optio
     let peer = alert.identity.peer.and_then(|id| group.peer(id));
     let finding = transition.finding.and_then(|index| context.findings.get(index));
     let now = context.now;
-    let impact = check::impact(group, context.findings);
+    // What nothing shows any more has no numbers.
+    let unknown = || check::impact(group, &[]);
+    let impact = context.impacts.get(&group.key).copied().unwrap_or_else(unknown);
     let name = alert.identity.peer.map(|id| match peer {
         Some(peer) => peer.label(),
         None => crate::view::label(Some(&alert.subject_name), id),
@@ -84,7 +88,9 @@ pub fn alert_event(transition: &Transition, context: &EventContext<'_>) -> Optio
         cause: told.and_then(|finding| finding.cause.clone()),
         diagnosis: alert.diagnosis.clone(),
         advice: told
-            .map(|finding| advice_for(finding, group, context.view, context.findings, &alert.diagnosis))
+            .map(|finding| {
+                advice_for(finding, group, context.view, context.findings, impact, &alert.diagnosis)
+            })
             .unwrap_or_default(),
         notes: context.view.remarks().take(NOTES_MAX).cloned().collect(),
         left_out: left_out(group, peer, context.view),
@@ -106,12 +112,14 @@ pub struct Explained {
     pub advice: Vec<Advice>,
 }
 
-/// Explains a fault or a suspicion; `None` for every other verdict.
+/// Explains a fault or a suspicion, by the findings about its group and what they mean for that; `None` for every other
+/// verdict.
 pub fn explain(
     finding: &Finding,
     group: &GroupView,
     view: &ClusterView,
     findings: &[Finding],
+    impact: Impact,
     diagnosis: &[Diagnosis],
 ) -> Option<Explained> {
     let name = finding.peer.map(|id| match group.peer(id) {
@@ -126,7 +134,7 @@ pub fn explain(
         }
         (Verdict::Clear | Verdict::Gone | Verdict::Unknown, _) => return None,
     };
-    Some(Explained { headline, advice: advice_for(finding, group, view, findings, diagnosis) })
+    Some(Explained { headline, advice: advice_for(finding, group, view, findings, impact, diagnosis) })
 }
 
 fn text(name: &Name) -> String {
@@ -192,7 +200,7 @@ fn group_of_event(group: &GroupView, impact: Impact) -> EventGroup {
 }
 
 /// The numbers of an epoch, as events tell them.
-pub(super) fn event_epoch(epoch: &EpochFacts, monitor: &Monitor) -> EventEpoch {
+pub(crate) fn event_epoch(epoch: &EpochFacts, monitor: &Monitor) -> EventEpoch {
     EventEpoch {
         id: format!("{}-{}", monitor.instance, epoch.number),
         ended: serde_json::to_value(epoch.ended)
@@ -206,7 +214,8 @@ pub(super) fn event_epoch(epoch: &EpochFacts, monitor: &Monitor) -> EventEpoch {
     }
 }
 
-fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
+/// Who says what of a peer.
+pub(crate) fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
     let row = peer.row.as_ref();
     let routes = peer.routes.iter().map(|(name, route)| {
         let route = match route {
@@ -234,7 +243,7 @@ fn evidence(peer: &PeerView, finding: Option<&Finding>) -> Evidence {
 }
 
 /// An opinion in the word that events and views carry.
-pub(super) fn opinion(opinion: Opinion) -> &'static str {
+pub(crate) fn opinion(opinion: Opinion) -> &'static str {
     match opinion {
         Opinion::Offline => "offline",
         Opinion::Online => "online",
@@ -267,6 +276,7 @@ fn advice_for(
     group: &GroupView,
     view: &ClusterView,
     findings: &[Finding],
+    impact: Impact,
     diagnosis: &[Diagnosis],
 ) -> Vec<Advice> {
     let cause = finding.cause.as_ref().map_or(check::CauseKind::Unknown, |cause| cause.kind);
@@ -279,7 +289,7 @@ fn advice_for(
             &advice::PeerCase {
                 name: peer.name.as_ref().map(Name::as_str),
                 id: peer.id.as_str(),
-                can_agree: check::impact(group, findings).failures_left.is_some_and(|left| left >= 0),
+                can_agree: impact.failures_left.is_some_and(|left| left >= 0),
                 through: member.filter(|_| others),
                 off_since_start: peer.off_since_start,
                 diagnosis,

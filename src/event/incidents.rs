@@ -30,6 +30,29 @@ const FIRST_WITHIN: Duration = Duration::from_secs(15);
 /// The incidents and the systems that were heard of.
 ///
 /// Every `now` is the time since the listening began, on the receiver's own steady clock.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use metawatch::event::AlertEvent;
+/// use metawatch::event::incidents::{Heard, Incidents};
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// # let payload = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/events/v1/meta_001-firing-diagnosed.json"));
+/// let mut incidents = Incidents::default();
+/// let event: AlertEvent = serde_json::from_slice(payload)?;
+/// let second = Duration::from_secs(1);
+/// assert!(matches!(incidents.event(&event, second), Heard::News { before: None }));
+/// // Events are delivered at least once.
+/// assert_eq!(incidents.event(&event, 2 * second), Heard::Again);
+///
+/// // Nobody sends a heartbeat: after a while that is news, once.
+/// let at = incidents.quiet_at().expect("a time to look at");
+/// assert_eq!(incidents.quiet(at).len(), 1);
+/// assert!(incidents.quiet(at + second).is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Incidents {
     known: BTreeMap<String, Known>,

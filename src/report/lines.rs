@@ -13,6 +13,7 @@ use crate::event::heartbeat::{ActiveIncident, Status};
 use crate::event::incidents::Beside;
 use crate::event::{AlertEvent, Heartbeat, Outgoing};
 use crate::name::printable;
+use crate::screen::{Line as ScreenLine, Span};
 use crate::stamp::Stamp;
 
 /// An event as `replay` and `listen` print it.
@@ -64,6 +65,16 @@ pub fn heartbeat_as_text(heartbeat: &Heartbeat, style: Style) -> String {
     )
 }
 
+/// Who watches, and how things stand, by a heartbeat.
+pub fn watched_by(heartbeat: &Heartbeat) -> String {
+    let others = match heartbeat.watchers {
+        0 | 1 => String::new(),
+        more => format!(" (of {more} watchers)"),
+    };
+    let Heartbeat { timestamp, monitor, summary, .. } = heartbeat;
+    format!("last heartbeat at {timestamp} from {}{others}: {summary}", monitor.name)
+}
+
 /// `2026-11-22T20:43:42.300Z CRITICAL firing    META_001 default s3  s3 is offline …`
 pub fn as_text(event: &AlertEvent, style: Style) -> String {
     // It ends because nothing shows it any more: that is no recovery.
@@ -89,6 +100,15 @@ pub fn missed_as_json(
     incident: &ActiveIncident,
 ) -> Result<String, serde_json::Error> {
     json::document(&serde_json::json!({ "at": at, "subject": subject, "incident": incident }), false)
+}
+
+/// A line of a screen, with its end.
+pub fn of_screen(line: &ScreenLine, style: Style) -> String {
+    let paint =
+        |span: &Span| span.tone.map_or_else(|| span.text.clone(), |tone| style.paint(tone, &span.text));
+    let mut text: String = line.spans.iter().map(paint).collect();
+    text.push('\n');
+    text
 }
 
 /// ` (system …)`, where one is known.

@@ -1,7 +1,7 @@
 //! Why it cannot be told: in words, for every part of a report that has no verdict.
 
 use super::{TOLD_MAX, no_list};
-use crate::check::{Finding, Verdict, of_group};
+use crate::check::{Finding, Verdict, by_group};
 use crate::epoch::Ended;
 use crate::name::join_some;
 use crate::view::{Answer, ClusterView, Contact, GroupView, Part, PeerView};
@@ -12,10 +12,14 @@ const UNREADABLE_TOLD_MAX: usize = 3;
 /// Why it cannot be told, in words; nothing where all is known.
 pub(super) fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
     let mut reasons: Vec<String> = why_epoch(view).into_iter().collect();
-    for group in &view.groups {
+    for (group, found) in by_group(view, findings) {
         reasons.extend(not_complete(group));
         let unknown = |finding: &&Finding| finding.verdict == Verdict::Unknown;
-        for finding in of_group(findings, &group.key).iter().filter(unknown) {
+        for finding in found.iter().filter(unknown) {
+            // No more are told.
+            if reasons.len() >= TOLD_MAX {
+                break;
+            }
             let why = match finding.peer {
                 Some(id) => {
                     // Without a list nothing is known of anybody: the group says it once.

@@ -1,4 +1,6 @@
-//! Colours, and the widths of text on a terminal.
+//! How text stands on a terminal: colours, widths, and lengths of time where there is little room.
+
+use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr;
 
@@ -79,6 +81,52 @@ pub fn width(text: &str) -> usize {
     text.width()
 }
 
+/// `text` in lines of at most so many columns, broken between words; a word that is longer stays whole. Colours count as
+/// nothing.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let wide = width(&without_codes(word));
+        match lines.last_mut() {
+            Some(line) if used + 1 + wide <= columns => {
+                line.push(' ');
+                line.push_str(word);
+                used += 1 + wide;
+            }
+            _ => {
+                lines.push(word.to_owned());
+                used = wide;
+            }
+        }
+    }
+    lines
+}
+
+/// The text without the escape codes of [`Style::paint`].
+fn without_codes(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut parts = text.split('\u{1b}');
+    shown.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        shown.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    shown
+}
+
+/// A duration in at most two units.
+pub fn ago(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    match seconds {
+        0 => format!("{millis}ms"),
+        1..=9 => format!("{seconds}.{}s", millis / 100),
+        10..=59 => format!("{seconds}s"),
+        60..=3_599 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..=86_399 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
 /// One cell of a table: its text, and its colour.
 #[derive(Clone, Debug)]
 pub struct Cell {
@@ -127,6 +175,17 @@ pub fn columns(rows: &[Vec<Cell>], indent: &str, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_stay_whole_and_colours_take_no_room() {
+        let painted = Style::new(true).paint(Tone::Bad, "CRITICAL");
+        assert_eq!(
+            wrapped(&format!("{painted} s1 is offline"), 11),
+            [format!("{painted} s1"), "is offline".to_owned()]
+        );
+        assert_eq!(wrapped("a longestword b", 5), ["a", "longestword", "b"]);
+        assert_eq!(wrapped("", 5), [""]);
+    }
 
     #[test]
     fn columns_line_up_whatever_the_script() {

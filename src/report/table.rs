@@ -1,15 +1,14 @@
 //! The view for people.
 
-use std::time::Duration;
-
 use super::overview;
-use super::style::{Cell, Style, Tone, columns};
+use super::style::{Cell, Style, Tone, ago, columns};
+use super::words::{contact, opinions, state};
 use crate::check::{self, Finding, Verdict};
 use crate::event;
 use crate::event::snapshot::part;
 use crate::name::printable;
 use crate::pipeline::Step;
-use crate::view::{Answer, ClusterView, Contact, GroupView, Opinion, Part, PeerView, Route};
+use crate::view::{ClusterView, GroupView, Part, PeerView};
 
 /// How many servers, opinions and complaints are listed.
 const LISTED_MAX: usize = 200;
@@ -136,76 +135,6 @@ fn peer_row(group: &GroupView, peer: &PeerView, findings: &[Finding]) -> Vec<Cel
         Cell::toned(tone, format!("{verdict}{cause}")),
         Cell::plain(opinions(peer)),
     ]
-}
-
-/// What the list says of a peer, and how it answered.
-fn state(peer: &PeerView) -> String {
-    let listed = match &peer.row {
-        _ if peer.leader => "leader",
-        Some(row) if row.offline => "offline",
-        Some(row) if row.current => "current",
-        Some(_) => "not current",
-        None => "not listed",
-    };
-    let answer = match peer.answer {
-        Answer::None => ", silent",
-        Answer::Unreadable => ", unreadable",
-        Answer::Disabled => ", JetStream off",
-        Answer::Standalone => ", standalone",
-        Answer::Member => "",
-    };
-    let announced = peer.announced.map_or_else(String::new, |(_, kind)| format!(", {kind}"));
-    format!("{listed}{answer}{announced}")
-}
-
-fn contact(peer: &PeerView) -> String {
-    match (&peer.row, peer.contact) {
-        (None, _) => "–".to_owned(),
-        (Some(row), Contact::Away(_)) if row.active_ns == 0 => "never".to_owned(),
-        (Some(row), _) => match u64::try_from(row.active_ns) {
-            Ok(0) => "–".to_owned(),
-            Ok(active) => ago(Duration::from_nanos(active)),
-            Err(_) => "?".to_owned(),
-        },
-    }
-}
-
-/// A duration in at most two units.
-fn ago(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
-    match seconds {
-        0 => format!("{millis}ms"),
-        1..=9 => format!("{seconds}.{}s", millis / 100),
-        10..=59 => format!("{seconds}s"),
-        60..=3_599 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..=86_399 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
-    }
-}
-
-/// What the reporters say, where they do not all say the same; and who holds a route, where that was asked.
-fn opinions(peer: &PeerView) -> String {
-    let offline = peer.opinions.values().filter(|said| **said == Opinion::Offline).count();
-    let mut told: Vec<String> = Vec::new();
-    if offline > 0 && offline < peer.opinions.len() {
-        let word = |said: Opinion| if said == Opinion::Offline { "offline" } else { "online" };
-        told.extend(peer.opinions.iter().take(8).map(|(name, said)| format!("{name}: {}", word(*said))));
-    }
-    if peer.answer == Answer::None && !peer.routes.is_empty() {
-        let held: Vec<String> = peer
-            .routes
-            .iter()
-            .filter(|(_, route)| **route == Route::Held)
-            .take(8)
-            .map(|(name, _)| name.to_string())
-            .collect();
-        told.push(if held.is_empty() {
-            "no route".to_owned()
-        } else {
-            format!("route from {}", held.join(" "))
-        });
-    }
-    told.join(", ")
 }
 
 fn outsiders(view: &ClusterView, style: Style) -> String {

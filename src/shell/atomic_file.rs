@@ -65,8 +65,11 @@ fn folder_of(path: &Path) -> &Path {
 /// Opens a regular file as `options` say, and nothing else: not through a link, and without waiting for the other end
 /// of a pipe.
 pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let file = open_itself(path, options)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    let other = || io::Error::other("it is no regular file");
+    // Where a pipe has no other end, opening it fails before it can be looked at.
+    let is_other = || path.symlink_metadata().is_ok_and(|found| !found.is_file() && !found.is_symlink());
+    let file = open_itself(path, options).map_err(|error| if is_other() { other() } else { error })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }
 
 /// Opens what stands at `path` itself: where a link leads is somebody else's choice.
@@ -152,8 +155,8 @@ mod tests {
         for write in [false, true] {
             assert_eq!(open(&file, write), Ok(()));
             assert_eq!(open(&link, write), Err("it is a link".to_owned()));
-            assert!(open(&pipe, write).is_err());
-            assert!(open(folder.path(), write).is_err());
+            assert_eq!(open(&pipe, write), Err("it is no regular file".to_owned()));
+            assert_eq!(open(folder.path(), write), Err("it is no regular file".to_owned()));
         }
     }
 }

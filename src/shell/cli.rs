@@ -7,6 +7,7 @@ mod values;
 pub use delivery::DeliveryFlags;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::alert::State;
 use crate::rules::Basis;
 use crate::shell::config::ConnectFlags;
+use crate::shell::http::HttpOptions;
+use crate::status::access;
 use crate::system::SystemId;
 
 /// Watches the JetStream meta group of a NATS system and says, over NATS, which peer is offline.
@@ -71,6 +74,14 @@ pub enum ColorWhen {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start a cluster on this machine, break it, and show what metawatch says
+    #[cfg(unix)]
+    #[command(after_help = help::DEMO)]
+    Demo {
+        /// Leave the cluster running, to try things on, until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
     /// Watch until stopped, and publish every alert on NATS
     #[command(after_help = help::RUN)]
     Run(Box<RunFlags>),
@@ -182,6 +193,15 @@ pub struct RunFlags {
     /// Append every epoch to this file, as a recording for `metawatch replay`
     #[arg(long, env = "METAWATCH_RECORD", hide_env_values = true, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Serve a status page on this port of this host; any other address is written in full: 0.0.0.0:8222
+    #[arg(long, env = "METAWATCH_LISTEN", hide_env_values = true, value_name = "[ADDRESS:]PORT")]
+    #[arg(help_heading = "Status page", value_parser = access::listen_address)]
+    pub listen: Option<SocketAddr>,
+    /// Answer browsers that call this host so; IP addresses and localhost need no name
+    #[arg(long, env = "METAWATCH_LISTEN_HOST", hide_env_values = true, value_name = "NAME")]
+    #[arg(help_heading = "Status page", value_delimiter = ',', requires = "listen")]
+    #[arg(value_parser = access::host_name)]
+    pub listen_host: Vec<String>,
     /// What counts as offline.
     #[command(flatten)]
     pub rules: RuleFlags,
@@ -193,16 +213,22 @@ pub struct RunFlags {
     pub delivery: DeliveryFlags,
 }
 
+impl RunFlags {
+    /// Where the status page is served, if anywhere.
+    pub fn page(&self) -> Option<HttpOptions> {
+        self.listen.map(|listen| HttpOptions { listen, hosts: self.listen_host.clone() })
+    }
+}
+
 /// The flags of `metawatch check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckFlags {
     /// Judge what this file holds instead of asking the servers: a recording, a capture, or bare replies; - is stdin
     #[arg(long, env = "METAWATCH_FROM", hide_env_values = true, value_name = "FILE|-")]
     pub from: Option<PathBuf>,
-    /// How to print the verdict
-    #[arg(long, env = "METAWATCH_CHECK_FORMAT", hide_env_values = true, value_name = "FORMAT")]
-    #[arg(value_enum, default_value_t = CheckFormat::Nagios)]
-    pub format: CheckFormat,
+    /// How to print the verdict [default: text on a terminal, else nagios]
+    #[arg(long, env = "METAWATCH_CHECK_FORMAT", hide_env_values = true, value_name = "FORMAT", value_enum)]
+    pub format: Option<CheckFormat>,
     /// Write the verdict to this file instead of stdout, all at once: a reader never sees half of it
     #[arg(long, env = "METAWATCH_OUTFILE", hide_env_values = true, value_name = "FILE")]
     pub outfile: Option<PathBuf>,
@@ -247,6 +273,14 @@ pub struct ViewFlags {
     /// Show what one epoch says, and do not look again until every verdict is settled
     #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true)]
     pub once: bool,
+    /// Go on looking, and draw the screen anew after each epoch; a line for each change where stdout is no terminal
+    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once", "groups"])]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    pub watch: bool,
+    /// Time between two epochs with --watch; something suspicious is looked at more often
+    #[arg(long, env = "METAWATCH_INTERVAL", hide_env_values = true, value_name = "DURATION")]
+    #[arg(default_value = "2s", value_parser = values::interval)]
+    pub interval: Duration,
     /// How to print the view
     #[arg(long, env = "METAWATCH_VIEW_FORMAT", hide_env_values = true, value_name = "FORMAT")]
     #[arg(value_enum, default_value_t = ViewFormat::Table)]
@@ -353,7 +387,11 @@ pub struct ListenFlags {
 }
 
 /// The commands that talk to no server: the flags of the connection are not shown in their help.
-const OFFLINE: [&str; 4] = ["replay", "schema", "completions", "man"];
+const OFFLINE: &[&str] = if cfg!(unix) {
+    &["demo", "replay", "schema", "completions", "man"]
+} else {
+    &["replay", "schema", "completions", "man"]
+};
 
 /// The whole command line, as it is parsed, completed and documented.
 pub fn command() -> clap::Command {
@@ -363,7 +401,7 @@ pub fn command() -> clap::Command {
         command.get_arguments().filter(|arg| is_connection(arg)).cloned().collect();
     command = command
         .mut_args(|arg| if is_connection(&arg) { arg.global(true).hide_short_help(true) } else { arg });
-    for name in OFFLINE {
+    for name in OFFLINE.iter().copied() {
         let hidden: Vec<clap::Arg> = connection
             .iter()
             .filter(|arg| name != "replay" || arg.get_id() != "connection_name")

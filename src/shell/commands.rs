@@ -43,11 +43,13 @@ fn dispatch(cli: Cli, around: &Env, out: &mut Out) -> Result<u8, Failure> {
         return Ok(0);
     };
     match command {
+        #[cfg(unix)]
+        Command::Demo { keep } => live::demo(keep, out).map(|()| 0),
         Command::Run(flags) => run_live(&flags, &place).map(|()| 0),
         Command::Check(flags) => check(&flags, &place, out),
         Command::View(flags) => view(&flags, &place, out).map(|()| 0),
         Command::Replay(flags) => replay(&flags, &place, out).map(|()| 0),
-        Command::Listen(flags) => live::listen(&place.config()?, &flags, out),
+        Command::Listen(flags) => live::listen(&place.config()?, &flags, place.quiet, out),
         Command::Schema => out.write(&json::document(&AlertEvent::schema(), true)?).map(|()| 0),
         Command::Completions { shell } => completions(shell, out).map(|()| 0),
         Command::Man => man(out).map(|()| 0),
@@ -122,11 +124,14 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         String::new()
     };
     let report = report.with_login(&login);
+    let usual =
+        if out.is_terminal() && flags.outfile.is_none() { CheckFormat::Text } else { CheckFormat::Nagios };
+    let format = flags.format.unwrap_or(usual);
     // What is scraped has the same series at every time.
-    let whole = !flags.selection.problems || flags.format == CheckFormat::Prometheus;
+    let whole = !flags.selection.problems || format == CheckFormat::Prometheus;
     let report = if whole { report } else { report.only_problems() };
     let style = out.style();
-    let text = match flags.format {
+    let text = match format {
         CheckFormat::Nagios => nagios::page(&report),
         CheckFormat::Json => json::document(&report, out.is_terminal())?,
         CheckFormat::Prometheus => prometheus::page(&report),
@@ -147,6 +152,12 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
 }
 
 fn view(flags: &ViewFlags, place: &Place<'_>, out: &mut Out) -> Result<(), Failure> {
+    if flags.watch {
+        let config = place.config()?;
+        let mut settings = settings_of_look(&flags.rules, monitor(config.name.clone(), instance()));
+        settings.rules.interval = flags.interval;
+        return live::watch(&config, settings, flags, out);
+    }
     let depth = if flags.once { Depth::Once } else { Depth::Verdict };
     let Looked { mut step, .. } = look(flags.from.as_deref(), &flags.rules, place, depth)?;
     selection::only_groups(&mut step, &flags.selection.groups)?;
@@ -252,7 +263,8 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
     let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;
     let (mode, record) = (flags.delivery.mode(), flags.record.clone());
     let system = flags.system.clone();
-    live::run(&config, RunOptions { settings, system, state, alerts, mode, record })
+    let page = flags.page();
+    live::run(&config, RunOptions { settings, system, state, alerts, mode, record, page })
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {

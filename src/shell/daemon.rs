@@ -24,11 +24,13 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{LinkEvent, Operation, Retry, connect};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::follow_up::FollowUpTask;
+use crate::shell::http::{HttpOptions, HttpServer};
 use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
+use crate::status::Limits;
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
 
@@ -52,6 +54,8 @@ pub struct RunOptions {
     pub mode: Mode,
     /// Where every epoch is recorded.
     pub record: Option<PathBuf>,
+    /// Where the status page is served.
+    pub page: Option<HttpOptions>,
 }
 
 /// Watches until `shutdown` is ready. It fails when a file cannot be used at the start, and when a part of it has ended
@@ -65,7 +69,8 @@ pub async fn run(
 ) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let RunOptions { settings, system, state, alerts, mode, record } = options;
+    let RunOptions { settings, system, state, alerts, mode, record, page } = options;
+    let page = page.map(HttpServer::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
     let recorder = record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
@@ -115,6 +120,8 @@ pub async fn run(
         publications,
         epochs,
         prefix,
+        page,
+        login: config.login(),
         instance,
         undone: VecDeque::new(),
     };
@@ -181,6 +188,9 @@ struct Driver {
     /// ... and where it is offered: nowhere, where other watchers know better.
     services: Vec<Service>,
     prefix: String,
+    page: Option<HttpServer>,
+    /// The flags of the `nats` CLI that reach the same servers.
+    login: String,
     instance: String,
     /// What the daemon is to be told next, in this order.
     undone: VecDeque<Wake>,
@@ -257,6 +267,11 @@ impl Driver {
         {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
+        }
+        if ended.is_some()
+            && let Some(page) = &self.page
+        {
+            page.publish(self.daemon.status(&self.login, Limits::PAGE));
         }
         let mut over = false;
         for effect in effects {

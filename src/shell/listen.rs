@@ -35,6 +35,15 @@ pub struct ListenOptions {
 /// Something that was heard, or was not.
 #[derive(Debug)]
 pub enum ListenEvent<'a> {
+    /// The listening begins.
+    Begun {
+        /// On this subject.
+        subject: &'a str,
+        /// At this server.
+        server: &'a str,
+    },
+    /// The first heartbeat was heard: who watches, and how things stand. It is told as a heartbeat, too.
+    First(&'a Heartbeat),
     /// An alert event.
     Alert {
         /// Its subject.
@@ -113,8 +122,15 @@ pub async fn listen(
     let (alerts_on, heartbeats_on) = (format!("{prefix}.alert.>"), format!("{prefix}.heartbeat"));
     let mut alerts = subscribe(&client, &alerts_on).await?;
     let mut heartbeats = subscribe(&client, &heartbeats_on).await?;
-    let mut listener =
-        Listener { options, started: clock.now(), incidents: Incidents::default(), deaf: false, came: 0 };
+    let mut listener = Listener {
+        options,
+        started: clock.now(),
+        incidents: Incidents::default(),
+        deaf: false,
+        came: 0,
+        told_first: false,
+    };
+    tell(ListenEvent::Begun { subject: &alerts_on, server: &client.server_info().server_name });
     let over = options.within.map(|within| clock.instant(clock.now().plus(within)));
     while !listener.is_enough() {
         let quiet_at = listener.quiet_at().map(|at| clock.instant(at));
@@ -143,6 +159,7 @@ struct Listener {
     deaf: bool,
     /// How many alerts were told.
     came: u64,
+    told_first: bool,
 }
 
 impl Listener {
@@ -184,6 +201,9 @@ impl Listener {
     fn heartbeat(&mut self, message: &Message, now: Stamp, tell: &mut dyn FnMut(ListenEvent<'_>)) {
         let told = heartbeat(message);
         if let ListenEvent::Heartbeat(heartbeat) = &told {
+            if !std::mem::replace(&mut self.told_first, true) {
+                tell(ListenEvent::First(heartbeat));
+            }
             let learned = self.incidents.heartbeat(heartbeat, now.since(self.started));
             if learned.back {
                 tell(ListenEvent::BackAgain { system: heartbeat.system.as_deref() });

@@ -27,6 +27,8 @@ pub mod daemon;
 
 pub mod one_shot;
 
+pub mod http;
+
 pub mod listen;
 
 // The command line.
@@ -34,6 +36,8 @@ pub mod listen;
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod commands;
+#[cfg(all(unix, feature = "cli"))]
+pub mod demo;
 #[cfg(feature = "cli")]
 pub mod offline;
 #[cfg(feature = "cli")]
@@ -42,3 +46,5 @@ pub mod replay;
 pub mod report;
 #[cfg(feature = "cli")]
 mod unpack;
+#[cfg(feature = "cli")]
+pub mod watch;

@@ -5,9 +5,8 @@ use std::time::Duration;
 use async_nats::Client;
 
 use crate::alert::AlertTable;
-use crate::check::{Finding, Verdict};
 use crate::pipeline::{Pipeline, Settings, Step};
-use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN};
+use crate::report::settled::{ELECTION, More, Settled};
 use crate::shell::clock::Clock;
 use crate::shell::collect::{Collector, CollectorOptions, Transport, Trouble};
 use crate::shell::config::ConnectConfig;
@@ -15,19 +14,13 @@ use crate::shell::connect::{Retry, connect};
 use crate::shell::failure::Failure;
 use crate::shell::follow_up::FollowUpTask;
 use crate::stamp::Stamp;
-use crate::view::{Answer, Streak};
 
 /// The time between two epochs.
 const STEP: Duration = Duration::from_millis(250);
 /// The least time between two pings, however short the timeout is.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// What is not settled after this long, and after so many epochs, stays so: longer than silence takes to count.
-const SETTLED: Duration = Duration::from_millis(2_500);
-const EPOCHS_MIN: u32 = 3;
 /// So often the servers are asked about what is left open.
 const ROUNDS_MAX: usize = 2;
-/// A group without a leader is given as long as an election may last, and a little more.
-const ELECTION: Duration = LEADERLESS_MIN.saturating_add(Duration::from_secs(1));
 
 /// How long to look.
 pub enum Look<'a> {
@@ -100,7 +93,7 @@ async fn look_through<P: Transport>(
     pipeline: &mut Pipeline,
     how: &mut Look<'_>,
 ) -> Result<Looked, Failure> {
-    let mut settled = Settled::default();
+    let (mut settled, mut told) = (Settled::default(), false);
     let mut last: Option<Looked> = None;
     // The clock was made when the look began.
     let (until, mut epochs) = (Stamp::new(0, 0).plus(config.timeout), 0);
@@ -124,19 +117,10 @@ async fn look_through<P: Transport>(
         let looked = Looked { step, alerts: pipeline.alert_table().clone(), epochs };
         match (more, &mut *how) {
             (More::No, _) | (_, Look::Once) => return Ok(looked),
-            (More::ForALeader, Look::UntilSettled { progress }) if !settled.told => {
-                settled.told = true;
-                progress(&format!(
-                    "no leader yet: looking for up to {} s before judging",
-                    ELECTION.as_secs()
-                ));
-            }
-            (More::ForCertainty, Look::UntilSettled { progress }) if !settled.told => {
-                settled.told = true;
-                progress(&format!(
-                    "a peer may be offline: looking for up to {} s before judging",
-                    ELECTION.as_secs()
-                ));
+            (More::ForALeader | More::ForCertainty, Look::UntilSettled { progress }) if !told => {
+                told = true;
+                let why = if more == More::ForALeader { "no leader yet" } else { "a peer may be offline" };
+                progress(&format!("{why}: looking for up to {} s before judging", ELECTION.as_secs()));
             }
             (More::Yes | More::ForALeader | More::ForCertainty, Look::UntilSettled { .. }) => {}
         }
@@ -144,65 +128,6 @@ async fn look_through<P: Transport>(
         collector.idle_until(gathered.opened.plus(STEP)).await;
     }
     unreachable!("the epochs never run out")
-}
-
-/// Whether another epoch may change the verdicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum More {
-    No,
-    Yes,
-    ForALeader,
-    ForCertainty,
-}
-
-/// Knows when it is enough.
-#[derive(Debug, Default)]
-struct Settled {
-    began: Option<Stamp>,
-    /// When every group has had a leader again, after one had none: what a leader's list takes time for begins
-    /// then.
-    led_since: Option<Stamp>,
-    told: bool,
-}
-
-impl Settled {
-    fn wants_more(&mut self, step: &Step, opened: Stamp, closed: Stamp, epochs: u32) -> More {
-        let verdicts = || step.findings.iter().map(|finding| finding.verdict);
-        let settled = |verdict| matches!(verdict, Verdict::Clear | Verdict::Gone | Verdict::Fault);
-        // No finding is no evidence: nobody told of a meta group.
-        if verdicts().next().is_some() && verdicts().all(settled) && step.view.warnings.is_empty() {
-            return More::No;
-        }
-        let looked = closed.since(*self.began.get_or_insert(opened));
-        let leaderless = step.view.groups.iter().any(|group| group.leaderless.is_some());
-        if leaderless {
-            self.led_since = None;
-            // A leader that was just elected is given the time to show its list.
-            let settles = |claim: Streak| claim.lasted() < CLAIM_SETTLES_MAX;
-            let claimed = step.view.groups.iter().any(|group| group.claimed.is_some_and(settles));
-            let limit = if claimed { ELECTION + CLAIM_SETTLES_MAX } else { ELECTION };
-            return if looked < limit { More::ForALeader } else { More::No };
-        }
-        let led = closed.since(*self.led_since.get_or_insert(opened));
-        if led < SETTLED || epochs < EPOCHS_MIN {
-            More::Yes
-        } else if led < ELECTION && step.findings.iter().any(|finding| settles(step, finding)) {
-            More::ForCertainty
-        } else {
-            More::No
-        }
-    }
-}
-
-/// Whether a suspicion becomes certain once the leader has been without contact to the peer for long enough.
-fn settles(step: &Step, finding: &Finding) -> bool {
-    let group = step.view.group(&finding.group);
-    let peer = finding.peer.and_then(|id| group?.peer(id));
-    finding.verdict == Verdict::Suspect
-        && peer.is_some_and(|peer| {
-            let takes_no_part = matches!(peer.answer, Answer::None | Answer::Disabled);
-            takes_no_part && peer.row.is_some() && !peer.is_vouched_for()
-        })
 }
 
 #[cfg(test)]

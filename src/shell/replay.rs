@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::event::Outgoing;
 use crate::pipeline::Settings;
-use crate::recording::{self, Item, RecordedEpoch};
+use crate::recording::{self, BadLines, Item, Player, RecordedEpoch, SAMPLED_EPOCHS};
 use crate::shell::failure::Failure;
-use crate::shell::offline::{self, BadLines, Player, SAMPLED_EPOCHS};
+use crate::shell::offline;
 
 /// A longer line is not read.
 const LINE_BYTES_MAX: usize = 256 << 20;
@@ -52,7 +52,7 @@ pub fn replay(
         Some(interval) => Some(interval),
         None => look_ahead(&mut lines, &mut ahead).map_err(fail)?,
     };
-    let mut player = Player::new(settings, interval);
+    let mut player = Player::new(settings, interval, offline::wall_ns());
     let mut done = Replayed::default();
     let mut bad_lines = BadLines::default();
     loop {
@@ -70,7 +70,7 @@ pub fn replay(
                 for event in &step.events {
                     done.events += 1;
                     if !sink.event(event)? {
-                        (done.epochs, done.bad_lines) = (player.epochs, bad_lines.count);
+                        (done.epochs, done.bad_lines) = (player.epochs(), bad_lines.count);
                         return Ok(done);
                     }
                 }
@@ -84,7 +84,7 @@ pub fn replay(
         }
     }
     bad_lines.end(&name, &mut |message| sink.bad_line(message));
-    (done.epochs, done.bad_lines) = (player.epochs, bad_lines.count);
+    (done.epochs, done.bad_lines) = (player.epochs(), bad_lines.count);
     if done.epochs == 0 { Err(offline::nothing_readable(&name)) } else { Ok(done) }
 }
 
@@ -106,7 +106,7 @@ fn look_ahead(lines: &mut Lines, ahead: &mut VecDeque<Line>) -> std::io::Result<
             return Ok(Some(Duration::from_millis(millis)));
         }
     }
-    Ok(offline::median_spacing(&opened))
+    Ok(recording::median_spacing(&opened))
 }
 
 struct Line {

@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +20,7 @@ use crate::shell::failure::{Failure, FailureKind};
 pub struct Out {
     stdout: io::BufWriter<Box<dyn Write>>,
     terminal: bool,
+    drawn_on: bool,
     style: Style,
     closed: bool,
 }
@@ -29,12 +31,18 @@ impl Out {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
         let style = Style::new(colored(color, terminal, around));
-        Self { terminal, style, stdout: io::BufWriter::new(Box::new(stdout)), closed: false }
+        let drawn_on = terminal && around.variable("TERM") != Some("dumb");
+        Self { terminal, drawn_on, style, stdout: io::BufWriter::new(Box::new(stdout)), closed: false }
     }
 
     /// Whether people read it as it comes.
     pub fn is_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether it is a terminal that understands more than lines.
+    pub fn is_drawn_on(&self) -> bool {
+        self.drawn_on
     }
 
     /// How to colour it.
@@ -139,11 +147,27 @@ pub fn trace(output: &OutputFlags, around: &Env) {
         Err(error) => (EnvFilter::new(default), Some(error.to_string())),
     };
     let color = colored(output.color, io::stderr().is_terminal(), around);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer);
     // A second subscriber can only be set by a test; the first one stays.
     drop(subscriber.with_ansi(color).with_target(false).try_init());
     if let Some(broken) = broken {
         warn(&format!("METAWATCH_LOG is not a filter and is ignored: {broken}"));
+    }
+}
+
+/// Something is drawn on the terminal: lines in between would spoil it.
+static HELD_BACK: AtomicBool = AtomicBool::new(false);
+
+/// While something is drawn on the terminal, what the program tells of itself goes only where that is no terminal.
+pub fn hold_back(hold: bool) {
+    HELD_BACK.store(hold, Ordering::Relaxed);
+}
+
+fn log_writer() -> Box<dyn Write> {
+    if HELD_BACK.load(Ordering::Relaxed) && io::stderr().is_terminal() {
+        Box::new(io::sink())
+    } else {
+        Box::new(io::stderr())
     }
 }
 

@@ -38,41 +38,68 @@ pub(super) fn merge_all(
     // Those that somebody answers for come first: they may have taken over peers of the others.
     let (heard, unheard): (Vec<_>, Vec<_>) =
         links.into_iter().partition(|(_, replies)| !replies.members.is_empty());
-    for (key, replies) in heard.into_iter().chain(unheard) {
-        let mut group = history.take(&key);
-        if replies.members.is_empty() && is_superseded(&group, &views) {
-            superseded.insert(key);
-            continue;
-        }
-        group.domain = replies.domain.clone();
-        let moved = moved_away(&key, &group, replies.members.is_empty(), history);
-        group.members.retain(|peer| !moved.contains(peer));
-        let merge = Merge { gathered, reply_index: &reply_index, rules, history, moved };
-        let (view, gone) = merge.group(&key, &replies, &mut group, inconsistent);
-        for peer in gone {
-            history.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
-        }
-        history.put(key, group);
-        views.push(view);
+    let mut merge_one =
+        |key: Name, replies: &GroupReplies<'_>, mut group: GroupHistory, history: &mut History| {
+            group.domain = replies.domain.clone();
+            let moved = moved_away(&key, &group, replies.members.is_empty(), history);
+            group.members.retain(|peer| !moved.contains(peer));
+            let merge = Merge { gathered, reply_index: &reply_index, rules, history, moved };
+            let (view, gone) = merge.group(&key, replies, &mut group, inconsistent);
+            for peer in gone {
+                history.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
+            }
+            history.put(key, group);
+            view
+        };
+    for (key, replies) in heard {
+        let group = history.take(&key);
+        views.push(merge_one(key, &replies, group, history));
     }
+    let successors = Successors::new(&views);
+    let mut silent = Vec::with_capacity(unheard.len());
+    for (key, replies) in unheard {
+        let group = history.take(&key);
+        if successors.has_one_of(&group) {
+            superseded.insert(key);
+        } else {
+            silent.push(merge_one(key, &replies, group, history));
+        }
+    }
+    drop(successors);
+    views.extend(silent);
     views.sort_by(|a, b| a.key.cmp(&b.key));
     (views, superseded)
 }
 
-/// Whether a group that nobody answers for goes on as another one in one of its clusters: most of its members are members
-/// there (a new domain for the same servers), or the other one leads a whole group in the same domain (new servers).
-fn is_superseded(group: &GroupHistory, views: &[GroupView]) -> bool {
-    let is_member = |view: &GroupView, peer: &PeerId| view.peer(*peer).is_some_and(|peer| peer.member);
-    !group.members.is_empty()
-        && views.iter().any(|view| {
-            let same_place = view.answering > 0 && !view.clusters.is_disjoint(&group.clusters);
-            let whole = view.authority.as_ref().is_some_and(|authority| authority.complete);
-            // One cluster has one group in a domain; its servers may have been installed anew.
-            let replaced = view.domain == group.domain && whole;
-            let members = group.members.iter().filter(|peer| is_member(view, peer)).count();
-            let moved = view.domain != group.domain && members * 2 > group.members.len();
-            same_place && (replaced || moved)
-        })
+/// The groups that somebody answers for, by their clusters.
+struct Successors<'a>(BTreeMap<&'a Name, Vec<&'a GroupView>>);
+
+impl<'a> Successors<'a> {
+    fn new(views: &'a [GroupView]) -> Self {
+        let mut by_cluster: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for view in views.iter().filter(|view| view.answering > 0) {
+            view.clusters.iter().for_each(|cluster| by_cluster.entry(cluster).or_default().push(view));
+        }
+        Self(by_cluster)
+    }
+
+    /// Whether a group that nobody answers for goes on as another one in one of its clusters: most of its members are
+    /// members there (a new domain for the same servers), or the other one leads a whole group in the same domain (new
+    /// servers).
+    fn has_one_of(&self, group: &GroupHistory) -> bool {
+        let is_member = |view: &GroupView, peer: &PeerId| view.peer(*peer).is_some_and(|peer| peer.member);
+        let in_its_place = group.clusters.iter().filter_map(|cluster| self.0.get(cluster)).flatten();
+        !group.members.is_empty()
+            && in_its_place.into_iter().any(|view| {
+                let whole = view.authority.as_ref().is_some_and(|authority| authority.complete);
+                if view.domain == group.domain {
+                    // One cluster has one group in a domain; its servers may have been installed anew.
+                    return whole;
+                }
+                let members = group.members.iter().filter(|peer| is_member(view, peer)).count();
+                members * 2 > group.members.len()
+            })
+    }
 }
 
 /// The peers of a group nobody answers for that another group has now: two groups have become one.

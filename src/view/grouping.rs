@@ -11,7 +11,7 @@ use super::Inconsistencies;
 use super::history::History;
 use super::leader::{claims, complete};
 use crate::epoch::{Gathered, ServerKey};
-use crate::name::Name;
+use crate::name::{Name, PeerId};
 use crate::wire::{JetStream, Meta, Reply};
 
 /// The replies of one meta group, under its key.
@@ -22,6 +22,7 @@ pub(super) struct GroupReplies<'a> {
 }
 
 /// Replies that name each other's peers.
+#[derive(Default)]
 struct Component<'a> {
     members: Vec<(&'a Reply, &'a Meta)>,
     /// In order.
@@ -54,7 +55,7 @@ pub(super) fn link<'a>(
 ) -> BTreeMap<Name, GroupReplies<'a>> {
     let mut components = components(gathered, history, inconsistent);
     // The order in which keys are given away must not depend on the order of the replies.
-    components.sort_by_key(|component| {
+    components.sort_by_cached_key(|component| {
         let first = component.keys.first().cloned();
         (!component.stands_alone(), usize::MAX - component.overlap, usize::MAX - component.keys.len(), first)
     });
@@ -69,8 +70,14 @@ pub(super) fn link<'a>(
         };
         join(&mut groups, key, component);
     }
+    let mut homes =
+        single.iter().any(|component| component.remembered.is_none()).then(|| homes(history, &groups));
     for component in single {
-        let key = component.remembered.clone().unwrap_or_else(|| home(&component, history, &groups));
+        let home = || homes.as_ref().map(|homes| home(&component, homes)).unwrap_or_default();
+        let key = component.remembered.clone().unwrap_or_else(home);
+        if let Some(homes) = homes.as_mut().filter(|_| !groups.contains_key(&key)) {
+            homes.entry(component.domain()).or_default().insert(key.clone());
+        }
         join(&mut groups, key, component);
     }
     groups
@@ -82,16 +89,26 @@ fn join<'a>(groups: &mut BTreeMap<Name, GroupReplies<'a>>, key: Name, component:
     replies.members.extend(component.members);
 }
 
+/// The keys of the groups of each domain: of those that answer, and of those that are remembered.
+type Homes = BTreeMap<Name, BTreeSet<Name>>;
+
+fn homes(history: &History, groups: &BTreeMap<Name, GroupReplies<'_>>) -> Homes {
+    let mut homes = Homes::new();
+    let answering = groups.iter().map(|(key, replies)| (key, &replies.domain));
+    for (key, domain) in answering.chain(history.groups().map(|(key, group)| (key, &group.domain))) {
+        homes.entry(domain.clone()).or_default().insert(key.clone());
+    }
+    homes
+}
+
 /// Where a reply belongs that names nobody else and was never seen in a group: the only group of its domain, else
 /// the one that is made of all such replies.
-fn home(component: &Component<'_>, history: &History, groups: &BTreeMap<Name, GroupReplies<'_>>) -> Name {
+fn home(component: &Component<'_>, homes: &Homes) -> Name {
     let domain = component.domain();
-    let mut known: BTreeSet<&Name> =
-        groups.iter().filter(|(_, replies)| replies.domain == domain).map(|(key, _)| key).collect();
-    known.extend(history.groups().filter(|(_, group)| group.domain == domain).map(|(key, _)| key));
-    match known.len() {
+    let known = homes.get(&domain);
+    match known.map_or(0, BTreeSet::len) {
         0 => base_key(&domain),
-        1 => known.first().copied().cloned().unwrap_or_default(),
+        1 => known.and_then(BTreeSet::first).cloned().unwrap_or_default(),
         _ => {
             let cluster = component.members.first().map(|(reply, _)| reply.server.cluster.clone());
             Name::new(&format!("{}-{}", base_key(&domain).as_str(), cluster.unwrap_or_default().as_str()))
@@ -137,39 +154,53 @@ fn components<'a>(
     let mut sets = Sets::default();
     let mut nodes = Vec::with_capacity(members.len());
     for (reply, meta) in &members {
-        let domain = &reply.server.domain;
-        let own = sets.node(ServerKey::of(&reply.server));
-        let named = meta.leader_id.into_iter().chain(meta.rows.iter().map(|row| row.peer));
-        for peer in named {
-            let node = sets.node(ServerKey { peer, domain: domain.clone() });
+        let domain = sets.domain(&reply.server.domain);
+        let own = sets.node(domain, reply.server.peer);
+        let leader = meta.leader_id.map(|leader| sets.node(domain, leader));
+        if let Some(leader) = leader {
+            sets.join(own, leader);
+        }
+        for row in &meta.rows {
+            let node = sets.node(domain, row.peer);
             sets.join(own, node);
         }
-        nodes.push(own);
+        nodes.push(Node { own, leader });
     }
-    join_across_domains(&members, &mut sets, inconsistent);
-    let mut components: BTreeMap<usize, Component<'a>> = BTreeMap::new();
-    for (key, node) in std::mem::take(&mut sets.index) {
+    join_across_domains(&members, &nodes, &mut sets, inconsistent);
+    let mut components: Vec<Component<'a>> = Vec::new();
+    // Which component each root stands for.
+    let mut places = vec![None; sets.parent.len()];
+    for (key, node) in sets.keys() {
         let root = sets.root(node);
-        let component = components.entry(root).or_insert_with(|| Component {
-            members: Vec::new(),
-            keys: Vec::new(),
-            remembered: None,
-            overlap: 0,
-        });
-        component.keys.push(key);
+        let place = *places[root].get_or_insert(components.len());
+        if place == components.len() {
+            components.push(Component::default());
+        }
+        components[place].keys.push(key);
     }
     for (member, node) in members.into_iter().zip(nodes) {
-        if let Some(component) = components.get_mut(&sets.root(node)) {
-            component.members.push(member);
+        if let Some(place) = places[sets.root(node.own)] {
+            components[place].members.push(member);
         }
     }
-    components.into_values().map(|component| remembered(component, history)).collect()
+    components.into_iter().map(|component| remembered(component, history)).collect()
+}
+
+/// Where a member and the leader that it names are among the sets.
+struct Node {
+    own: usize,
+    leader: Option<usize>,
 }
 
 fn remembered<'a>(mut component: Component<'a>, history: &History) -> Component<'a> {
+    component.keys.sort();
     let mut hits: BTreeMap<&Name, usize> = BTreeMap::new();
-    for group in component.keys.iter().filter_map(|key| history.group_of(key)) {
-        *hits.entry(group).or_default() += 1;
+    // Almost always one domain: it is looked up once.
+    for keys in component.keys.chunk_by(|one, other| one.domain == other.domain) {
+        let groups = keys.first().and_then(|key| history.groups_in(&key.domain));
+        for group in keys.iter().filter_map(|key| groups?.get(&key.peer)) {
+            *hits.entry(group).or_default() += 1;
+        }
     }
     let best = hits.into_iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(a.0)));
     if let Some((group, overlap)) = best {
@@ -180,28 +211,33 @@ fn remembered<'a>(mut component: Component<'a>, history: &History) -> Component<
 
 /// A member can answer under another domain than its leader for a while (a domain that is introduced by a rolling
 /// restart). It belongs to the leader that lists it, if nobody of that leader's own domain has its place.
-fn join_across_domains(members: &[(&Reply, &Meta)], sets: &mut Sets, inconsistent: &mut Inconsistencies) {
-    let leaders: Vec<_> = members.iter().filter(|(reply, meta)| claims(reply, meta)).collect();
-    if leaders.len() == members.len() {
+fn join_across_domains(
+    members: &[(&Reply, &Meta)],
+    nodes: &[Node],
+    sets: &mut Sets,
+    inconsistent: &mut Inconsistencies,
+) {
+    let mut answered = vec![false; sets.parent.len()];
+    nodes.iter().for_each(|node| answered[node.own] = true);
+    let leads_here = |node: &Node| node.leader.is_none_or(|leader| answered[leader]);
+    let mut strays = members.iter().zip(nodes).filter(|(_, node)| !leads_here(node)).peekable();
+    if strays.peek().is_none() {
         return;
     }
-    let answered: BTreeSet<ServerKey> =
-        members.iter().map(|(reply, _)| ServerKey::of(&reply.server)).collect();
-    for (reply, meta) in members {
-        let Some(leader_id) = meta.leader_id else { continue };
-        let own = ServerKey::of(&reply.server);
-        if answered.contains(&ServerKey { peer: leader_id, domain: own.domain.clone() }) {
-            continue;
-        }
-        for (leader, list) in &leaders {
-            let place = ServerKey { peer: own.peer, domain: leader.server.domain.clone() };
-            let lists_it = list.rows.iter().any(|row| row.peer == own.peer);
-            if leader.server.peer == leader_id && lists_it && !answered.contains(&place) {
-                let (own, leader_node) = (sets.node(own.clone()), sets.node(ServerKey::of(&leader.server)));
-                sets.join(own, leader_node);
+    let mut leaders: BTreeMap<PeerId, Vec<(&Reply, &Meta, usize)>> = BTreeMap::new();
+    for ((reply, meta), node) in members.iter().zip(nodes).filter(|((reply, meta), _)| claims(reply, meta)) {
+        leaders.entry(reply.server.peer).or_default().push((reply, meta, node.own));
+    }
+    for ((reply, meta), node) in strays {
+        let server = &reply.server;
+        for (leader, list, leader_node) in meta.leader_id.iter().filter_map(|id| leaders.get(id)).flatten() {
+            let lists_it = list.rows.iter().any(|row| row.peer == server.peer);
+            let has_its_place = |place: usize| answered.get(place) == Some(&true);
+            if lists_it && !sets.find(&leader.server.domain, server.peer).is_some_and(has_its_place) {
+                sets.join(node.own, *leader_node);
                 inconsistent.note(format!(
                     "{} answers with the domain `{}`, its leader {} with `{}`",
-                    reply.server.name, reply.server.domain, leader.server.name, leader.server.domain
+                    server.name, server.domain, leader.server.name, leader.server.domain
                 ));
                 break;
             }
@@ -209,21 +245,47 @@ fn join_across_domains(members: &[(&Reply, &Meta)], sets: &mut Sets, inconsisten
     }
 }
 
-/// Disjoint sets of servers (union-find with path halving).
+/// Disjoint sets of servers (union-find with path halving), by domain: the servers of one group are few, and near to
+/// each other.
 #[derive(Default)]
 struct Sets {
-    index: BTreeMap<ServerKey, usize>,
+    domains: BTreeMap<Name, usize>,
+    nodes: Vec<BTreeMap<PeerId, usize>>,
     parent: Vec<usize>,
 }
 
 impl Sets {
-    fn node(&mut self, key: ServerKey) -> usize {
+    fn domain(&mut self, name: &Name) -> usize {
+        if let Some(domain) = self.domains.get(name) {
+            return *domain;
+        }
+        self.domains.insert(name.clone(), self.nodes.len());
+        self.nodes.push(BTreeMap::new());
+        self.nodes.len() - 1
+    }
+
+    fn node(&mut self, domain: usize, peer: PeerId) -> usize {
         let next = self.parent.len();
-        let node = *self.index.entry(key).or_insert(next);
+        let node = *self.nodes[domain].entry(peer).or_insert(next);
         if node == next {
             self.parent.push(next);
         }
         node
+    }
+
+    fn find(&self, domain: &Name, peer: PeerId) -> Option<usize> {
+        self.nodes[*self.domains.get(domain)?].get(&peer).copied()
+    }
+
+    /// Every server that there is, with its node.
+    fn keys(&mut self) -> Vec<(ServerKey, usize)> {
+        let nodes = std::mem::take(&mut self.nodes);
+        let mut keys = Vec::with_capacity(self.parent.len());
+        for (domain, place) in std::mem::take(&mut self.domains) {
+            let key = |peer: PeerId| ServerKey { peer, domain: domain.clone() };
+            keys.extend(nodes[place].iter().map(|(peer, node)| (key(*peer), *node)));
+        }
+        keys
     }
 
     fn root(&mut self, mut node: usize) -> usize {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Contact, Held, Streak};
-use crate::epoch::{Ended, Gathered, REPLIES_MAX, ServerKey};
+use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
@@ -35,7 +35,8 @@ const OPENINGS_MAX: usize = 32;
 pub struct History {
     servers: BTreeMap<ServerKey, ServerHistory>,
     groups: BTreeMap<Name, GroupHistory>,
-    group_of: BTreeMap<ServerKey, Name>,
+    /// The key of the group that each peer belongs to, by its domain.
+    group_of: BTreeMap<Name, BTreeMap<PeerId, Name>>,
     last_informative: Option<Stamp>,
     /// The end of the last time in which we could not see or hear anything, events included.
     blind_until: Option<Stamp>,
@@ -76,6 +77,31 @@ impl ServerHistory {
             member,
             member_run: if member { server.id.clone() } else { Name::default() },
         }
+    }
+
+    /// It has answered once more, in this run or in another one.
+    fn hear(&mut self, server: &Server, closed: Stamp, delay: Duration, member: bool) {
+        let same_cluster = self.cluster == server.cluster;
+        if self.member && !member && !same_cluster {
+            // Another server of the same name.
+            return;
+        }
+        let (of_a_member, member) = (member, member || (self.member && same_cluster));
+        let delay = delay.max(self.delay * 3 / 4);
+        if (&self.name, &self.id, &self.cluster) == (&server.name, &server.id, &server.cluster) {
+            (self.last_heard, self.missed, self.delay, self.stopped) = (closed, 0, delay, false);
+            self.member = member;
+            if of_a_member && self.member_run != server.id {
+                self.member_run = server.id.clone();
+            }
+        } else {
+            let (answered, run) = (self.answered, std::mem::take(&mut self.member_run));
+            *self = Self { answered, ..Self::of(server, closed, delay, member) };
+            if !of_a_member {
+                self.member_run = run;
+            }
+        }
+        self.answered = self.answered.saturating_add(1);
     }
 }
 
@@ -253,7 +279,12 @@ impl History {
     }
 
     pub(super) fn group_of(&self, key: &ServerKey) -> Option<&Name> {
-        self.group_of.get(key)
+        self.groups_in(&key.domain)?.get(&key.peer)
+    }
+
+    /// The key of the group that each peer of a domain belongs to.
+    pub(super) fn groups_in(&self, domain: &Name) -> Option<&BTreeMap<PeerId, Name>> {
+        self.group_of.get(domain)
     }
 
     /// Remembers what saved alerts tell, as far as nothing better is known.
@@ -308,11 +339,11 @@ impl History {
         if group.peers.is_empty() && group.last_heard.is_none() {
             return;
         }
+        let group_of = self.group_of.entry(group.domain.clone()).or_default();
         for peer in group.members.iter().chain(group.peers.keys()) {
-            let server = ServerKey { peer: *peer, domain: group.domain.clone() };
-            let held = self.group_of.get(&server);
-            if held != Some(&key) && (group.members.contains(peer) || held.is_none()) {
-                self.group_of.insert(server, key.clone());
+            let held = group_of.get(peer);
+            if held != Some(&key) && (held.is_none() || group.members.contains(peer)) {
+                group_of.insert(*peer, key.clone());
             }
         }
         self.groups.insert(key, group);
@@ -320,8 +351,10 @@ impl History {
 
     /// Forgets a peer of a group, unless another group has it now.
     pub(super) fn forget_peer(&mut self, key: &ServerKey, group: &Name) {
-        if self.group_of.get(key) == Some(group) {
-            self.group_of.remove(key);
+        if self.group_of(key) == Some(group) {
+            if let Some(group_of) = self.group_of.get_mut(&key.domain) {
+                group_of.remove(&key.peer);
+            }
             self.servers.remove(key);
         }
     }
@@ -348,19 +381,16 @@ impl History {
         if self.openings.len() > OPENINGS_MAX {
             self.openings.pop_front();
         }
-        for reply in &gathered.replies {
-            let delay = gathered.delays.get(&ServerKey::of(&reply.server)).copied().unwrap_or_default();
-            let member = matches!(reply.jetstream, JetStream::Member(_));
-            self.heard(&reply.server, gathered.closed, delay, member);
-        }
-        if gathered.counts_absence() && !gathered.delays.is_empty() {
-            for (key, _) in gathered.missing() {
+        self.hear_all(gathered);
+        if gathered.counts_absence() && gathered.heard > 0 {
+            for Respondent { key, .. } in gathered.missing() {
+                let of_a_group = self.group_of(key).is_some();
                 if let Some(server) = self.servers.get_mut(key) {
                     let once = server.missed == 0 && server.answered < ANSWERED_MIN;
                     server.missed = server.missed.saturating_add(1);
                     server.answered = 0;
                     // A stranger that answered once and never again has been nobody.
-                    server.stopped |= once && !self.group_of.contains_key(key);
+                    server.stopped |= once && !of_a_group;
                 }
             }
         }
@@ -374,33 +404,35 @@ impl History {
         }
     }
 
+    /// Takes in the replies. They, the respondents and the known servers are all in the order of the keys: one walk
+    /// over the three finds what belongs together.
+    fn hear_all(&mut self, gathered: &Gathered) {
+        let mut known = self.servers.iter_mut().peekable();
+        let mut respondents = gathered.respondents.iter().peekable();
+        let mut strangers = Vec::new();
+        for reply in &gathered.replies {
+            let server = &reply.server;
+            let before = |key: &ServerKey| (key.peer, &key.domain) < (server.peer, &server.domain);
+            let is = |key: &ServerKey| key.peer == server.peer && key.domain == server.domain;
+            while respondents.next_if(|respondent| before(&respondent.key)).is_some() {}
+            while known.next_if(|(key, _)| before(key)).is_some() {}
+            let respondent = respondents.peek().filter(|respondent| is(&respondent.key));
+            let delay = respondent.and_then(|respondent| respondent.delay).unwrap_or_default();
+            let member = matches!(reply.jetstream, JetStream::Member(_));
+            match known.peek_mut().filter(|(key, _)| is(key)) {
+                Some((_, known)) => known.hear(server, gathered.closed, delay, member),
+                None => strangers.push((server, delay, member)),
+            }
+        }
+        for (server, delay, member) in strangers {
+            self.heard(server, gathered.closed, delay, member);
+        }
+    }
+
     fn heard(&mut self, server: &Server, closed: Stamp, delay: Duration, member: bool) {
         let full = self.servers.len() >= REPLIES_MAX;
         match self.servers.entry(ServerKey::of(server)) {
-            Entry::Occupied(entry) => {
-                let known = entry.into_mut();
-                let same_cluster = known.cluster == server.cluster;
-                if known.member && !member && !same_cluster {
-                    // Another server of the same name.
-                    return;
-                }
-                let (of_a_member, member) = (member, member || (known.member && same_cluster));
-                let delay = delay.max(known.delay * 3 / 4);
-                if (&known.name, &known.id, &known.cluster) == (&server.name, &server.id, &server.cluster) {
-                    (known.last_heard, known.missed, known.delay, known.stopped) = (closed, 0, delay, false);
-                    known.member = member;
-                    if of_a_member {
-                        known.member_run = server.id.clone();
-                    }
-                } else {
-                    let (answered, run) = (known.answered, std::mem::take(&mut known.member_run));
-                    *known = ServerHistory { answered, ..ServerHistory::of(server, closed, delay, member) };
-                    if !of_a_member {
-                        known.member_run = run;
-                    }
-                }
-                known.answered = known.answered.saturating_add(1);
-            }
+            Entry::Occupied(entry) => entry.into_mut().hear(server, closed, delay, member),
             Entry::Vacant(entry) if !full => {
                 entry.insert(ServerHistory::of(server, closed, delay, member));
             }
@@ -438,10 +470,11 @@ impl History {
     /// Forgets what is over.
     pub(super) fn end(&mut self, gathered: &Gathered) {
         let now = gathered.closed;
-        let members = &self.group_of;
+        let of_a_group = |key: &ServerKey| {
+            self.group_of.get(&key.domain).is_some_and(|group_of| group_of.contains_key(&key.peer))
+        };
         self.servers.retain(|key, server| {
-            members.contains_key(key)
-                || (now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped)
+            (now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped) || of_a_group(key)
         });
         let old = |group: &GroupHistory| {
             let limit = if group.first_heard.is_some() { GROUP_FORGOTTEN } else { REMEMBERED_FORGOTTEN };
@@ -458,7 +491,10 @@ impl History {
         }
         if !forgotten.is_empty() {
             self.groups.retain(|key, _| !forgotten.contains(key));
-            self.group_of.retain(|_, group| !forgotten.contains(group));
+            self.group_of.retain(|_, group_of| {
+                group_of.retain(|_, group| !forgotten.contains(group));
+                !group_of.is_empty()
+            });
         }
     }
 }

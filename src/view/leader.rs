@@ -1,5 +1,6 @@
 //! Who leads a meta group: whose claim counts, what its list holds, and since when nobody has led.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::Members;
@@ -55,16 +56,29 @@ pub(super) fn authority<'a>(
     claimants: &[(&'a Reply, &'a Meta)],
     members: &Members<'_>,
 ) -> Option<(&'a Reply, &'a Meta)> {
-    let rank = |(reply, meta): &(&Reply, &Meta)| {
+    let mut with_a_list = claimants.iter().copied().filter(|(_, meta)| has_list(meta)).peekable();
+    let first = with_a_list.next()?;
+    if with_a_list.peek().is_none() {
+        return Some(first);
+    }
+    let mut named_by: BTreeMap<PeerId, usize> = BTreeMap::new();
+    for leader in members.values().filter_map(|(_, meta)| meta.leader_id) {
+        *named_by.entry(leader).or_default() += 1;
+    }
+    let rank = |(reply, meta): (&Reply, &Meta)| {
         let fresh = meta.rows.iter().filter(|row| row.current).count() as i64;
-        let named_by =
-            members.values().filter(|(_, other)| other.leader_id == Some(reply.server.peer)).count();
+        let named_by = named_by.get(&reply.server.peer).copied().unwrap_or_default();
         (fresh > 0, named_by, fresh + 1 > meta.size / 2)
     };
-    let claimants = || claimants.iter().filter(|(_, meta)| has_list(meta));
-    let best = claimants().max_by_key(|claimant| rank(claimant))?;
-    let equals = claimants().filter(|claimant| rank(claimant) == rank(best)).count();
-    (equals == 1).then_some(*best)
+    let mut best = (rank(first), first, true);
+    for claimant in with_a_list {
+        match rank(claimant).cmp(&best.0) {
+            Ordering::Greater => best = (rank(claimant), claimant, true),
+            Ordering::Equal => best.2 = false,
+            Ordering::Less => {}
+        }
+    }
+    best.2.then_some(best.1)
 }
 
 /// The rows of a leader's list, one a peer and without its own.

@@ -181,11 +181,11 @@ impl PeerEvidence<'_> {
 
     /// An announcement stands until the peer answers; one stamped after the epoch opened is later than its replies.
     fn announcement(&self, id: PeerId, lives: bool, history: &mut PeerHistory) {
-        for (at, announcement) in &self.gathered.announcements {
+        for (at, announcement) in self.reply_index.announcements_of(id) {
             let server = &announcement.server;
             // Another run of it, or a server of the same name elsewhere, is not this peer's end.
             let same_run = self.server.is_none_or(|known| known.id == server.id || known.id.is_empty());
-            if server.peer == id && server.domain == *self.domain && same_run {
+            if server.domain == *self.domain && same_run {
                 history.announced = Some((*at, announcement.kind));
             }
         }

@@ -6,43 +6,44 @@ use super::Answer;
 use super::history::ServerHistory;
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
-use crate::wire::{JetStream, Reply, Statsz};
+use crate::stamp::Stamp;
+use crate::wire::{Announcement, JetStream, Reply, Statsz};
 
 /// What everyone sent, by server: looked up by every group.
 pub(super) struct ReplyIndex<'a> {
-    /// No reply where none could be read.
-    by_key: BTreeMap<ServerKey, (Answer, Option<&'a Reply>)>,
+    /// In the order of the keys.
+    answers: Vec<Answered<'a>>,
     /// What further servers of a name sent.
     namesakes: BTreeMap<ServerKey, Vec<&'a Reply>>,
     statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
+    statsz_of: BTreeMap<PeerId, Vec<&'a Statsz>>,
+    announcements: BTreeMap<PeerId, Vec<(Stamp, &'a Announcement)>>,
+}
+
+/// What a server answered.
+struct Answered<'a> {
+    peer: PeerId,
+    domain: &'a Name,
+    answer: Answer,
+    /// No reply where none could be read.
+    reply: Option<&'a Reply>,
 }
 
 impl<'a> ReplyIndex<'a> {
     pub(super) fn new(gathered: &'a Gathered) -> Self {
-        // Whoever was heard lives. What cannot be read has no reply below.
-        let unreadable = gathered.delays.keys().map(|key| (key.clone(), (Answer::Unreadable, None)));
-        let mut by_key: BTreeMap<_, (_, Option<&Reply>)> = unreadable.collect();
-        let mut namesakes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for reply in &gathered.replies {
-            let key = ServerKey::of(&reply.server);
-            let answer = answer_of(reply);
-            match by_key.get_mut(&key) {
-                // Of two servers with one name, the member counts.
-                Some((known, Some(_))) if *known == Answer::Member || answer != Answer::Member => {
-                    namesakes.entry(key).or_default().push(reply);
-                }
-                Some(sent) => *sent = (answer, Some(reply)),
-                None => {
-                    by_key.insert(key, (answer, Some(reply)));
-                }
-            }
-        }
+        let (answers, namesakes) = answers(gathered);
         let mut statsz: BTreeMap<_, BTreeMap<_, Vec<&Statsz>>> = BTreeMap::new();
+        let mut statsz_of: BTreeMap<_, Vec<&Statsz>> = BTreeMap::new();
         for reply in &gathered.statsz {
             let domain = statsz.entry(&reply.server.domain).or_default();
             domain.entry(&reply.server.cluster).or_default().push(reply);
+            statsz_of.entry(reply.server.peer).or_default().push(reply);
         }
-        Self { by_key, namesakes, statsz }
+        let mut announcements: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (at, announcement) in &gathered.announcements {
+            announcements.entry(announcement.server.peer).or_default().push((*at, announcement));
+        }
+        Self { answers, namesakes, statsz, statsz_of, announcements }
     }
 
     /// How a peer answered, of which `known` is remembered and whose group answers from the clusters `group`. A server outside the group can have its name (a leaf
@@ -53,8 +54,11 @@ impl<'a> ReplyIndex<'a> {
         known: Option<&ServerHistory>,
         group: &BTreeSet<Name>,
     ) -> Answer {
-        let Some((answer, reply)) = self.by_key.get(server) else { return Answer::None };
-        let Some(reply) = reply.filter(|_| *answer != Answer::Member) else { return *answer };
+        let of =
+            |answered: &Answered<'_>| (answered.peer, answered.domain).cmp(&(server.peer, &server.domain));
+        let Ok(place) = self.answers.binary_search_by(of) else { return Answer::None };
+        let Answered { answer, reply, .. } = self.answers[place];
+        let Some(reply) = reply.filter(|_| answer != Answer::Member) else { return answer };
         let member = known.filter(|known| known.member && !known.cluster.is_empty());
         let own = |reply: &&Reply| match (member, &reply.jetstream) {
             (Some(member), _) => member.cluster == reply.server.cluster,
@@ -79,11 +83,42 @@ impl<'a> ReplyIndex<'a> {
 
     /// Whether the server answered `STATSZ` itself; from any cluster where its own is not known.
     pub(super) fn has_statsz_of(&self, peer: PeerId, domain: &Name, cluster: &Name) -> bool {
-        let clusters = self.statsz.get(domain).into_iter().flatten();
-        clusters
-            .filter(|(of, _)| cluster.is_empty() || **of == cluster)
-            .any(|(_, replies)| replies.iter().any(|reply| reply.server.peer == peer))
+        let is_its_own = |reply: &&Statsz| {
+            reply.server.domain == *domain && (cluster.is_empty() || reply.server.cluster == *cluster)
+        };
+        self.statsz_of.get(&peer).is_some_and(|replies| replies.iter().any(is_its_own))
     }
+
+    /// The announcements of servers with this id, in the order of their times.
+    pub(super) fn announcements_of(&self, peer: PeerId) -> &[(Stamp, &'a Announcement)] {
+        self.announcements.get(&peer).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What each server answered, in the order of the keys, and what further servers of a name sent. Respondents and replies
+/// are both in that order.
+fn answers(gathered: &Gathered) -> (Vec<Answered<'_>>, BTreeMap<ServerKey, Vec<&Reply>>) {
+    let mut answers: Vec<Answered<'_>> = Vec::with_capacity(gathered.heard);
+    let mut namesakes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut replies = gathered.replies.iter().peekable();
+    // Whoever was heard lives. What cannot be read has no reply.
+    for respondent in gathered.respondents.iter().filter(|respondent| respondent.delay.is_some()) {
+        let ServerKey { peer, domain } = &respondent.key;
+        let mut answered = Answered { peer: *peer, domain, answer: Answer::Unreadable, reply: None };
+        let is = |reply: &Reply| reply.server.peer == *peer && reply.server.domain == *domain;
+        while let Some(reply) = replies.next_if(|reply| is(reply)) {
+            let answer = answer_of(reply);
+            // Of two servers with one name, the member counts.
+            let counts = answered.answer != Answer::Member && answer == Answer::Member;
+            if answered.reply.is_none() || counts {
+                (answered.answer, answered.reply) = (answer, Some(reply));
+            } else {
+                namesakes.entry(respondent.key.clone()).or_default().push(reply);
+            }
+        }
+        answers.push(answered);
+    }
+    (answers, namesakes)
 }
 
 fn answer_of(reply: &Reply) -> Answer {

@@ -72,7 +72,7 @@ pub struct RaftPeer {
 
 /// Reads one reply to `HEALTHZ`.
 pub fn decode_healthz(payload: &[u8]) -> Result<Health, Reject> {
-    let (server, data) = match strict::<Spelled<Object<HealthData>>>(payload)? {
+    let (server, data) = match strict::<Spelled<'_, Object<HealthData>>>(payload)? {
         Ok(json) => json.open()?,
         Err(error) => lenient_health(Text::of(payload).open(&error)?)?,
     };
@@ -90,7 +90,7 @@ pub fn decode_healthz(payload: &[u8]) -> Result<Health, Reject> {
 /// Reads one reply to `RAFTZ`; `None` from a server that is in no meta group.
 pub fn decode_raftz(payload: &[u8]) -> Result<Option<Raft>, Reject> {
     let (server, group) =
-        match strict::<Spelled<BTreeMap<String, BTreeMap<String, Object<RaftData>>>>>(payload)? {
+        match strict::<Spelled<'_, BTreeMap<String, BTreeMap<String, Object<RaftData>>>>>(payload)? {
             Ok(json) => {
                 let (server, accounts) = json.open()?;
                 let mut accounts = accounts.unwrap_or_default().into_values();
@@ -152,13 +152,15 @@ fn raft_data(group: &Fields<'_>, flaws: &mut Flaws) -> RaftData {
 }
 
 #[derive(Deserialize)]
-struct Spelled<T> {
-    server: Object<json::Server>,
+struct Spelled<'a, T> {
+    #[serde(borrow)]
+    server: Object<json::Server<'a>>,
     data: Option<T>,
-    error: Option<Object<json::ApiError>>,
+    #[serde(borrow)]
+    error: Option<Object<json::ApiError<'a>>>,
 }
 
-impl<T> Spelled<T> {
+impl<T> Spelled<'_, T> {
     fn open(self) -> Result<(Server, Option<T>), Reject> {
         let server = self.server.0.into_server()?;
         match self.error {

@@ -1,5 +1,7 @@
 //! The JSON of nats-server, field by field. Unknown fields are ignored; optional ones were absent in some version
-//! from 2.9 to 2.15.
+//! from 2.9 to 2.15. Texts stay where they were sent, unless they hold escapes.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 
@@ -9,35 +11,42 @@ use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, Statsz, bounded, 
 use crate::name::{Name, PeerId};
 
 #[derive(Deserialize)]
-pub(super) struct JszReply {
-    pub(super) server: Object<Server>,
-    pub(super) data: Option<Object<JszData>>,
-    pub(super) error: Option<Object<ApiError>>,
+pub(super) struct JszReply<'a> {
+    #[serde(borrow)]
+    pub(super) server: Object<Server<'a>>,
+    #[serde(borrow)]
+    pub(super) data: Option<Object<JszData<'a>>>,
+    #[serde(borrow)]
+    pub(super) error: Option<Object<ApiError<'a>>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct StatszReply {
-    pub(super) server: Object<Server>,
-    pub(super) statsz: Option<Object<StatszData>>,
-    pub(super) error: Option<Object<ApiError>>,
+pub(super) struct StatszReply<'a> {
+    #[serde(borrow)]
+    pub(super) server: Object<Server<'a>>,
+    #[serde(borrow)]
+    pub(super) statsz: Option<Object<StatszData<'a>>>,
+    #[serde(borrow)]
+    pub(super) error: Option<Object<ApiError<'a>>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Server {
-    pub(super) name: String,
-    #[serde(default)]
-    pub(super) id: String,
-    #[serde(default)]
-    pub(super) cluster: String,
-    #[serde(default)]
-    pub(super) domain: String,
-    #[serde(default)]
-    pub(super) ver: String,
+pub(super) struct Server<'a> {
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) cluster: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) domain: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) ver: Cow<'a, str>,
     #[serde(default)]
     pub(super) seq: u64,
 }
 
-impl Server {
+impl Server<'_> {
     pub(super) fn into_server(self) -> Result<super::Server, Reject> {
         if self.name.is_empty() {
             return Err(malformed("the server gives no name", None));
@@ -55,14 +64,14 @@ impl Server {
 }
 
 #[derive(Deserialize)]
-pub(super) struct ApiError {
+pub(super) struct ApiError<'a> {
     #[serde(default)]
     pub(super) code: i64,
-    #[serde(default)]
-    pub(super) description: String,
+    #[serde(borrow, default)]
+    pub(super) description: Cow<'a, str>,
 }
 
-impl ApiError {
+impl ApiError<'_> {
     pub(super) fn into_reject(self, server: super::Server) -> Reject {
         let detail = bounded(&format!("error {}: {}", self.code, self.description));
         Reject { reason: RejectReason::ServerError, detail, server: Some(Box::new(server)) }
@@ -80,28 +89,31 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
 }
 
 #[derive(Deserialize)]
-pub(super) struct JszData {
+pub(super) struct JszData<'a> {
     #[serde(default = "absent", deserialize_with = "flag")]
     pub(super) disabled: Option<bool>,
-    pub(super) config: Option<Object<Config>>,
-    pub(super) meta_cluster: Option<Object<MetaCluster>>,
+    #[serde(borrow)]
+    pub(super) config: Option<Object<Config<'a>>>,
+    #[serde(borrow)]
+    pub(super) meta_cluster: Option<Object<MetaCluster<'a>>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Config {
-    #[serde(default)]
-    pub(super) domain: String,
+pub(super) struct Config<'a> {
+    #[serde(borrow, default)]
+    pub(super) domain: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct MetaCluster {
-    #[serde(default)]
-    pub(super) name: String,
-    #[serde(default)]
-    pub(super) leader: String,
-    #[serde(default)]
-    pub(super) peer: String,
-    pub(super) replicas: Option<Bounded<Object<Replica>>>,
+pub(super) struct MetaCluster<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) leader: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) peer: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) replicas: Option<Bounded<Object<Replica<'a>>>>,
     #[serde(default)]
     pub(super) cluster_size: i64,
     pub(super) quorum_needed: Option<i64>,
@@ -110,11 +122,11 @@ pub(super) struct MetaCluster {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Replica {
-    #[serde(default)]
-    pub(super) name: String,
-    #[serde(default)]
-    pub(super) peer: String,
+pub(super) struct Replica<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) peer: Cow<'a, str>,
     #[serde(default = "absent", deserialize_with = "flag")]
     pub(super) offline: Option<bool>,
     #[serde(default)]
@@ -125,7 +137,7 @@ pub(super) struct Replica {
     pub(super) lag: u64,
 }
 
-impl JszData {
+impl JszData<'_> {
     pub(super) fn into_reply(self, mut server: super::Server, mut flaws: Flaws) -> Result<Reply, Reject> {
         if server.domain.is_empty()
             && let Some(Object(config)) = &self.config
@@ -155,7 +167,7 @@ impl JszData {
     }
 }
 
-impl MetaCluster {
+impl MetaCluster<'_> {
     fn into_meta(self, server: &super::Server, flaws: &mut Flaws) -> Meta {
         let replicas = self.replicas.unwrap_or_default();
         let sent = replicas.entries.len() + replicas.unread;
@@ -179,7 +191,7 @@ impl MetaCluster {
     }
 }
 
-impl Replica {
+impl Replica<'_> {
     fn into_row(self, flaws: &mut Flaws) -> Option<Row> {
         // `server/jetstream_cluster.go` writes these words in place of a name it does not know.
         let known = !self.name.is_empty() && !self.name.starts_with("Server name unknown");
@@ -202,19 +214,20 @@ impl Replica {
 }
 
 #[derive(Deserialize)]
-pub(super) struct StatszData {
-    pub(super) routes: Option<Bounded<Object<Route>>>,
+pub(super) struct StatszData<'a> {
+    #[serde(borrow)]
+    pub(super) routes: Option<Bounded<Object<Route<'a>>>>,
     #[serde(default)]
     pub(super) active_servers: i64,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Route {
-    #[serde(default)]
-    pub(super) name: String,
+pub(super) struct Route<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Cow<'a, str>,
 }
 
-impl StatszData {
+impl StatszData<'_> {
     pub(super) fn into_statsz(self, server: super::Server, flaws: Flaws) -> Statsz {
         let sent = self.routes.unwrap_or_default();
         let named = sent.entries.iter().filter(|Object(route)| !route.name.is_empty());

@@ -15,8 +15,8 @@ pub(super) struct Text<'a>(Cow<'a, str>);
 
 /// A payload that names its server.
 pub(super) struct Envelope<'a> {
-    pub(super) server: Server,
-    pub(super) error: Option<Object<ApiError>>,
+    pub(super) server: Server<'static>,
+    pub(super) error: Option<Object<ApiError<'static>>>,
     pub(super) fields: Fields<'a>,
     pub(super) flaws: Flaws,
 }
@@ -48,7 +48,7 @@ impl<'a> Text<'a> {
         }
         let error = fields.object("error", &mut flaws).map(|error| {
             let code = error.number("code", &mut flaws).unwrap_or_default();
-            Object(ApiError { code, description: error.text("description", &mut flaws) })
+            Object(ApiError { code, description: error.text("description", &mut flaws).into() })
         });
         Ok(Envelope { server, error, fields, flaws })
     }
@@ -70,7 +70,7 @@ impl<'a> Text<'a> {
         let config = data.object("config", &mut flaws);
         let data = JszData {
             disabled,
-            config: config.map(|config| Object(Config { domain: config.text("domain", &mut flaws) })),
+            config: config.map(|config| Object(Config { domain: config.text("domain", &mut flaws).into() })),
             meta_cluster: meta_cluster.map(|meta| Object(self::meta_cluster(&meta, &mut flaws))),
         };
         super::jsz(JszReply { server: Object(server), data: Some(Object(data)), error }, flaws)
@@ -80,7 +80,7 @@ impl<'a> Text<'a> {
         let Envelope { server, error, fields, mut flaws } = self.open(error)?;
         let statsz = fields.object("statsz", &mut flaws).map(|statsz| {
             let route = |route: &Fields<'_>, flaws: &mut Flaws| {
-                Some(Object(Route { name: route.text("name", flaws) }))
+                Some(Object(Route { name: route.text("name", flaws).into() }))
             };
             Object(StatszData {
                 routes: statsz.each("routes", &mut flaws, route),
@@ -101,26 +101,26 @@ impl<'a> Text<'a> {
     }
 }
 
-fn server(envelope: &Fields<'_>, flaws: &mut Flaws) -> Option<Server> {
+fn server(envelope: &Fields<'_>, flaws: &mut Flaws) -> Option<Server<'static>> {
     envelope.object("server", flaws).map(|fields| server_of(&fields, flaws))
 }
 
-fn server_of(fields: &Fields<'_>, flaws: &mut Flaws) -> Server {
+fn server_of(fields: &Fields<'_>, flaws: &mut Flaws) -> Server<'static> {
     Server {
-        name: fields.text("name", flaws),
-        id: fields.text("id", flaws),
-        cluster: fields.text("cluster", flaws),
-        domain: fields.text("domain", flaws),
-        ver: fields.text("ver", flaws),
+        name: fields.text("name", flaws).into(),
+        id: fields.text("id", flaws).into(),
+        cluster: fields.text("cluster", flaws).into(),
+        domain: fields.text("domain", flaws).into(),
+        ver: fields.text("ver", flaws).into(),
         seq: fields.count("seq", flaws).unwrap_or_default(),
     }
 }
 
-fn meta_cluster(meta: &Fields<'_>, flaws: &mut Flaws) -> MetaCluster {
+fn meta_cluster(meta: &Fields<'_>, flaws: &mut Flaws) -> MetaCluster<'static> {
     MetaCluster {
-        name: meta.text("name", flaws),
-        leader: meta.text("leader", flaws),
-        peer: meta.text("peer", flaws),
+        name: meta.text("name", flaws).into(),
+        leader: meta.text("leader", flaws).into(),
+        peer: meta.text("peer", flaws).into(),
         replicas: meta.each("replicas", flaws, |row, flaws| Some(Object(replica(row, flaws)))),
         cluster_size: meta.number("cluster_size", flaws).unwrap_or_default(),
         quorum_needed: meta.number("quorum_needed", flaws),
@@ -128,10 +128,10 @@ fn meta_cluster(meta: &Fields<'_>, flaws: &mut Flaws) -> MetaCluster {
     }
 }
 
-fn replica(row: &Fields<'_>, flaws: &mut Flaws) -> Replica {
+fn replica(row: &Fields<'_>, flaws: &mut Flaws) -> Replica<'static> {
     Replica {
-        name: row.text("name", flaws),
-        peer: row.text("peer", flaws),
+        name: row.text("name", flaws).into(),
+        peer: row.text("peer", flaws).into(),
         offline: row.flag("offline", true, flaws),
         current: row.flag("current", false, flaws).unwrap_or_default(),
         active: row.number("active", flaws).unwrap_or_default(),

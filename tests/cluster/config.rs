@@ -1,9 +1,9 @@
 //! What a system of servers looks like, and the configuration file of each of them.
 
 use std::fmt::Write;
-use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use metawatch::shell::demo::process::free_port;
 
 /// One server.
 #[derive(Clone, Debug)]
@@ -115,27 +115,10 @@ pub struct Ports {
     pub leaf: u16,
 }
 
-/// Where ports are looked for: below those that systems hand out to clients, any of which could take one in between.
-const PORTS: std::ops::Range<u16> = 10_240..32_000;
-
 impl Ports {
     /// Ports that are free now, and given to nobody else in this process.
     pub fn free() -> std::io::Result<Self> {
-        static GIVEN: AtomicU32 = AtomicU32::new(0);
-        let count = u32::from(PORTS.end - PORTS.start);
-        // Other processes that do the same begin elsewhere.
-        let start = std::process::id().wrapping_mul(1_009);
-        let next = || {
-            for _ in 0..count {
-                let offset = start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
-                let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
-                if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                    return Ok(port);
-                }
-            }
-            Err(std::io::Error::other("no free port on 127.0.0.1"))
-        };
-        Ok(Self { client: next()?, route: next()?, gateway: next()?, leaf: next()? })
+        Ok(Self { client: free_port()?, route: free_port()?, gateway: free_port()?, leaf: free_port()? })
     }
 }
 

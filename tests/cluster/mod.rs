@@ -5,11 +5,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "real processes run in real time")]
 
-pub mod binary;
 pub mod config;
-pub mod process;
+pub mod disk;
 pub mod proxy;
 pub mod sidecar;
+pub mod tiny_disk;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,8 @@ use tempfile::TempDir;
 
 use config::Ports;
 pub use config::{Layout, Node, User};
-use process::{Process, Reaper};
+pub use metawatch::shell::demo::binary;
+use metawatch::shell::demo::process::{Process, Reaper};
 pub use proxy::Mode;
 use proxy::Proxy;
 
@@ -126,7 +127,7 @@ impl Cluster {
         fs::write(home.join("server.conf"), text)?;
         let (file, log) = (home.join("server.conf"), home.join("log"));
         let process = if node.tiny_disk {
-            Process::start_on_tiny_disk(&server, &file, &home.join("js"), &log, &mut self.reaper)?
+            tiny_disk::start_on_tiny_disk(&server, &file, &home.join("js"), &log, &mut self.reaper)?
         } else {
             Process::start(&server, &file, &log, &mut self.reaper)?
         };

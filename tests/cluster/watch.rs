@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use metawatch::pipeline::Settings;
 use metawatch::rules::Rules;
 use metawatch::shell::config::{ConnectConfig, ConnectFlags, Env};
 use metawatch::shell::daemon::{self, RunOptions};
+use metawatch::shell::http::HttpOptions;
 use metawatch::shell::publish::Mode;
 use metawatch::shell::state_file::StateLocation;
 use tokio::sync::{mpsc, oneshot};
@@ -54,11 +56,19 @@ pub struct Watching {
     pub inbox_prefix: Option<&'static str>,
     /// `--interval`.
     pub interval: Duration,
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Default for Watching {
     fn default() -> Self {
-        Self { user: "admin", servers: String::new(), inbox_prefix: None, interval: Duration::from_secs(1) }
+        Self {
+            user: "admin",
+            servers: String::new(),
+            inbox_prefix: None,
+            interval: Duration::from_secs(1),
+            listen: None,
+        }
     }
 }
 
@@ -104,6 +114,7 @@ impl Cluster {
             alerts: None,
             mode: Mode::Core,
             record: None,
+            page: watching.listen.map(|listen| HttpOptions { listen, hosts: Vec::new() }),
         };
         let daemon = tokio::spawn(async move {
             let shutdown = async {

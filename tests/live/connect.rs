@@ -13,9 +13,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::binary::nats_server;
-use crate::cluster::process::{Process, Reaper};
 use crate::cluster::tested_version;
+use metawatch::shell::demo::binary::nats_server;
+use metawatch::shell::demo::process::{Process, Reaper};
 
 const SOON: Duration = Duration::from_secs(60);
 

@@ -272,8 +272,8 @@ async fn a_leaf_cluster_with_its_own_domain_is_a_group_of_its_own() {
 async fn a_full_disk_that_switches_jetstream_off_is_found_though_the_flag_never_comes() {
     // Later versions do not always switch JetStream off, or never. Nothing to show without such a server or
     // without a disk that can be filled; the recordings hold the same fault.
-    let server = crate::cluster::binary::nats_server(Some("2.10.25"));
-    if server.is_err() || !crate::cluster::process::can_mount() {
+    let server = metawatch::shell::demo::binary::nats_server(Some("2.10.25"));
+    if server.is_err() || !crate::cluster::tiny_disk::can_mount() {
         return;
     }
     let mut layout = Layout::cluster(3).version(Some("2.10.25"));

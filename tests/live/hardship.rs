@@ -1,7 +1,6 @@
 //! What is around a watcher fails it: disks that hang, stops of the process, floods, servers that take only little.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,6 +9,7 @@ use metawatch::event::AlertEvent;
 use metawatch::event::heartbeat::Status;
 
 use super::three;
+use crate::cluster::disk::Disk;
 use crate::cluster::sidecar::Sidecar;
 use crate::cluster::watch::{Watch, Watching};
 use crate::cluster::{Cluster, LONG, Layout, tested_version};
@@ -30,64 +30,16 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     assert!(tokio::time::timeout(LONG, waiting).await.is_ok(), "not within {LONG:?}: {what}");
 }
 
-/// A disk of its own, in a file.
-struct Disk {
-    at: PathBuf,
-    frozen: bool,
-}
-
-impl Disk {
-    /// `None`, with a word, where this user may not have one.
-    fn new(folder: &Path) -> Option<Self> {
-        let (image, at) = (folder.join("disk.img"), folder.join("disk"));
-        std::fs::File::create(&image).and_then(|file| file.set_len(16 << 20)).unwrap();
-        std::fs::create_dir(&at).unwrap();
-        let run = |words: &[&str]| {
-            let done = Command::new(words[0]).args(&words[1..]).output();
-            done.is_ok_and(|done| done.status.success())
-        };
-        let (image, place) = (image.to_str()?, at.to_str()?);
-        if run(&["mkfs.ext4", "-q", image]) && run(&["mount", "-o", "loop", image, place]) {
-            let mut disk = Self { at, frozen: false };
-            if disk.set_frozen(true) && disk.set_frozen(false) {
-                return Some(disk);
-            }
-        }
-        skipped(
-            "a disk that hangs takes the rights to mount one and to freeze it (root, loop devices, fsfreeze)",
-        );
-        None
-    }
-
-    fn set_frozen(&mut self, frozen: bool) -> bool {
-        let flag = if frozen { "--freeze" } else { "--unfreeze" };
-        let done = Command::new("fsfreeze").arg(flag).arg(&self.at).status();
-        self.frozen = frozen;
-        done.is_ok_and(|done| done.success())
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if self.frozen {
-            self.set_frozen(false);
-        }
-        // Whoever held a file there may be about to end.
-        for _ in 0..50 {
-            if Command::new("umount").arg(&self.at).output().is_ok_and(|done| done.status.success()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_disk_that_hangs_costs_the_persistence_and_nothing_else() {
     let mut cluster = three().await;
-    let Some(mut disk) = Disk::new(&cluster.folder()) else { return };
+    let Some(mut disk) = Disk::new(&cluster.folder()) else {
+        return skipped(
+            "a disk that hangs takes the rights to mount one and to freeze it (root, loop devices, fsfreeze)",
+        );
+    };
     let mut watch = cluster.observe(Watching::default()).await.unwrap();
-    let state = disk.at.join("watcher.state");
+    let state = disk.folder().join("watcher.state");
     let mut sidecar = watcher(&cluster, &["--state", state.to_str().unwrap()]);
     watch.expect_status(Status::Ok).await;
     let follower = cluster.follower("").await.unwrap();
@@ -166,13 +118,6 @@ fn announced(log: &str) -> Vec<String> {
     log.lines().filter_map(id).collect()
 }
 
-/// How much memory a process holds, in bytes; `None` where the system does not tell.
-fn resident(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1_024)
-}
-
 #[tokio::test]
 async fn floods_of_requests_and_of_foreign_messages_hold_up_no_epoch_and_take_no_memory() {
     let mut cluster = three().await;
@@ -206,7 +151,7 @@ async fn floods_of_requests_and_of_foreign_messages_hold_up_no_epoch_and_take_no
     let number = |id: &str| id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok()).unwrap();
     let first = number(&before.epoch.id);
     watch.expect_heartbeat("ten epochs more", |beat| number(&beat.epoch.id) >= first + 10).await;
-    if let Some(bytes) = sidecar.id().and_then(resident) {
+    if let Some(bytes) = sidecar.resident() {
         assert!(bytes < 300 << 20, "{bytes} bytes");
     }
     floods.shutdown().await;
@@ -252,4 +197,38 @@ async fn events_are_shortened_for_a_server_that_takes_little_and_counted_where_t
         cluster.wait_until_well().await.unwrap();
         drop(sidecar);
     }
+}
+
+#[tokio::test]
+async fn a_watcher_keeps_its_place_though_strangers_flood_the_subject_of_the_watchers() {
+    let cluster = three().await;
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let sidecar = watcher(&cluster, &["--state", "none"]);
+    let first = watch.expect_status(Status::Ok).await;
+    let flood = cluster.admin().await.unwrap();
+    let flooding = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            // 10,000 a second.
+            for number in 0..100 {
+                let subject = format!("metawatch.watcher.stranger-{}", number % 10);
+                flood.publish(subject, "{\"v\":1,\"name\":\"stranger\"}".into()).await.ok();
+            }
+        }
+    });
+    let number = |id: &str| id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok()).unwrap();
+    let begin = number(&first.epoch.id);
+    let last = watch.expect_heartbeat("30 epochs more", |beat| number(&beat.epoch.id) >= begin + 30).await;
+    flooding.abort();
+    let lost = last.lost.get("peer_messages").copied().unwrap_or_default();
+    assert!(lost > 50_000, "{last:?}");
+    // It never stopped speaking: every epoch has its heartbeat.
+    let log = sidecar.log();
+    assert!(!log.contains("lost touch") && !log.contains("cannot be heard"), "{log}");
+    assert_eq!(
+        log.matches("messages on the subjects of the watchers are none, or too many").count(),
+        1,
+        "{log}"
+    );
 }

@@ -109,6 +109,13 @@ async fn a_script_waits_for_an_alert_and_goes_by_the_exit_code() {
     let waited = waited.unwrap();
     assert_eq!(waited.status.code(), Some(0), "{waited:?}");
     assert!(String::from_utf8_lossy(&waited.stdout).contains("is offline"), "{waited:?}");
+    let begins = String::from_utf8_lossy(&waited.stderr).into_owned();
+    let begins: Vec<&str> = begins.lines().collect();
+    assert_eq!(begins[0], format!("listening on metawatch.alert.> at {other}"));
+    assert!(
+        begins[1].contains("last heartbeat at ") && begins[1].contains("3 of 3 servers answered"),
+        "{begins:?}"
+    );
     // Who comes after the event learns of it all the same: from heartbeats, or because it is sent once more.
     let late = run(&["--once", "--state", "firing", "--for", "80s"]).await.unwrap();
     let told = String::from_utf8_lossy(&late.stdout).into_owned();

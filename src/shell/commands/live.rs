@@ -4,13 +4,16 @@ use tokio::sync::Notify;
 
 use crate::pipeline::Settings;
 use crate::report::{json, lines};
-use crate::shell::cli::{LineFormat, ListenFlags};
+use crate::screen::Line;
+use crate::shell::cli::{LineFormat, ListenFlags, ViewFlags, ViewFormat};
 use crate::shell::config::ConnectConfig;
 use crate::shell::daemon::{self, RunOptions};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::listen::{self, ListenEnd, ListenEvent, ListenOptions};
 use crate::shell::one_shot::{self, Look, Looked};
 use crate::shell::report::{self, Out};
+use crate::shell::watch::{self, Observer};
+use crate::status::SystemStatus;
 
 /// Looks once, or until what needs several epochs has had them.
 pub(super) fn look(
@@ -33,9 +36,57 @@ pub(super) fn run(config: &ConnectConfig, options: RunOptions) -> Result<(), Fai
     block_on(daemon::run(config, options, told_to_stop()))
 }
 
+/// Shows a cluster that breaks, until it is told to stop.
+#[cfg(unix)]
+pub(super) fn demo(keep: bool, out: &mut Out) -> Result<(), Failure> {
+    let done = block_on(async {
+        tokio::select! {
+            done = crate::shell::demo::show(keep, out) => done.map(|()| true),
+            () = told_to_stop() => Ok(false),
+        }
+    })?;
+    if !done {
+        report::note("stopped: every process has ended, and every file is removed");
+    }
+    Ok(())
+}
+
+/// Shows how the system stands until somebody has seen enough.
+pub(super) fn watch(
+    config: &ConnectConfig,
+    settings: Settings,
+    flags: &ViewFlags,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let format = flags.format;
+    let style = out.style();
+    let drawn = out.is_drawn_on() && format == ViewFormat::Table;
+    block_on(async {
+        let looking = Observer::start(config, settings).await?;
+        if drawn {
+            return watch::on_terminal(looking, flags.selection.problems, style, told_to_leave()).await;
+        }
+        let mut tell = |status: &SystemStatus, line: Option<Line>| {
+            match (format, line) {
+                (ViewFormat::Json, _) => out.write(&json::document(status, false)?)?,
+                (ViewFormat::Table, Some(line)) => out.write(&lines::of_screen(&line, style))?,
+                (ViewFormat::Table, None) => {}
+            }
+            out.flush()?;
+            Ok(!out.is_closed())
+        };
+        watch::in_lines(looking, told_to_leave(), &mut tell).await
+    })
+}
+
 /// Prints what watchers publish, until it is told to stop, enough has come, or nobody reads any more. Gives the exit
 /// code.
-pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out) -> Result<u8, Failure> {
+pub(super) fn listen(
+    config: &ConnectConfig,
+    flags: &ListenFlags,
+    quiet: bool,
+    out: &mut Out,
+) -> Result<u8, Failure> {
     let over = Notify::new();
     let shutdown = async {
         tokio::select! {
@@ -45,6 +96,10 @@ pub(super) fn listen(config: &ConnectConfig, flags: &ListenFlags, out: &mut Out)
     };
     let mut broken = None;
     let mut tell = |told: ListenEvent<'_>| {
+        let of_itself = matches!(told, ListenEvent::Begun { .. } | ListenEvent::First(_));
+        if of_itself && quiet {
+            return;
+        }
         if let Err(failure) = print(told, flags, out) {
             broken = Some(failure);
         }
@@ -78,6 +133,15 @@ fn print(told: ListenEvent<'_>, flags: &ListenFlags, out: &mut Out) -> Result<()
         }
         (ListenEvent::Missed { at, incident, .. }, LineFormat::Text) => {
             lines::missed_as_text(at, incident, out.style())
+        }
+        (ListenEvent::Begun { subject, server }, _) => {
+            report::note(&format!("listening on {subject} at {server}"));
+            return Ok(());
+        }
+        (ListenEvent::First(_), _) if flags.heartbeats => return Ok(()),
+        (ListenEvent::First(heartbeat), _) => {
+            report::note(&lines::watched_by(heartbeat));
+            return Ok(());
         }
         (ListenEvent::Heartbeat(_), _) if !flags.heartbeats => return Ok(()),
         (ListenEvent::Heartbeat(heartbeat), LineFormat::Json) => json::document(&heartbeat, false)?,
@@ -132,19 +196,41 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 async fn told_to_stop() {
     #[cfg(unix)]
     {
-        use tokio::signal::unix::{SignalKind, signal};
-        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-            (Ok(mut interrupt), Ok(mut terminate)) => {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            // Without handlers the signals end the process all the same.
-            (Err(_), _) | (_, Err(_)) => std::future::pending().await,
-        }
+        use tokio::signal::unix::SignalKind;
+        first_of(&[SignalKind::interrupt(), SignalKind::terminate()]).await;
     }
     #[cfg(not(unix))]
+    interrupted().await;
+}
+
+/// Ready when a terminal is to be given back: also when it goes away, and on SIGQUIT.
+async fn told_to_leave() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::SignalKind;
+        let kinds =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+        first_of(&kinds).await;
+    }
+    #[cfg(not(unix))]
+    interrupted().await;
+}
+
+/// Ready on the first of these signals.
+#[cfg(unix)]
+async fn first_of(kinds: &[tokio::signal::unix::SignalKind]) {
+    let signals: Result<Vec<_>, _> = kinds.iter().map(|kind| tokio::signal::unix::signal(*kind)).collect();
+    // Without handlers the signals end the process all the same.
+    let Ok(mut signals) = signals else { return std::future::pending().await };
+    std::future::poll_fn(|context| {
+        let came = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+        if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+#[cfg(not(unix))]
+async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }

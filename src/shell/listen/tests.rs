@@ -8,7 +8,8 @@ fn without_the_right_to_hear_heartbeats_nothing_is_called_quiet() {
     };
     let options = ListenOptions::default();
     let incidents = Incidents::default();
-    let mut listener = Listener { options, started: Stamp::new(0, 0), incidents, deaf: false, came: 0 };
+    let mut listener =
+        Listener { options, started: Stamp::new(0, 0), incidents, deaf: false, came: 0, told_first: false };
     assert!(listener.quiet_at().is_some());
     let mut refuse = |subject| refused(&denied(subject), "m.alert.>", "m.heartbeat", &mut listener.deaf);
     assert!(refuse("m.heartbeat").is_ok() && refuse("another").is_ok());

