@@ -392,6 +392,8 @@ impl Daemon {
         let outbox = &mut self.dispatcher.outbox;
         if self.coordinator.tick(&mut self.pipeline, outbox, now, &mut self.lines) {
             self.changed = true;
+            // Its version is a new one, whatever it holds.
+            self.persistence.change();
             self.bring_forward(now, now);
         }
     }
