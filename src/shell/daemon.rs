@@ -148,7 +148,7 @@ async fn close(task: tokio::task::JoinHandle<Epochs>) {
         };
         tokio::join!(recording, collector.close());
     };
-    if tokio::time::timeout(CLOSE_MAX, closing).await.is_err() {
+    if timeout(CLOSE_MAX, closing).await.is_err() {
         tracing::warn!("the recording or the connection could not be ended in time");
     }
 }
