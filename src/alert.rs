@@ -252,10 +252,14 @@ impl AlertTable {
         });
         self.groups.epoch(findings, &self.alerts, now);
         let mut transitions = Vec::new();
-        for index in self.groups.order(findings, now) {
+        let is_bad = |finding: &Finding| matches!(finding.verdict, Verdict::Suspect | Verdict::Fault);
+        // Where nothing is wrong and nothing was, there is nothing to tell, in whatever order.
+        let is_quiet = self.alerts.is_empty() && !findings.iter().any(is_bad);
+        let order = if is_quiet { Vec::new() } else { self.groups.order(findings, now) };
+        for index in order {
             let finding = &findings[index];
             let has_room = transitions.len() < SHOWN_TRANSITIONS_MAX;
-            let bad = matches!(finding.verdict, Verdict::Suspect | Verdict::Fault);
+            let bad = is_bad(finding);
             if !bad && self.alerts.is_empty() {
                 continue;
             }

@@ -35,7 +35,7 @@ const QUIET_MIN: Duration = Duration::from_millis(300);
 const QUIET_MIN_LISTED: Duration = Duration::from_millis(100);
 /// The least time that an epoch stays open for servers it does not count on.
 const SETTLE_MIN: Duration = Duration::from_millis(3);
-/// The most: who needs longer is awaited, once it has answered late.
+/// The most in a first epoch, in which everybody is new: who needs longer is awaited, once it has answered late.
 const SETTLE_MAX: Duration = Duration::from_millis(50);
 
 /// Which server: names repeat from domain to domain (`nats-0` in every Kubernetes cluster), so both count.
@@ -114,6 +114,11 @@ pub enum Heard<'a> {
     },
     /// Something arrived on our inbox that belongs to no request.
     Unexpected,
+    /// So many more replies came to epochs that are over.
+    Late {
+        /// How many.
+        replies: u64,
+    },
     /// The client dropped messages because we were too slow; how many is not known exactly.
     Dropped,
     /// The connection was lost.
@@ -200,6 +205,7 @@ impl Epoch {
             Heard::Statsz { epoch, payload } => self.hear_statsz(now, epoch, payload),
             Heard::Event { at, subject, payload } => self.hear_event(at, subject, payload),
             Heard::NoResponders { epoch } => self.refused |= epoch == self.plan.number,
+            Heard::Late { replies } => self.counts.late = self.counts.late.saturating_add(replies),
             Heard::Unexpected => self.counts.unexpected += 1,
             Heard::Dropped => self.counts.dropped += 1,
             Heard::Disconnected => self.disconnected = true,
@@ -274,7 +280,8 @@ impl Epoch {
             return deadline;
         }
         let slowest = self.last_reply.since(self.opened);
-        let settled = self.last_reply.plus(self.plan.settle.max(slowest * 2).clamp(SETTLE_MIN, SETTLE_MAX));
+        let settle = self.plan.settle.max(slowest * 2).max(SETTLE_MIN);
+        let settled = self.last_reply.plus(if self.plan.learning { settle.min(SETTLE_MAX) } else { settle });
         let end = if self.plan.learning {
             let listed_heard = self.servers.listed_are_heard();
             match self.active_servers {

@@ -244,7 +244,11 @@ fn strict<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<serde_json::Resul
         let server = lenient::Text::of(&payload[..ENVELOPE_BYTES_MAX]).sender().map(Box::new);
         return Err(Reject { reason: RejectReason::TooLarge, detail, server });
     }
-    Ok(serde_json::from_slice(payload))
+    // Text that is checked as a whole need not be checked string by string.
+    Ok(match std::str::from_utf8(payload) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(payload),
+    })
 }
 
 fn malformed(detail: &str, server: Option<Server>) -> Reject {

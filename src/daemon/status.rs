@@ -1,7 +1,7 @@
 //! What a watcher shows of itself and of its system.
 
 use super::Daemon;
-use crate::company::Role;
+use crate::election::Role;
 use crate::stamp::Stamp;
 use crate::status::{Limits, PublishingStatus, RecentEvents, StatusContext, SystemStatus, Totals};
 
@@ -38,11 +38,11 @@ impl Daemon {
         PublishingStatus {
             role: match self.role() {
                 Role::Joining => "joining",
-                Role::Silent => "standby",
-                Role::Claiming => "taking_over",
-                Role::Speaking => "active",
+                Role::Standby | Role::Reserve => "standby",
+                Role::Candidate => "taking_over",
+                Role::Active => "active",
             },
-            watchers: self.coordinator.watchers() as u64,
+            watchers: self.coordinator.watchers(),
             prefix: self.pipeline.settings().prefix.clone(),
             connected: self.dispatcher.is_connected(),
             sent: outbox.delivered(),

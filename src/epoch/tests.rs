@@ -121,6 +121,38 @@ fn a_first_epoch_waits_for_as_many_as_share_the_account_and_for_all_that_a_leade
     Told::open(plan(&[], &[])).statsz(1, "s1", -5).jsz(2, "s1", &[]).ends(22, Ended::AllHeard);
 }
 
+/// An answer that names this leader.
+fn following(name: &str, leader: &str) -> String {
+    format!(
+        r#"{{"server":{{"name":"{name}","id":"N{name}"}},"data":{{"meta_cluster":{{"leader":"{leader}","cluster_size":3}}}}}}"#
+    )
+}
+
+#[test]
+fn a_first_epoch_ends_at_once_when_the_servers_account_for_each_other() {
+    let follows = |mut told: Told, millis, name, leader| {
+        let payload = following(name, leader);
+        told.0.hear(at(millis), Heard::Jsz { epoch: 7, payload: payload.as_bytes() });
+        told
+    };
+    let counted = |servers| {
+        let told = Told::open(plan(&[], &[])).statsz(1, "s1", servers).jsz(2, "s1", &["s2", "s3"]);
+        follows(told, 3, "s2", "s1")
+    };
+    follows(counted(3), 4, "s3", "s1").ends(4, Ended::AllHeard);
+    // Somebody names a leader that nobody has heard, or none: then somebody may be missing.
+    follows(counted(3), 4, "s3", "s9").ends(24, Ended::AllHeard);
+    counted(3).jsz(4, "s3", &[]).ends(24, Ended::AllHeard);
+    // More have answered than are counted: the count is not all there is.
+    follows(counted(2), 4, "s3", "s1").ends(24, Ended::AllHeard);
+    // Somebody counted or listed has not answered.
+    follows(counted(4), 4, "s3", "s1").ends(104, Ended::Quiet);
+    counted(2).ends(303, Ended::Quiet);
+    // However slow the answers are, the rest of it is short.
+    let slow = Told::open(plan(&[], &[])).statsz(1, "s1", 1).jsz(200, "s1", &[]);
+    slow.ends(250, Ended::AllHeard);
+}
+
 #[test]
 fn who_announces_its_stop_is_not_waited_for() {
     let payload = br#"{"name":"s2","id":"Ns2"}"#;

@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::keys::{Controls, Sort};
-use super::line::{Line, wrap};
+use super::line::Line;
 use super::{Size, since, table};
 use crate::alert::{Reason, State};
 use crate::check::{Severity, Verdict};
+use crate::name::printable;
 use crate::report::Status;
-use crate::report::style::{Tone, ago};
+use crate::report::style::{Tone, ago, wrapped};
 use crate::status::{GroupStatus, IncidentStatus, PeerStatus, RecentEvent, SystemStatus};
 
 /// So many lines of a terminal leave room for the reasons of one incident; of the others there is one line.
@@ -124,7 +125,7 @@ fn incident_lines(
 /// `    because  …`, in as many lines as it takes.
 fn labelled(label: &str, text: &str, columns: usize, tone: Option<Tone>, lines: &mut Vec<Line>) {
     let indent = if columns >= WIDE { 13 } else { 4 };
-    for (index, piece) in wrap(text, columns.saturating_sub(indent)).into_iter().enumerate() {
+    for (index, piece) in wrapped(&printable(text), columns.saturating_sub(indent)).into_iter().enumerate() {
         let label = if index == 0 && columns >= WIDE { label } else { "" };
         let mut line = Line::default();
         line.push(Some(Tone::Faint), &format!("{:indent$}", format!("    {label}")));
@@ -225,11 +226,11 @@ fn notes(status: &SystemStatus, columns: usize, lines: &mut Vec<Line>) {
     let missing = &status.epoch.missing;
     if !missing.is_empty() {
         let text = format!("no answer: {}", missing.join(", "));
-        lines.extend(wrap(&text, columns).iter().map(|line| Line::toned(Tone::Unknown, line)));
+        lines.extend(wrapped(&printable(&text), columns).iter().map(|line| Line::toned(Tone::Unknown, line)));
     }
     for note in &status.notes {
         let text = format!("note: {note}");
-        lines.extend(wrap(&text, columns).iter().map(|line| Line::plain(line)));
+        lines.extend(wrapped(&printable(&text), columns).iter().map(|line| Line::plain(line)));
     }
 }
 
@@ -256,7 +257,7 @@ pub(super) fn help(columns: usize) -> Vec<Line> {
     lines.push(Line::default());
     let says = "An incident is counted from the first evidence that this look has seen. Who only looks publishes \
                 nothing: metawatch run does.";
-    lines.extend(wrap(says, columns).iter().map(|line| Line::toned(Tone::Faint, line)));
+    lines.extend(wrapped(says, columns).iter().map(|line| Line::toned(Tone::Faint, line)));
     lines
 }
 

@@ -90,26 +90,3 @@ fn cut(text: &str, columns: usize) -> String {
     kept.push('…');
     kept
 }
-
-/// `text` in lines of at most so many columns, broken at blanks where there are any.
-pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
-    let columns = columns.max(8);
-    let mut lines = vec![String::new()];
-    let mut taken = 0;
-    for word in printable(text).split(' ') {
-        let takes = width(word);
-        if taken > 0 && taken + 1 + takes > columns {
-            lines.push(String::new());
-            taken = 0;
-        }
-        let Some(line) = lines.last_mut() else { break };
-        if taken > 0 {
-            line.push(' ');
-            taken += 1;
-        }
-        let word = if takes > columns { cut(word, columns) } else { word.to_owned() };
-        taken += width(&word);
-        line.push_str(&word);
-    }
-    lines
-}

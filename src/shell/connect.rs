@@ -16,6 +16,7 @@ mod tls;
 
 pub use event::{LinkEvent, Operation};
 
+use crate::epoch::REPLIES_MAX;
 use crate::shell::config::{Auth, ConnectConfig};
 use crate::shell::failure::{Failure, FailureKind};
 use event::{State, Watcher};
@@ -26,8 +27,9 @@ use identity::Identity;
 /// longer, later tries wait longer, up to the timeout of the configuration.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// Messages that may wait in one subscription: the replies and events of the largest systems, with room.
-const SUBSCRIPTION_CAPACITY: usize = 65_536;
+/// Messages that may wait in one subscription: as many as make an epoch full, for both of its questions. So the client
+/// drops none of an epoch that could still take it.
+const SUBSCRIPTION_CAPACITY: usize = 2 * REPLIES_MAX;
 
 /// Events that may wait to be read.
 const EVENT_CAPACITY: usize = 256;

@@ -192,7 +192,8 @@ pub async fn on_terminal(
     let mut terminal = Terminal::enter(style)?;
     let mut ticks = interval(TICK);
     loop {
-        terminal.draw(viewer.draw(terminal.size(), clock.now().wall_ns()));
+        let size = terminal.size();
+        terminal.draw(viewer.draw(size, clock.now().wall_ns()));
         tokio::select! {
             () = &mut stopped => break,
             input = terminal.input() => match input {

@@ -1,7 +1,7 @@
 //! Who leads a meta group: whose claim counts, what its list holds, and since when nobody has led.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::group::Members;
 use super::history::{GroupHistory, Tenure};
@@ -142,6 +142,11 @@ pub(super) fn named_leaders(members: &Members<'_>) -> BTreeMap<Name, Option<Name
     members.values().map(|(reply, meta)| (reply.server.name.clone(), meta.leader.clone())).collect()
 }
 
+/// Whether two of them are not the same.
+fn differ<T: PartialEq>(mut all: impl Iterator<Item = T>) -> bool {
+    all.next().is_some_and(|first| all.any(|other| other != first))
+}
+
 impl GroupHistory {
     /// Remembers who leads, and since when we know that it does. A leader that was there when we began to watch may
     /// have led for long.
@@ -194,12 +199,11 @@ impl GroupHistory {
         }
         self.enough = (!view.quorum_gone()).then(|| Streak::again(self.enough, gathered));
         self.take_listless(members);
-        let named: BTreeSet<_> = members.values().filter_map(|(_, meta)| meta.leader_id).collect();
-        let disagree = named.len() > 1 || view.claimants.len() > 1;
+        let disagree =
+            differ(members.values().filter_map(|(_, meta)| meta.leader_id)) || view.claimants.len() > 1;
         self.disagreement = disagree.then(|| Streak::again(self.disagreement, gathered));
-        let sizes: BTreeSet<i64> =
-            members.values().map(|(_, meta)| meta.size).filter(|size| *size > 0).collect();
-        self.sizes = (sizes.len() > 1).then(|| Streak::again(self.sizes, gathered));
+        let sizes = members.values().map(|(_, meta)| meta.size).filter(|size| *size > 0);
+        self.sizes = differ(sizes).then(|| Streak::again(self.sizes, gathered));
         // What cannot be read may be online.
         let uncertain = view.authority.as_ref().map_or(0, |authority| authority.uncertain);
         self.short = match (view.online, view.quorum) {

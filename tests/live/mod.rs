@@ -1,6 +1,7 @@
 //! Real clusters.
 
 mod alerts;
+mod burst;
 mod connect;
 mod consumers;
 mod delivery;
@@ -12,6 +13,7 @@ mod harness;
 mod listen;
 mod own_server;
 mod page;
+mod readme;
 mod recipes;
 mod screen;
 mod service;

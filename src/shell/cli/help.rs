@@ -45,7 +45,7 @@ Examples:
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
   metawatch run --context system --listen 8222
-  metawatch run --context system --alert-user app --alert-password env://APP_PASSWORD
+  metawatch run --context system --alert-user alerts --alert-password env://ALERTS_PASSWORD
   metawatch run --context system --alert-context apps --publish-mode jetstream
 
 Where alerts go:

@@ -12,6 +12,8 @@ use crate::stamp::Stamp;
 const MESSAGES_MAX: usize = 4_096;
 /// More bytes than this are not kept.
 const BYTES_MAX: usize = 16 << 20;
+/// No more late replies than this, so that events have room. An epoch looks at so many of them as examples.
+const REPLIES_MAX: usize = 256;
 
 /// A message with the time of its arrival. The payload is a copy: the original pins a whole read buffer.
 #[derive(Debug)]
@@ -27,6 +29,9 @@ struct BufferedMessage {
 pub(super) struct Backlog {
     messages: VecDeque<BufferedMessage>,
     bytes: usize,
+    replies: usize,
+    /// Further late replies, which are counted and not kept.
+    further: u64,
     dropped: bool,
 }
 
@@ -34,9 +39,16 @@ impl Backlog {
     /// Keeps a reply that belongs to no open epoch.
     pub(super) fn reply(&mut self, at: Stamp, message: &Message) {
         // What is not a reply has no content to keep.
-        if message.status.is_none() {
-            self.keep(at, false, message);
+        if message.status.is_some() {
+            return;
         }
+        // It answers an epoch that is over: a burst of such replies costs the next one nothing.
+        if self.replies >= REPLIES_MAX {
+            self.further += 1;
+            return;
+        }
+        self.replies += 1;
+        self.keep(at, false, message);
     }
 
     /// Keeps an event of a server that stops.
@@ -82,7 +94,11 @@ impl Backlog {
             };
             epoch.hear(at, heard);
         }
-        self.bytes = 0;
+        (self.bytes, self.replies) = (0, 0);
+        let replies = std::mem::take(&mut self.further);
+        if replies > 0 {
+            epoch.hear(now, Heard::Late { replies });
+        }
         if std::mem::take(&mut self.dropped) {
             epoch.hear(now, Heard::Dropped);
         }

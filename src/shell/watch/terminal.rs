@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -75,8 +76,9 @@ impl Terminal {
         Ok(Self { size: size_of_terminal(), inputs, frames: Some(frames), ended })
     }
 
-    /// How large it is.
-    pub(super) fn size(&self) -> Size {
+    /// How large it is. It is asked each time: that it has changed may be told before anybody listens, or be lost.
+    pub(super) fn size(&mut self) -> Size {
+        self.size = size_of_terminal();
         self.size
     }
 
@@ -99,7 +101,6 @@ impl Terminal {
                 Some(event) = self.inputs.recv() => event,
             };
             if let Event::Resize(..) = event {
-                self.size = size_of_terminal();
                 return Input::Resized;
             }
             if let Some(key) = key(&event) {
@@ -178,6 +179,7 @@ impl Screen {
     fn enter(style: Style) -> io::Result<Self> {
         restore_on_panic();
         enable_raw_mode()?;
+        TAKEN.store(true, Ordering::Relaxed);
         hold_back(true);
         // From here on it is given back.
         let mut screen = Self { out: stdout_unlocked()?, style, size: None, lines: Vec::new() };
@@ -234,8 +236,14 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back. Where it is gone, there is nothing to give back.
+/// The terminal is taken over, and not given back yet.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Gives the terminal back, once. Where it is gone, there is nothing to give back.
 fn restore() {
+    if !TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
     let mut bytes = Vec::new();
     if queue!(bytes, EndSynchronizedUpdate, EnableLineWrap, cursor::Show, LeaveAlternateScreen).is_ok() {
         drop(stdout_unlocked().and_then(|mut out| out.write_all(&bytes).and_then(|()| out.flush())));
