@@ -273,14 +273,9 @@ impl Schedule {
     /// It is killed and started again: what it had decided and not saved is decided anew, and was never published.
     fn restart(&mut self) {
         let (now, dropped) = (self.now, self.daemon.outbox().dropped());
-<<<<<<< HEAD
-        let there = self.written.iter().rev().find(|(at, _)| *at <= now);
-        let saved = there.map_or_else(ReplicatedState::default, |(_, state)| state.clone());
-=======
         // What it had not written by now it never will.
         self.written.retain(|(at, _)| *at <= now);
-        let saved = self.written.last().map_or_else(Ledger::default, |(_, ledger)| ledger.clone());
->>>>>>> house
+        let saved = self.written.last().map_or_else(ReplicatedState::default, |(_, state)| state.clone());
         let document = serde_json::to_value(&saved).unwrap();
         let entries = |list: &str| document[list].as_array().cloned().unwrap_or_default();
         let known: BTreeMap<String, u64> = entries("alerts")
