@@ -27,7 +27,8 @@
 //! A membership protocol (SWIM) was weighed: it tells who there is at a constant cost a member, and nothing of who
 //! leads, so terms, leases and states would stay; and every member would send, where here reserves only listen.
 //!
-//! The times are in [`timing`], with the bounds of takeovers. It is a pure state machine: time and chance are values.
+//! The times are in `election::timing`, with the bounds of takeovers. It is a pure state machine: time and chance are
+//! values.
 
 mod candidacy;
 mod chunk;
