@@ -302,6 +302,35 @@ async fn tls_is_used_and_its_failures_name_what_to_give() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_not_for_clients_is_named() {
+    let mut server = Server::new();
+    let ports = [(); 5].map(|()| free_port());
+    let [cluster, gateway, leaf, monitoring, websocket] = ports;
+    let config = format!(
+        "cluster {{ name: c, listen: \"127.0.0.1:{cluster}\" }}
+gateway {{ name: c, listen: \"127.0.0.1:{gateway}\" }}
+leafnodes {{ listen: \"127.0.0.1:{leaf}\" }}
+http: \"127.0.0.1:{monitoring}\"
+websocket {{ listen: \"127.0.0.1:{websocket}\", no_tls: true }}
+accounts {{ SYS: {{ users: [{{ user: u, password: p }}] }} }}
+system_account: SYS"
+    );
+    server.start(&config).await;
+    for (port, words) in [
+        (cluster, "is the cluster port"),
+        (gateway, "is the gateway port"),
+        (leaf, "is the port for leaf nodes"),
+        (monitoring, "speaks HTTP"),
+        (websocket, "speaks HTTP"),
+    ] {
+        let mut flags = server.flags();
+        flags.server = secret(&format!("nats://u:p@127.0.0.1:{port}"));
+        let told = format!("nats://127.0.0.1:{port} {words}");
+        fails(words, flags, FailureKind::Unreachable, &told, "the port for NATS clients").await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_certificate_is_given_when_asked_for() {
     let mut server = Server::new();
     let certificates = Certificates::new(&server);

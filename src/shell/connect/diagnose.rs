@@ -59,6 +59,15 @@ pub(super) fn too_late(server: &ServerAddr, share: Duration) -> Failure {
     )
 }
 
+/// What listens there speaks HTTP.
+pub(super) fn http_port(server: &ServerAddr) -> Failure {
+    let url = server.as_url_str();
+    unreachable(
+        format!("{url} speaks HTTP: it is a port for monitoring or WebSockets, or no NATS server"),
+        PORT_HINT,
+    )
+}
+
 /// The host has no address.
 pub(super) fn unknown_host(server: &ServerAddr, error: &io::Error) -> Failure {
     unreachable(
@@ -118,6 +127,8 @@ pub(super) fn most_telling(failures: Vec<Failure>) -> Failure {
 }
 
 const CA_HINT: &str = "give the authority that signed the server's certificate with --tlsca FILE";
+const PORT_HINT: &str =
+    "use the port for NATS clients (4222, unless the server's configuration says otherwise)";
 const PLAIN_HINT: &str = "the server seems to speak no TLS: use nats://, and drop --tlsca, --tlscert, --tlskey and --tlsfirst, or turn TLS on at the server";
 
 fn unreachable(message: String, hint: &str) -> Failure {
@@ -171,17 +182,6 @@ fn tls_failure(server: &ServerAddr, config: &ConnectConfig, error: &TlsError) ->
         TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             ("the server's certificate has expired".into(), "renew it, or check the clock of this host")
         }
-        TlsError::AlertReceived(alert) => (
-            format!("the server ended the handshake: {alert:?}"),
-            match (alert, &config.tls.client) {
-                (AlertDescription::CertificateRequired, _) | (_, None) => {
-                    "the server wants a client certificate: give one with --tlscert and --tlskey"
-                }
-                (_, Some(_)) => {
-                    "check that the server trusts the authority of the client certificate (--tlscert)"
-                }
-            },
-        ),
         error => (error.to_string(), CA_HINT),
     };
     Failure::new(FailureKind::Tls, format!("{url}: TLS: {what}"), hint)
@@ -195,6 +195,9 @@ fn server_failure(server: &ServerAddr, config: &ConnectConfig, text: &str) -> Fa
         return Failure::new(FailureKind::Credentials, format!("{refused}: {text}"), refused.hint());
     }
     let lower = text.to_ascii_lowercase();
+    if let Some(port) = other_port(&lower) {
+        return unreachable(format!("{url} is {port}"), PORT_HINT);
+    }
     // A server without TLS takes the start of a handshake for a command.
     if lower.contains("unknown protocol operation") || lower.contains("parser error") {
         return Failure::new(
@@ -210,6 +213,18 @@ fn server_failure(server: &ServerAddr, config: &ConnectConfig, text: &str) -> Fa
         format!("{url}: the server answered: {text}"),
         "see the server's log, and its connection limits",
     )
+}
+
+/// Which port of a server it is where clients are sent away with these words (nats-server 2.15,
+/// `server/errors.go`).
+fn other_port(lower: &str) -> Option<&'static str> {
+    let name = lower.strip_prefix("attempted to connect to ")?.strip_suffix(" port")?;
+    Some(match name {
+        "route" => "the cluster port, for routes between servers",
+        "gateway" => "the gateway port, for links between clusters",
+        "leaf node" => "the port for leaf nodes",
+        _ => "another port than that for clients",
+    })
 }
 
 fn io_failure(
