@@ -162,6 +162,9 @@ impl<'a> Causes<'a> {
     }
 }
 
+/// How the check of certificates names an authority's certificate in the place of a server's.
+const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the list of TLS errors is open; the rest speaks for itself"
@@ -182,6 +185,24 @@ fn tls_failure(server: &ServerAddr, config: &ConnectConfig, error: &TlsError) ->
         TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             ("the server's certificate has expired".into(), "renew it, or check the clock of this host")
         }
+        TlsError::InvalidCertificate(CertificateError::Other(other)) if other.to_string() == CA_AS_SERVER => {
+            (
+                "the server's own certificate is that of an authority (CA:TRUE), which no server may use"
+                    .into(),
+                "have the authority sign another certificate for the server; one that is self-signed needs CA:FALSE",
+            )
+        }
+        TlsError::AlertReceived(alert) => (
+            format!("the server ended the handshake: {alert:?}"),
+            match (alert, &config.tls.client) {
+                (AlertDescription::CertificateRequired, _) | (_, None) => {
+                    "the server wants a client certificate: give one with --tlscert and --tlskey"
+                }
+                (_, Some(_)) => {
+                    "check that the server trusts the authority of the client certificate (--tlscert)"
+                }
+            },
+        ),
         error => (error.to_string(), CA_HINT),
     };
     Failure::new(FailureKind::Tls, format!("{url}: TLS: {what}"), hint)
