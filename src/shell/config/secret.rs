@@ -76,7 +76,7 @@ impl Env {
 
     /// The same environment, of a user whose account names this home directory.
     #[cfg(test)]
-    pub(super) fn of_account(self, home: &std::path::Path) -> Self {
+    pub(super) fn of_account(self, home: &Path) -> Self {
         Self { account_home: Some(home.to_owned()), ..self }
     }
 
