@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use crate::diagnosis::Replies;
 use crate::election::{Me, PeerMessage, Role};
-use crate::epoch::{Ended, Gathered};
 use crate::event::heartbeat::Status;
 use crate::event::{Heartbeat, Monitor, Outgoing};
 use crate::outbox::Outbox;
@@ -484,38 +483,5 @@ impl Daemon {
             }
             effects.push(Effect::Stop);
         }
-    }
-
-    /// Counts what an epoch could not take, and what was refused until its end.
-    fn count_losses(&mut self, gathered: &Gathered) {
-        let counts = gathered.counts;
-        let full = u64::from(gathered.ended == Ended::Full);
-        self.losses.add(LossKind::Replies, counts.dropped + counts.announcements_dropped + full);
-        self.losses.add(LossKind::Unreadable, counts.rejected);
-        self.losses.raise(LossKind::Alerts, self.pipeline.alert_table().overflow());
-        self.losses.raise(LossKind::Shortened, self.dispatcher.shortened());
-        self.losses.raise(LossKind::Disbelieved, self.coordinator.refused());
-        self.losses.raise(LossKind::SavedEntries, self.pipeline.disbelieved());
-    }
-
-    /// Messages of watchers and requests to the service that were not understood, not believed or not answered.
-    fn refused(&self) -> u64 {
-        let outside = self.losses.total(LossKind::PeerMessages) + self.losses.total(LossKind::Requests);
-        self.coordinator.refused().saturating_add(outside)
-    }
-
-    fn tell_status(&mut self, heartbeat: &Heartbeat) {
-        let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
-        // What keeps us from knowing is told with its reason, by whoever holds the connection.
-        if status == Status::Unknown {
-            self.lines.push(Line::debug(summary));
-            return;
-        }
-        let line = match self.status.replace(status) {
-            Some(before) if before == status => Line::debug(summary),
-            _ if status == Status::Ok => Line::info(summary),
-            _ => Line::warn(summary),
-        };
-        self.lines.push(line);
     }
 }

@@ -30,6 +30,7 @@
 //! The times are in `election::timing`, with the bounds of takeovers. It is a pure state machine: time and chance are
 //! values.
 
+mod candidacy;
 mod chunk;
 mod claims;
 mod hear;
@@ -39,7 +40,6 @@ mod replication;
 mod send;
 mod timing;
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ use claims::Claims;
 use members::Members;
 pub use message::{Audience, MESSAGE_VERSION, PeerMessage, StateRequest};
 use replication::Replication;
-use timing::{Chance, ISOLATED_UNITS, SETTLE, Timing};
+use timing::{Chance, ISOLATED_UNITS, Timing};
 
 /// How many standbys an active watcher names.
 pub const STANDBYS: usize = 2;
@@ -427,64 +427,6 @@ impl Election {
             }
             Role::Joining | Role::Reserve | Role::Standby | Role::Candidate | Role::Active => {}
         }
-    }
-
-    /// Nobody is active.
-    fn contend(&mut self, now: Stamp) {
-        let since = *self.leaderless_since.get_or_insert(now);
-        let limit = self.timing.unit * LEADERLESS_UNITS_MAX + self.timing.spread(self.watchers);
-        let may_wait = now.since(since) <= limit;
-        let isolated = self.is_isolated(now);
-        let listened = self.joined.is_some_and(|at| now.since(at) >= self.timing.listening());
-        if self.role != Role::Candidate {
-            if self.role == Role::Joining && !isolated && !listened {
-                return;
-            }
-            if self.role == Role::Joining && self.patience_until.is_none() {
-                let soon = if isolated { Duration::ZERO } else { self.chance.part_of(self.timing.unit / 4) };
-                self.patience_until = Some(now.plus(soon));
-            }
-            if self.patience_until.is_some_and(|until| !now.has_reached(until)) {
-                return;
-            }
-            let other = self.candidates.values().map(|(_, at)| *at).max();
-            if let Some(heard) = other.filter(|_| may_wait) {
-                let after = self.timing.candidacy() + self.chance.part_of(self.timing.unit / 4);
-                self.patience_until = Some(heard.plus(after));
-                return;
-            }
-            self.role_before = self.role;
-            self.role = Role::Candidate;
-            self.candidate_since = Some(now);
-            self.replication.forget_what_was_in_vain();
-            self.next_message = Some(now);
-        }
-        if may_wait && let Some(heard) = self.better_candidate() {
-            self.role = self.role_before;
-            self.candidate_since = None;
-            let after = self.timing.candidacy() + self.chance.part_of(self.timing.unit / 4);
-            self.patience_until = Some(heard.plus(after));
-            return;
-        }
-        let settled = self.candidate_since.is_some_and(|at| now.since(at) >= self.settle());
-        let heard = isolated || (listened && self.is_leased(now));
-        if settled && heard && self.replication.asking().is_none() {
-            self.begin(now);
-        }
-    }
-
-    /// How long a candidate waits for a better one. One that was no standby may know less than others, and they have the
-    /// time to say so.
-    fn settle(&self) -> Duration {
-        if self.role_before == Role::Standby { SETTLE } else { SETTLE * 2 }
-    }
-
-    /// When a candidate was last heard that comes before us.
-    fn better_candidate(&self) -> Option<Stamp> {
-        let own = self.message_now(Stamp::new(0, 0));
-        let better =
-            |other: &PeerMessage| other.candidate_rank().cmp(&own.candidate_rank()) == Ordering::Greater;
-        self.candidates.values().filter(|(other, _)| better(other)).map(|(_, at)| *at).max()
     }
 
     /// From the first moment of being active on the state is our own, and a new version: it may have changed since we

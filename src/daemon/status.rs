@@ -1,7 +1,10 @@
 //! What a watcher shows of itself and of its system.
 
 use super::Daemon;
+use super::effect::Line;
 use crate::election::Role;
+use crate::event::Heartbeat;
+use crate::event::heartbeat::Status;
 use crate::stamp::Stamp;
 use crate::status::{Limits, PublishingStatus, RecentEvents, StatusContext, SystemStatus, Totals};
 
@@ -17,6 +20,22 @@ pub(super) struct Shown {
 }
 
 impl Daemon {
+    /// Logs the status where it has changed.
+    pub(super) fn tell_status(&mut self, heartbeat: &Heartbeat) {
+        let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
+        // What keeps us from knowing is told with its reason, by whoever holds the connection.
+        if status == Status::Unknown {
+            self.lines.push(Line::debug(summary));
+            return;
+        }
+        let line = match self.status.replace(status) {
+            Some(before) if before == status => Line::debug(summary),
+            _ if status == Status::Ok => Line::info(summary),
+            _ => Line::warn(summary),
+        };
+        self.lines.push(line);
+    }
+
     /// How the system stands, and this watcher; `None` before the first epoch. `login` holds the flags of the `nats` CLI
     /// that whoever takes the advice logs in with.
     pub fn status(&self, login: &str, limits: Limits) -> Option<SystemStatus> {

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 mod diagnose;
 mod event;
 mod identity;
+mod port;
 mod servers;
 mod tls;
 
@@ -199,8 +200,18 @@ async fn attempt(
         Patience::Server(share) => (share / count, share),
         Patience::Address(each) => (each, each * count),
     };
-    let connecting = options(config, each, watcher).connect(server.clone());
-    let failure = match timeout(share, connecting).await {
+    let connecting = timeout(share, options(config, each, watcher).connect(server.clone()));
+    let asking = async {
+        match addresses.first() {
+            Some(address) => port::speaks_http(*address, each / 2).await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = connecting => outcome,
+        () = asking => return Err(diagnose::http_port(server)),
+    };
+    let failure = match outcome {
         Ok(Ok(client)) => {
             watcher.begin(server);
             return Ok(client);

@@ -302,6 +302,62 @@ async fn tls_is_used_and_its_failures_name_what_to_give() {
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_is_trusted_or_what_is_wrong_with_it_is_told() {
+    let mut server = Server::new();
+    let block = |name: &str, is_ca: IsCa| {
+        let key = TlsKey::generate().expect("a key");
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("parameters");
+        params.is_ca = is_ca;
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let cert = server.write(&format!("{name}.pem"), &certificate.pem());
+        let key = server.write(&format!("{name}.key"), &key.serialize_pem());
+        (format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}"), cert)
+    };
+    let unsaid = block("unsaid", IsCa::NoCa);
+    let no = block("no", IsCa::ExplicitNoCa);
+    let yes = block("yes", IsCa::Ca(BasicConstraints::Unconstrained));
+    for (what, (tls, cert)) in [("nothing of an authority", unsaid), ("CA:FALSE", no)] {
+        server.start(&tls).await;
+        works(what, &server, ConnectFlags { tlsca: Some(cert), ..server.flags() }).await;
+        fails(what, server.flags(), FailureKind::Tls, "signed by an unknown authority", "--tlsca").await;
+        server.stop();
+    }
+    let (tls, cert) = yes;
+    server.start(&tls).await;
+    let own = ConnectFlags { tlsca: Some(cert), ..server.flags() };
+    fails("CA:TRUE", own, FailureKind::Tls, "certificate is that of an authority", "CA:FALSE").await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_not_for_clients_is_named() {
+    let mut server = Server::new();
+    let ports = [(); 5].map(|()| free_port());
+    let [cluster, gateway, leaf, monitoring, websocket] = ports;
+    let config = format!(
+        "cluster {{ name: c, listen: \"127.0.0.1:{cluster}\" }}
+gateway {{ name: c, listen: \"127.0.0.1:{gateway}\" }}
+leafnodes {{ listen: \"127.0.0.1:{leaf}\" }}
+http: \"127.0.0.1:{monitoring}\"
+websocket {{ listen: \"127.0.0.1:{websocket}\", no_tls: true }}
+accounts {{ SYS: {{ users: [{{ user: u, password: p }}] }} }}
+system_account: SYS"
+    );
+    server.start(&config).await;
+    for (port, words) in [
+        (cluster, "is the cluster port"),
+        (gateway, "is the gateway port"),
+        (leaf, "is the port for leaf nodes"),
+        (monitoring, "speaks HTTP"),
+        (websocket, "speaks HTTP"),
+    ] {
+        let mut flags = server.flags();
+        flags.server = secret(&format!("nats://u:p@127.0.0.1:{port}"));
+        let told = format!("nats://127.0.0.1:{port} {words}");
+        fails(words, flags, FailureKind::Unreachable, &told, "the port for NATS clients").await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_certificate_is_given_when_asked_for() {
     let mut server = Server::new();
     let certificates = Certificates::new(&server);

@@ -59,6 +59,15 @@ pub(super) fn too_late(server: &ServerAddr, share: Duration) -> Failure {
     )
 }
 
+/// What listens there speaks HTTP.
+pub(super) fn http_port(server: &ServerAddr) -> Failure {
+    let url = server.as_url_str();
+    unreachable(
+        format!("{url} speaks HTTP: it is a port for monitoring or WebSockets, or no NATS server"),
+        PORT_HINT,
+    )
+}
+
 /// The host has no address.
 pub(super) fn unknown_host(server: &ServerAddr, error: &io::Error) -> Failure {
     unreachable(
@@ -118,6 +127,8 @@ pub(super) fn most_telling(failures: Vec<Failure>) -> Failure {
 }
 
 const CA_HINT: &str = "give the authority that signed the server's certificate with --tlsca FILE";
+const PORT_HINT: &str =
+    "use the port for NATS clients (4222, unless the server's configuration says otherwise)";
 const PLAIN_HINT: &str = "the server seems to speak no TLS: use nats://, and drop --tlsca, --tlscert, --tlskey and --tlsfirst, or turn TLS on at the server";
 
 fn unreachable(message: String, hint: &str) -> Failure {
@@ -151,6 +162,9 @@ impl<'a> Causes<'a> {
     }
 }
 
+/// How the check of certificates names an authority's certificate in the place of a server's.
+const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the list of TLS errors is open; the rest speaks for itself"
@@ -170,6 +184,13 @@ fn tls_failure(server: &ServerAddr, config: &ConnectConfig, error: &TlsError) ->
         ),
         TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             ("the server's certificate has expired".into(), "renew it, or check the clock of this host")
+        }
+        TlsError::InvalidCertificate(CertificateError::Other(other)) if other.to_string() == CA_AS_SERVER => {
+            (
+                "the server's own certificate is that of an authority (CA:TRUE), which no server may use"
+                    .into(),
+                "have the authority sign another certificate for the server; one that is self-signed needs CA:FALSE",
+            )
         }
         TlsError::AlertReceived(alert) => (
             format!("the server ended the handshake: {alert:?}"),
@@ -195,6 +216,9 @@ fn server_failure(server: &ServerAddr, config: &ConnectConfig, text: &str) -> Fa
         return Failure::new(FailureKind::Credentials, format!("{refused}: {text}"), refused.hint());
     }
     let lower = text.to_ascii_lowercase();
+    if let Some(port) = other_port(&lower) {
+        return unreachable(format!("{url} is {port}"), PORT_HINT);
+    }
     // A server without TLS takes the start of a handshake for a command.
     if lower.contains("unknown protocol operation") || lower.contains("parser error") {
         return Failure::new(
@@ -210,6 +234,18 @@ fn server_failure(server: &ServerAddr, config: &ConnectConfig, text: &str) -> Fa
         format!("{url}: the server answered: {text}"),
         "see the server's log, and its connection limits",
     )
+}
+
+/// Which port of a server it is where clients are sent away with these words (nats-server 2.15,
+/// `server/errors.go`).
+fn other_port(lower: &str) -> Option<&'static str> {
+    let name = lower.strip_prefix("attempted to connect to ")?.strip_suffix(" port")?;
+    Some(match name {
+        "route" => "the cluster port, for routes between servers",
+        "gateway" => "the gateway port, for links between clusters",
+        "leaf node" => "the port for leaf nodes",
+        _ => "another port than that for clients",
+    })
 }
 
 fn io_failure(
