@@ -69,7 +69,7 @@ async fn the_page_and_its_document_are_served_and_nothing_else() {
     let before = get(address, "GET /status.json", "").await;
     has(&before, 200, &["content-type: application/json\r\n", "\r\n\r\nnull"]);
     has(&get(address, "GET /", "").await, 200, &["waiting for the first epoch"]);
-    server.publish(Some(looking(3).status()));
+    server.publish(Some(looking(3).status()), None);
     let document = get(address, "GET /status.json", "").await;
     has(&document, 200, &[r#""status":"OK""#, r#""role":"active""#]);
     let page = get(address, "GET /", "").await;
@@ -180,7 +180,7 @@ async fn a_client_that_never_ends_its_request_is_dropped() {
 #[tokio::test]
 async fn a_thousand_connections_have_a_limit_and_the_next_ones_are_served_again() {
     let server = serve(&[]);
-    server.publish(Some(looking(2).status()));
+    server.publish(Some(looking(2).status()), None);
     let before = resident();
     let mut open = Vec::new();
     for _ in 0..1_000 {
@@ -234,7 +234,7 @@ async fn every_page_hears_of_every_epoch_and_of_the_end() {
         // Before the first epoch there is nothing to tell, and that is told.
         let mut words = "event: status\ndata: null".to_owned();
         if number > 0 {
-            server.publish(Some(looking.status()));
+            server.publish(Some(looking.status()), None);
             looking.watch(&healthy(), 1);
             words = format!(r#""epoch":{{"number":{number},"#);
         }
@@ -264,7 +264,7 @@ async fn a_page_that_takes_nothing_is_dropped_and_holds_up_nobody() {
     // It takes nothing; what it is sent fills its buffers, and then waits for it.
     let mut published = 0;
     while began.elapsed() < Duration::from_secs(18) {
-        server.publish(Some(status.clone()));
+        server.publish(Some(status.clone()), None);
         published += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
