@@ -23,7 +23,6 @@ use crate::outbox::Outbox;
 use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
-use crate::status::{RecentEvents, Totals};
 use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
 use coordinator::Coordinator;
@@ -140,7 +139,7 @@ impl Daemon {
             peer_limit,
             hears_all: false,
             farewell: false,
-            shown: Shown { since: now, recent: RecentEvents::default(), totals: Totals::default() },
+            shown: Shown::new(now),
             lines: Vec::new(),
         };
         if let Some(state) = restored {
@@ -329,7 +328,7 @@ impl Daemon {
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
         self.count_losses(&gathered);
-        self.shown.totals.take(&step.view.epoch);
+        self.shown.take(&step.view);
         let events = std::mem::take(&mut step.events);
         self.decide(events, now, effects);
         self.changed = true;

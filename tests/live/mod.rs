@@ -13,6 +13,7 @@ mod harness;
 mod listen;
 mod own_server;
 mod page;
+mod prometheus;
 mod readme;
 mod recipes;
 mod screen;
