@@ -7,6 +7,7 @@ use crate::event::Heartbeat;
 use crate::event::heartbeat::Status;
 use crate::stamp::Stamp;
 use crate::status::{Limits, PublishingStatus, RecentEvents, StatusContext, SystemStatus, Totals};
+use crate::view::EpochFacts;
 
 /// What is remembered to be shown.
 #[derive(Clone, Debug)]
@@ -17,6 +18,20 @@ pub(super) struct Shown {
     pub(super) recent: RecentEvents,
     /// What happened in all epochs together.
     pub(super) totals: Totals,
+    /// Servers were seen in an epoch that ran its course.
+    pub(super) whole_epoch: bool,
+}
+
+impl Shown {
+    pub(super) fn new(since: Stamp) -> Self {
+        Self { since, recent: RecentEvents::default(), totals: Totals::default(), whole_epoch: false }
+    }
+
+    /// Takes an epoch that has ended.
+    pub(super) fn take(&mut self, epoch: &EpochFacts, ran_its_course: bool) {
+        self.totals.take(epoch);
+        self.whole_epoch |= epoch.informative && ran_its_course;
+    }
 }
 
 impl Daemon {

@@ -22,6 +22,7 @@ use crate::shell::offline;
 use crate::shell::one_shot::Looked;
 use crate::shell::replay::{self, ReplaySink};
 use crate::shell::report::{self, Out};
+use crate::shell::service_manager::NotifyOptions;
 use crate::shell::state_file::StateLocation;
 
 /// Does what the command line asks for, and gives the exit code.
@@ -263,8 +264,8 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
     let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;
     let (mode, record) = (flags.delivery.mode(), flags.record.clone());
     let system = flags.system.clone();
-    let page = flags.page();
-    live::run(&config, RunOptions { settings, system, state, alerts, mode, record, page })
+    let (page, notify) = (flags.page(), NotifyOptions::of(place.around));
+    live::run(&config, RunOptions { settings, system, state, alerts, mode, record, page, notify })
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {

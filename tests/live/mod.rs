@@ -18,6 +18,7 @@ mod recipes;
 mod screen;
 mod service;
 mod sidecars;
+mod systemd;
 mod systems;
 mod told;
 
