@@ -15,6 +15,7 @@ mod own_server;
 mod page;
 mod readme;
 mod recipes;
+mod rotation;
 mod screen;
 mod service;
 mod sidecars;
