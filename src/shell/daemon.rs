@@ -30,6 +30,7 @@ use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
+use crate::shell::service_manager::{NotifyOptions, ServiceManager};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
 use crate::stamp::Stamp;
 use crate::status::Limits;
@@ -60,6 +61,8 @@ pub struct RunOptions {
     pub record: Option<PathBuf>,
     /// Where the status page is served.
     pub page: Option<HttpOptions>,
+    /// The service manager to tell how far it is, if there is one.
+    pub notify: Option<NotifyOptions>,
 }
 
 /// Watches until `shutdown` is ready. It fails when a file cannot be used at the start, and when a part of it has ended
@@ -73,7 +76,8 @@ pub async fn run(
 ) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let RunOptions { settings, system, state, alerts, mode, record, page } = options;
+    let RunOptions { settings, system, state, alerts, mode, record, page, notify } = options;
+    let mut service_manager = ServiceManager::open(notify.as_ref());
     let page = page.map(HttpServer::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
@@ -88,6 +92,7 @@ pub async fn run(
             return Ok(());
         }
         link = connect(config, Retry::Forever) => link?,
+        never = service_manager.wait(clock) => match never {},
     };
     let options = CollectorOptions { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, options).await;
@@ -129,6 +134,7 @@ pub async fn run(
         login: config.login(),
         instance,
         undone: VecDeque::new(),
+        service_manager,
     };
     if shared {
         driver.peers.hear_heartbeats(client.clone());
@@ -205,6 +211,7 @@ struct Driver {
     instance: String,
     /// What the daemon is to be told next, in this order.
     undone: VecDeque<Wake>,
+    service_manager: ServiceManager,
 }
 
 /// What came first.
@@ -229,9 +236,11 @@ impl Driver {
             {
                 return Ok(());
             }
-            let (now, next) = (self.clock.now(), self.daemon.next_wake(self.clock.now()));
-            let latest = now.plus(TURN_MAX);
-            let until = self.clock.instant(if next.has_reached(latest) { latest } else { next });
+            let now = self.clock.now();
+            self.service_manager.tell(|| self.daemon.progress(now), now);
+            let (next, latest) = (self.daemon.next_wake(now), now.plus(TURN_MAX));
+            let next = if next.has_reached(latest) { latest } else { next };
+            let until = self.clock.instant(self.service_manager.wake_by(next));
             let next = tokio::select! {
                 biased;
                 () = &mut shutdown, if !leaving => {
