@@ -15,14 +15,13 @@ mod status;
 
 use std::time::Duration;
 
-use crate::company::{Me, Role, Word};
 use crate::diagnosis::Replies;
-use crate::epoch::{Ended, Gathered};
+use crate::election::{Me, PeerMessage, Role};
 use crate::event::heartbeat::Status;
 use crate::event::{Heartbeat, Monitor, Outgoing};
-use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
+use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
 use crate::status::{RecentEvents, Totals};
 use crate::system::SystemId;
@@ -66,6 +65,8 @@ pub struct Options {
     pub timeout: Duration,
     /// There is a state file.
     pub persistent: bool,
+    /// The largest message that the server of the observing connection takes, in bytes.
+    pub peer_limit: usize,
 }
 
 /// What the daemon is waiting for.
@@ -100,8 +101,8 @@ pub struct Daemon {
     changed: bool,
     /// The largest message that the server of the observing connection takes, in bytes.
     peer_limit: usize,
-    /// The message that is repeated to the others, and since when.
-    repeated: Option<(Word, Stamp)>,
+    /// All other watchers are heard, or only the active one.
+    hears_all: bool,
     /// The last message to the others is out.
     farewell: bool,
     /// What is remembered to be shown.
@@ -111,11 +112,12 @@ pub struct Daemon {
 
 impl Daemon {
     /// A daemon that goes on where `restored` stands.
-    pub fn new(options: Options, restored: Option<Ledger>, now: Stamp) -> Self {
-        let Options { settings, system, mode, shared, timeout, persistent } = options;
+    pub fn new(options: Options, restored: Option<ReplicatedState>, now: Stamp) -> Self {
+        let Options { settings, system, mode, shared, timeout, persistent, peer_limit } = options;
         let Monitor { name, instance, .. } = settings.monitor.clone();
-        let me = Me { instance, name, started_ns: now.wall_ns() };
-        let coordinator = Coordinator::new(me, settings.rules.interval, &settings.prefix);
+        let me = Me::new(instance, name, now.wall_ns());
+        let known = restored.clone().unwrap_or_default();
+        let coordinator = Coordinator::new(me, settings.rules.interval, &settings.prefix, known, now);
         let dispatcher = Dispatcher::new(mode, shared, &settings.prefix);
         let pipeline = Pipeline::new(settings);
         let mut daemon = Self {
@@ -135,21 +137,21 @@ impl Daemon {
             status: None,
             losses: Losses::default(),
             changed: false,
-            peer_limit: usize::MAX,
-            repeated: None,
+            peer_limit,
+            hears_all: false,
             farewell: false,
             shown: Shown { since: now, recent: RecentEvents::default(), totals: Totals::default() },
             lines: Vec::new(),
         };
-        if let Some(ledger) = restored {
-            daemon.restore(ledger, now);
+        if let Some(state) = restored {
+            daemon.restore(state, now);
         }
         daemon
     }
 
     /// Goes on where the last run stopped.
-    fn restore(&mut self, ledger: Ledger, now: Stamp) {
-        let (waiting, _) = self.pipeline.adopt(ledger, now);
+    fn restore(&mut self, state: ReplicatedState, now: Stamp) {
+        let (waiting, _) = self.pipeline.adopt(state, now);
         let (open, events) = (self.pipeline.alert_table().active().count(), waiting.len());
         if open > 0 || events > 0 {
             let text = format!(
@@ -189,9 +191,14 @@ impl Daemon {
         self.coordinator.is_active(now) && !self.farewell
     }
 
-    /// How often the message to the others is repeated.
-    pub fn pace(&self) -> Duration {
-        self.coordinator.pace()
+    /// Whether this watcher answers who asks what is seen: it sees the servers.
+    pub fn answers_requests(&self, now: Stamp) -> bool {
+        self.coordinator.collects(now)
+    }
+
+    /// Which version of the replicated state this watcher holds.
+    pub fn version(&self) -> Option<&StateVersion> {
+        self.coordinator.version()
     }
 
     /// What the last epoch led to.
@@ -205,8 +212,8 @@ impl Daemon {
     }
 
     /// The state as it was kept last: what the state file is to hold.
-    pub fn kept(&self) -> &Ledger {
-        self.coordinator.kept()
+    pub fn kept(&self) -> &ReplicatedState {
+        self.coordinator.to_be_saved()
     }
 
     /// Takes what woke it, and gives what is to be done, in this order.
@@ -225,10 +232,10 @@ impl Daemon {
             Phase::Resting(due) => due,
             Phase::Leaving(until) => until,
         };
-        let turn = self.coordinator.next_turn(now);
+        let tick = self.coordinator.next_tick(now);
         let times = [self.persistence.next_due(), self.dispatcher.next_due(now)].into_iter().flatten();
         let earlier = |one: Stamp, other: Stamp| if other.has_reached(one) { one } else { other };
-        let next = times.chain([phase]).filter(|time| !now.has_reached(*time)).fold(turn, earlier);
+        let next = times.chain([phase]).filter(|time| !now.has_reached(*time)).fold(tick, earlier);
         // What is due now was looked at; what still is due then has to wait for something else.
         if self.is_due(now) { now } else { next }
     }
@@ -238,11 +245,22 @@ impl Daemon {
             Wake::Time => {}
             Wake::Gathered(end) => self.digest(*end, now, effects),
             Wake::Urgent => self.bring_forward(self.opened.plus(EPOCHS_APART_MIN), now),
-            Wake::Connected => self.bring_forward(now, now),
+            Wake::Connected => {
+                self.coordinator.reconnected(now);
+                self.bring_forward(now, now);
+            }
+            Wake::Heartbeat(instance) => self.coordinator.hear_heartbeat(&instance, now),
+            Wake::HeartbeatsRefused => self.coordinator.hear_no_heartbeats(),
+            Wake::OtherVersion(name) => self.coordinator.hear_other_version(&name, &mut self.lines),
             Wake::CheckWanted => self.bring_forward(self.opened.plus(CHECKS_APART_MIN), now),
             Wake::Peers(messages) => self.hear(messages, now),
             Wake::Answered(answered) => self.take_answers(&answered.0, &answered.1, now, effects),
-            Wake::Delivery(report) => self.dispatcher.hear(report, now, &mut self.lines),
+            Wake::Delivery(report) => {
+                if let DeliveryReport::Link(link) = &report {
+                    self.coordinator.take_alert_link(link.up, now);
+                }
+                self.dispatcher.hear(report, now, &mut self.lines);
+            }
             Wake::Saved(saved) => self.persistence.saved(saved, now, &mut self.lines),
             Wake::PeersTold(sent) => self.coordinator.told(sent, now),
             Wake::Lost(totals) => {
@@ -267,7 +285,7 @@ impl Daemon {
         }
     }
 
-    fn hear(&mut self, messages: Vec<Word>, now: Stamp) {
+    fn hear(&mut self, messages: Vec<PeerMessage>, now: Stamp) {
         for message in messages {
             let outbox = &mut self.dispatcher.outbox;
             if self.coordinator.hear(message, &mut self.pipeline, outbox, now, &mut self.lines) {
@@ -305,7 +323,7 @@ impl Daemon {
             }
         }
         self.coordinator.epoch_ended(answered);
-        self.turn(now);
+        self.tick(now);
         // The view of the last epoch makes room for this one.
         self.last = None;
         let mut step = self.pipeline.step(&gathered);
@@ -335,7 +353,7 @@ impl Daemon {
 
     fn heartbeat(&self, heartbeat: &Heartbeat, now: Stamp) -> Option<Effect> {
         let heartbeat = Heartbeat {
-            watchers: self.coordinator.watchers() as u64,
+            watchers: self.coordinator.watchers(),
             refused: self.refused(),
             lost: self.losses.totals(),
             unreplicated: self.coordinator.unreplicated(),
@@ -371,16 +389,19 @@ impl Daemon {
     }
 
     /// Decides anew whether this watcher is active. One that becomes so looks at once.
-    fn turn(&mut self, now: Stamp) {
+    fn tick(&mut self, now: Stamp) {
         let outbox = &mut self.dispatcher.outbox;
-        if self.coordinator.turn(&mut self.pipeline, outbox, now, &mut self.lines) {
+        if self.coordinator.tick(&mut self.pipeline, outbox, now, &mut self.lines) {
             self.changed = true;
+            // Its version is a new one, whatever it holds.
+            self.persistence.change();
             self.bring_forward(now, now);
         }
     }
 
+    /// Whether an epoch is to be opened now. A watcher that others come before opens none.
     fn is_due(&self, now: Stamp) -> bool {
-        matches!(self.phase, Phase::Resting(due) if now.has_reached(due))
+        matches!(self.phase, Phase::Resting(due) if now.has_reached(due)) && self.coordinator.collects(now)
     }
 
     /// Does what can be done now, whatever it was that woke the daemon.
@@ -390,7 +411,7 @@ impl Daemon {
         {
             self.coordinator.epoch_is_stuck();
         }
-        self.turn(now);
+        self.tick(now);
         if self.is_due(now) {
             self.number += 1;
             let plan = self.pipeline.plan(self.number, now, self.timeout);
@@ -419,29 +440,27 @@ impl Daemon {
     /// Writes down how things stand, where that has changed.
     fn keep(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.changed) {
-            let ledger = self.pipeline.ledger(self.dispatcher.outbox.iter());
-            if self.coordinator.keep(ledger) {
+            let state = self.pipeline.replicated_state(self.dispatcher.outbox.iter());
+            if self.coordinator.keep(state) {
                 self.persistence.change();
             }
         }
         if self.persistence.wants_to_save() {
-            effects.push(Effect::Save(self.coordinator.kept().clone()));
+            effects.push(Effect::Save(self.coordinator.to_be_saved().clone()));
         }
         self.persistence.advance(now, &mut self.lines);
     }
 
     fn tell_peers(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
-        let message = self.coordinator.message(now);
-        let same = |(before, since): &(Word, Stamp)| {
-            let unchanged = Word { sent_ns: message.sent_ns, ..before.clone() } == message;
-            unchanged && now.since(*since) < self.coordinator.pace() / 4
-        };
-        if !self.repeated.as_ref().is_some_and(same) {
-            self.repeated = Some((message.clone(), now));
-            effects.push(Effect::RepeatToPeers(Box::new(message)));
+        let hears_all = self.coordinator.hears_all();
+        if std::mem::replace(&mut self.hears_all, hears_all) != hears_all {
+            effects.push(Effect::HearAllPeers(hears_all));
         }
-        if let Some(messages) = self.coordinator.messages(now, self.peer_limit, &mut self.lines) {
+        if let Some(messages) = self.coordinator.state_messages(now, self.peer_limit, &mut self.lines) {
             effects.push(Effect::TellPeers(messages));
+        }
+        if let Some(message) = self.coordinator.due_message(now) {
+            effects.push(Effect::SayToPeers(Box::new(message)));
         }
     }
 
@@ -453,7 +472,7 @@ impl Daemon {
             self.farewell = true;
             self.changed = true;
             self.keep(now, effects);
-            effects.push(Effect::Farewell(Box::new(self.coordinator.farewell(now))));
+            effects.push(Effect::TellPeers(vec![self.coordinator.farewell(now)]));
             return;
         }
         let done = self.farewell && self.coordinator.is_quiet() && self.persistence.is_safe();
@@ -464,38 +483,5 @@ impl Daemon {
             }
             effects.push(Effect::Stop);
         }
-    }
-
-    /// Counts what an epoch could not take, and what was refused until its end.
-    fn count_losses(&mut self, gathered: &Gathered) {
-        let counts = gathered.counts;
-        let full = u64::from(gathered.ended == Ended::Full);
-        self.losses.add(LossKind::Replies, counts.dropped + counts.announcements_dropped + full);
-        self.losses.add(LossKind::Unreadable, counts.rejected);
-        self.losses.raise(LossKind::Alerts, self.pipeline.alert_table().overflow());
-        self.losses.raise(LossKind::Shortened, self.dispatcher.shortened());
-        self.losses.raise(LossKind::Disbelieved, self.coordinator.refused());
-        self.losses.raise(LossKind::SavedEntries, self.pipeline.disbelieved());
-    }
-
-    /// Messages of watchers and requests to the service that were not understood, not believed or not answered.
-    fn refused(&self) -> u64 {
-        let outside = self.losses.total(LossKind::PeerMessages) + self.losses.total(LossKind::Requests);
-        self.coordinator.refused().saturating_add(outside)
-    }
-
-    fn tell_status(&mut self, heartbeat: &Heartbeat) {
-        let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
-        // What keeps us from knowing is told with its reason, by whoever holds the connection.
-        if status == Status::Unknown {
-            self.lines.push(Line::debug(summary));
-            return;
-        }
-        let line = match self.status.replace(status) {
-            Some(before) if before == status => Line::debug(summary),
-            _ if status == Status::Ok => Line::info(summary),
-            _ => Line::warn(summary),
-        };
-        self.lines.push(line);
     }
 }

@@ -24,10 +24,10 @@
 //! `shell::daemon` does each thing in a task of its own and wakes it with the result. What it decides is in the
 //! [`outbox::Outbox`] at once, and stays there until it has arrived.
 //!
-//! What must outlive a watcher is a [`ledger::Ledger`]: the alerts as they stand and the outbox. It is in the state
-//! file and with the other watchers of the system before anything in it is published, so whoever goes on, the same
-//! one after a crash or another one, goes on with the same incidents and the same ids. Which of several watchers
-//! speaks is decided by [`company::Company`], by all of them alike and from the same words.
+//! What must outlive a watcher is a [`replicated_state::ReplicatedState`]: the alerts as they stand and the outbox. It
+//! is in the state file and with the other watchers of the system before anything in it is published, so whoever goes
+//! on, the same one after a crash or another one, goes on with the same incidents and the same ids. Which of any number
+//! of watchers is active, and which stand by, is decided by [`election::Election`].
 //!
 //! # Invariants
 //!
@@ -41,8 +41,8 @@
 //! - Time in which we saw nothing counts against nobody.
 //! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]).
 //! - An alert's identity holds no value that changes ([`alert::Identity`]).
-//! - An event is published only once it is in the ledger, and only by a watcher that has lately heard itself
-//!   ([`company`]); nothing that is decided is lost without a counter and a line ([`outbox`]), and nothing else that a
+//! - An event is published only once it is replicated, and only by a watcher that has lately heard itself
+//!   ([`election`]); nothing that is decided is lost without a counter and a line ([`outbox`]), and nothing else that a
 //!   limit cuts off either ([`daemon::LossKind`]).
 //! - No disk, no connection and no flood holds up an epoch, the lease or the end ([`daemon`]).
 //! - Every transition has a reason ([`alert::Reason`]).
@@ -62,8 +62,8 @@
 //!
 //! `cargo check --no-default-features --lib` builds the core without a runtime, a client or a command line: a
 //! stage that wants to await does not compile. `.clippy.toml` bans clocks, unordered maps, printing and
-//! unbounded channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, company
-//! → ledger → system, outbox → event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`]
+//! unbounded channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, election
+//! → replicated_state → system, outbox → event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`]
 //! stands beside `event`, [`cadence`] behind `alert`; [`status`] is made of what `pipeline` gives, for `daemon` and
 //! [`screen`]; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
@@ -104,9 +104,9 @@ pub mod cadence;
 // What outlives a watcher, and who speaks where there are several.
 pub mod outbox;
 
-pub mod ledger;
+pub mod replicated_state;
 
-pub mod company;
+pub mod election;
 
 // Which system all of it is about.
 pub mod system;

@@ -9,8 +9,8 @@ use crate::check::{self, Finding, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, EventContext, Heartbeat, Monitor, Outgoing};
-use crate::ledger::Ledger;
 use crate::name::Name;
+use crate::replicated_state::ReplicatedState;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::system::{KnownSystem, SystemId};
@@ -43,7 +43,7 @@ pub struct Pipeline {
     /// The last answer may change what the next epoch shows.
     learned: bool,
     /// Another watcher tells what there is to tell; this one only follows.
-    silent: bool,
+    standby: bool,
     disbelieved: u64,
 }
 
@@ -83,7 +83,7 @@ impl Pipeline {
             system: KnownSystem::default(),
             cadence: Cadence::default(),
             learned: false,
-            silent: false,
+            standby: false,
             disbelieved: 0,
         }
     }
@@ -104,25 +104,28 @@ impl Pipeline {
         self.system.take_other()
     }
 
-    /// Whether another watcher tells what there is to tell. Then the servers are followed all the same, but the
-    /// alerts stay as that one's ledger has them.
-    pub fn set_silent(&mut self, silent: bool) {
-        self.silent = silent;
+    /// Whether this watcher tells what there is to tell. If not, the servers are followed all the same, but the
+    /// alerts stay as that one's replicated state has them.
+    pub fn set_active(&mut self, active: bool) {
+        self.standby = !active;
     }
 
     /// The alerts as they stand and the events that wait, for a state file and for other watchers.
-    pub fn ledger<'a>(&self, waiting: impl DoubleEndedIterator<Item = &'a Outgoing>) -> Ledger {
+    pub fn replicated_state<'a>(
+        &self,
+        waiting: impl DoubleEndedIterator<Item = &'a Outgoing>,
+    ) -> ReplicatedState {
         let system = self.system.id().map(str::to_owned);
-        Ledger { system, ..Ledger::new(&self.alert_table, waiting, &self.settings.prefix) }
+        ReplicatedState { system, ..ReplicatedState::new(&self.alert_table, waiting, &self.settings.prefix) }
     }
 
-    /// Goes on where this ledger stands. Gives the events that still wait, and how many entries were not believed.
-    pub fn adopt(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
-        let unsound = ledger.system.as_deref().is_some_and(|system| self.system.learn(system).is_err());
-        let entries = ledger.read(&self.settings.prefix, now);
-        self.history.remember(remembered(&entries.alerts), now);
-        self.alert_table.replace(entries.alerts);
-        (entries.waiting, self.count_disbelieved(entries.refused, unsound))
+    /// Goes on where this state stands. Gives the events that still wait, and how many entries were not believed.
+    pub fn adopt(&mut self, state: ReplicatedState, now: Stamp) -> (Vec<Outgoing>, usize) {
+        let unsound = state.system.as_deref().is_some_and(|system| self.system.learn(system).is_err());
+        let restored = state.read(&self.settings.prefix, now);
+        self.history.remember(remembered(&restored.alerts), now);
+        self.alert_table.replace(restored.alerts);
+        (restored.waiting, self.count_disbelieved(restored.refused, unsound))
     }
 
     /// Goes on with what another watcher announced that spoke unheard, besides one's own. Gives its events that still
@@ -130,20 +133,20 @@ impl Pipeline {
     ///
     /// An event is left out whose number this watcher has told already under the same incident, and so is one of an
     /// incident that goes on as a part of another: both are told.
-    pub fn merge(&mut self, ledger: Ledger, now: Stamp) -> (Vec<Outgoing>, usize) {
-        let other = ledger.system.as_deref().filter(|_| self.system.id().is_none());
+    pub fn merge(&mut self, state: ReplicatedState, now: Stamp) -> (Vec<Outgoing>, usize) {
+        let other = state.system.as_deref().filter(|_| self.system.id().is_none());
         let unsound = other.is_some_and(|system| self.system.learn(system).is_err());
-        let mut entries = ledger.read(&self.settings.prefix, now);
-        self.history.remember(remembered(&entries.alerts), now);
+        let mut restored = state.read(&self.settings.prefix, now);
+        self.history.remember(remembered(&restored.alerts), now);
         let told = self.alert_table.sequences();
-        self.alert_table.merge(entries.alerts);
+        self.alert_table.merge(restored.alerts);
         let part_of_others = self.alert_table.merged_incidents();
-        entries.waiting.retain(|waiting| {
+        restored.waiting.retain(|waiting| {
             let incident = waiting.event.incident.as_str();
             let is_news = told.get(incident).is_none_or(|told| *told < waiting.event.seq);
             is_news && !part_of_others.contains(incident)
         });
-        (entries.waiting, self.count_disbelieved(entries.refused, unsound))
+        (restored.waiting, self.count_disbelieved(restored.refused, unsound))
     }
 
     fn count_disbelieved(&mut self, entries: usize, system: bool) -> usize {
@@ -184,12 +187,12 @@ impl Pipeline {
         let view = view::merge(gathered, &mut self.history, rules);
         let announced = |finding: &Finding| self.alert_table.announced_cause(&Identity::of(finding));
         let findings = check::evaluate(&view, rules, &announced);
-        if !self.silent {
+        if !self.standby {
             self.system.see(&view);
         }
         let Settings { rules, life, monitor, prefix } = &self.settings;
         let system = self.system.id();
-        let transitions = if self.silent {
+        let transitions = if self.standby {
             Vec::new()
         } else {
             let whole = view.epoch.informative && gathered.counts_absence();
@@ -211,7 +214,7 @@ impl Pipeline {
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each
     /// question is put once: what has no room here comes after the next step.
     pub fn follow_ups(&mut self, step: &Step) -> Option<FollowUp> {
-        if self.silent {
+        if self.standby {
             return None;
         }
         let mut follow_up = FollowUp { answering: step.view.servers.len(), ..FollowUp::default() };
@@ -241,7 +244,7 @@ impl Pipeline {
         step: &Step,
         now: Stamp,
     ) -> Vec<Outgoing> {
-        if self.silent {
+        if self.standby {
             return Vec::new();
         }
         let Settings { monitor, prefix, .. } = &self.settings;

@@ -4,7 +4,7 @@
 //! NATS has no such id: the names of clusters, accounts and servers repeat from system to system (`nats-0` in
 //! every Kubernetes cluster), one operator's system account can belong to several systems, and the ids of
 //! servers change with every start. So the first watcher makes one up from the ids of the servers that it
-//! sees. From then on it is part of the [`Ledger`](crate::ledger::Ledger): it is in the state file and with
+//! sees. From then on it is part of the [`ReplicatedState`](crate::replicated_state::ReplicatedState): it is in the state file and with
 //! the other watchers, whatever becomes of those servers. Whoever gives a name (`--system`) is believed
 //! before all that.
 

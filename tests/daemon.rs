@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use metawatch::alert::{LifeRules, State};
-use metawatch::company::{Edition, Page, Word};
 use metawatch::daemon::{
     AlertLink, Daemon, DeliveryReport, Effect, EpochEnd, Level, Line, Mode, Options, Order, Published, Wake,
 };
+use metawatch::election::{Chunk, MESSAGE_VERSION, PeerMessage, Role};
 use metawatch::epoch::{Epoch, Heard, Plan};
 use metawatch::event::{AlertEvent, Heartbeat, Monitor, Outgoing, PREFIX};
 use metawatch::name::PeerId;
 use metawatch::outbox::Dispatched;
 use metawatch::pipeline::Settings;
+use metawatch::replicated_state::StateVersion;
 use metawatch::rules::Rules;
 use metawatch::stamp::Stamp;
 use metawatch::system::SystemId;
@@ -22,6 +23,7 @@ const STEP: i64 = 10;
 /// A daemon whose effects are carried out at once, but for those that a test holds back.
 struct Alone {
     daemon: Daemon,
+    wake_at: Stamp,
     now: i64,
     /// What the leader's list says.
     list: Vec<(String, bool)>,
@@ -29,7 +31,7 @@ struct Alone {
     disk: bool,
     /// Epochs end.
     epochs: bool,
-    repeated: Option<Word>,
+    said: Option<PeerMessage>,
     arrived: Vec<Outgoing>,
     heartbeats: Vec<(i64, Heartbeat)>,
     announced: Vec<AlertEvent>,
@@ -48,18 +50,27 @@ fn options(instance: &str, system: Option<SystemId>) -> Options {
     let monitor = Monitor { name: "w".into(), version: "0".into(), instance: instance.into() };
     let settings = Settings { rules, life: LifeRules::default(), monitor, prefix: PREFIX.into() };
     let timeout = Duration::from_secs(5);
-    Options { settings, system, mode: Mode::Core, shared: false, timeout, persistent: true }
+    Options {
+        settings,
+        system,
+        mode: Mode::Core,
+        shared: false,
+        timeout,
+        persistent: true,
+        peer_limit: 1 << 20,
+    }
 }
 
 impl Alone {
     fn new(peers: usize) -> Self {
         let mut alone = Self {
             daemon: Daemon::new(options("i", None), None, stamp(0)),
+            wake_at: stamp(0),
             now: 0,
             list: (2..=peers).map(|number| (format!("s{number}"), false)).collect(),
             disk: true,
             epochs: true,
-            repeated: None,
+            said: None,
             arrived: Vec::new(),
             heartbeats: Vec::new(),
             announced: Vec::new(),
@@ -95,6 +106,7 @@ impl Alone {
         let begin = std::time::Instant::now();
         let effects = self.daemon.handle(wake, stamp(self.now));
         self.longest = self.longest.max(begin.elapsed());
+        self.wake_at = self.daemon.next_wake(stamp(self.now));
         for effect in effects {
             self.carry_out(effect);
         }
@@ -106,12 +118,15 @@ impl Alone {
             Effect::OpenEpoch(_) => {}
             Effect::Save(_) if self.disk => self.wake(Wake::Saved(Ok(()))),
             Effect::Save(_) => {}
-            Effect::RepeatToPeers(message) => self.repeated = Some(*message),
+            Effect::SayToPeers(message) => {
+                self.said = Some(*message.clone());
+                self.wake(Wake::Peers(vec![*message]));
+            }
+            Effect::HearAllPeers(_) => {}
             Effect::TellPeers(messages) => {
                 self.wake(Wake::PeersTold(true));
                 self.wake(Wake::Peers(messages));
             }
-            Effect::Farewell(_) => self.wake(Wake::PeersTold(true)),
             Effect::Deliver(Order::Publish { batch, generation, confirm }) => {
                 let handed = batch.iter().map(|event| (event.place, stamp(self.now))).collect();
                 self.arrived.extend(batch.into_iter().map(|Dispatched { outgoing, .. }| outgoing));
@@ -160,12 +175,7 @@ impl Alone {
         while self.now < until {
             self.now += STEP;
             let now = stamp(self.now);
-            if self.now % 500 == 0
-                && let Some(message) = self.repeated.clone()
-            {
-                self.wake(Wake::Peers(vec![Word { sent_ns: now.steady_ns(), ..message }]));
-            }
-            if now.has_reached(self.daemon.next_wake(now)) {
+            if now.has_reached(self.wake_at) {
                 self.wake(Wake::Time);
             }
         }
@@ -254,8 +264,8 @@ fn an_epoch_that_never_ends_makes_room_for_another_watcher() {
     let mut alone = Alone::new(3);
     alone.epochs = false;
     alone.pass(10_000);
-    let message = alone.repeated.clone().expect("a message");
-    assert!(!message.able, "others see that it sees nothing: {message:?}");
+    let message = alone.said.clone().expect("a message");
+    assert!(!message.sees_servers, "others see that it sees nothing: {message:?}");
 }
 
 #[test]
@@ -295,14 +305,18 @@ fn a_list_of_thousands_of_dead_peers_holds_up_nothing_and_every_one_of_them_is_t
 
 #[test]
 fn a_watcher_that_calls_the_system_by_another_name_is_told_of_once() {
-    let other = Alone::new(3).repeated.expect("a message");
+    let other = Alone::new(3).said.expect("a message");
+    assert_eq!((other.v, other.role), (MESSAGE_VERSION, Role::Active));
     let own = SystemId::parse("ours").expect("an id");
     let mut daemon = Daemon::new(options("another", Some(own)), None, stamp(3_000));
     let mut hear = |revision: u64, system: &str| {
-        let edition = Edition { term: 1, revision, of: other.instance.clone() };
-        let text = format!(r#"{{"lineage":[],"ledger":{{"alerts":[],"system":"{system}"}}}}"#);
-        let page = Some(Page { edition, number: 0, of: 1, yields: false, text });
-        let effects = daemon.handle(Wake::Peers(vec![Word { page, ..other.clone() }]), stamp(3_010));
+        let version = StateVersion { term: 1, revision, writer: other.instance.clone() };
+        let text = format!(
+            r#"{{"alerts":[],"system":"{system}","version":{}}}"#,
+            serde_json::to_string(&version).expect("JSON")
+        );
+        let chunk = Some(Chunk { version, index: 0, count: 1, text });
+        let effects = daemon.handle(Wake::Peers(vec![PeerMessage { chunk, ..other.clone() }]), stamp(3_010));
         let mut warnings = Vec::new();
         for effect in effects {
             if let Effect::Log(Line { level: Level::Warn, text, .. }) = effect {

@@ -17,6 +17,7 @@ mod contract;
 #[cfg(feature = "cli")]
 mod contradictions;
 mod daemon;
+mod election;
 mod hostile;
 #[cfg(feature = "cli")]
 mod http;

@@ -168,9 +168,9 @@ pub(crate) fn played(file: &Path, text: &str) -> Played {
         };
         let pipeline = pipeline.get_or_insert_with(|| new(&script));
         if std::mem::take(&mut script.restarts) {
-            let ledger = pipeline.ledger([].iter());
+            let state = pipeline.replicated_state([].iter());
             *pipeline = new(&script);
-            assert_eq!(pipeline.adopt(ledger, start.plus(at)), (Vec::new(), 0), "what was saved is believed");
+            assert_eq!(pipeline.adopt(state, start.plus(at)), (Vec::new(), 0), "what was saved is believed");
         }
         let mut told = Vec::new();
         for _ in 0..epochs {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use metawatch::epoch::{Epoch, Heard};
 use metawatch::event::Heartbeat;
-use metawatch::ledger::Ledger;
 use metawatch::pipeline::{Pipeline, Step};
+use metawatch::replicated_state::ReplicatedState;
 use metawatch::stamp::Stamp;
 use metawatch::system::SystemId;
 
@@ -55,9 +55,9 @@ fn speaks_of(pipeline: &mut Pipeline, world: &World, second: u64) -> Option<Stri
     heartbeat.system
 }
 
-fn ledger(pipeline: &Pipeline) -> Ledger {
-    let ledger = pipeline.ledger([].iter());
-    serde_json::from_str(&serde_json::to_string(&ledger).expect("JSON")).expect("a ledger")
+fn state(pipeline: &Pipeline) -> ReplicatedState {
+    let state = pipeline.replicated_state([].iter());
+    serde_json::from_str(&serde_json::to_string(&state).expect("JSON")).expect("a state")
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn the_id_outlives_watchers_and_servers_and_is_in_every_message() {
     assert_eq!(told.heartbeat.system.as_deref(), Some(id.as_str()));
     // Another watcher takes over, when every server has been started anew.
     let mut next = pipeline(Duration::from_secs(1));
-    next.set_silent(true);
+    next.set_active(false);
     assert_eq!(speaks_of(&mut next, &world(2), 2), None, "it has not heard it yet, and nobody hears this");
-    assert_eq!(next.adopt(ledger(&first), at(3)).1, 0);
-    next.set_silent(false);
+    assert_eq!(next.adopt(state(&first), at(3)).1, 0);
+    next.set_active(true);
     assert_eq!(speaks_of(&mut next, &world(2), 4), Some(id.clone()));
     // A run without any memory, while a server still runs: the same again.
     let mut anew = pipeline(Duration::from_secs(1));
@@ -101,12 +101,12 @@ fn a_name_that_is_given_counts_and_goes_to_the_others() {
     let mut named = pipeline(Duration::from_secs(1)).of_system(name);
     let mut other = pipeline(Duration::from_secs(1));
     let made_up = speaks_of(&mut other, &world(1), 0);
-    assert_eq!(named.adopt(ledger(&other), at(1)).1, 0);
+    assert_eq!(named.adopt(state(&other), at(1)).1, 0);
     assert_eq!(speaks_of(&mut named, &world(1), 1).as_deref(), Some("prod"));
     // One that speaks goes on with its own; one that stands by takes that of the one that speaks.
-    assert_eq!(other.merge(ledger(&named), at(2)), (Vec::new(), 0));
+    assert_eq!(other.merge(state(&named), at(2)), (Vec::new(), 0));
     assert_eq!(speaks_of(&mut other, &world(1), 2), made_up);
-    other.adopt(ledger(&named), at(3));
+    other.adopt(state(&named), at(3));
     assert_eq!(speaks_of(&mut other, &world(1), 3).as_deref(), Some("prod"));
 }
 
@@ -114,7 +114,7 @@ fn a_name_that_is_given_counts_and_goes_to_the_others() {
 fn an_id_that_cannot_be_one_is_not_taken_over() {
     let mut pipeline = pipeline(Duration::from_secs(1));
     let id = speaks_of(&mut pipeline, &world(1), 0);
-    let bad = Ledger { system: Some("\u{1b}[2J".to_owned()), ..Ledger::default() };
+    let bad = ReplicatedState { system: Some("\u{1b}[2J".to_owned()), ..ReplicatedState::default() };
     assert_eq!(pipeline.adopt(bad, at(1)).1, 1, "it is counted");
     assert_eq!(speaks_of(&mut pipeline, &world(1), 2), id);
 }

@@ -21,6 +21,7 @@ mod memory;
 #[path = "../fleet/system.rs"]
 mod system;
 mod tools;
+mod watchers;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ commands:
   all      everything so far, in this order; about 20 minutes
   delivery kills watchers, speakers and the server that alerts go to: counts what is lost and what is told twice;
            about 20 minutes
+  watchers [N …] so many watchers of three servers [default: 3 30 80 150]: messages, questions and CPU that they cost, how
+           many of them speak, and the incidents of one kill -9; about 5 minutes
   hardship stops the watcher for 3 s around a change, floods it, and lets the disk of its state file hang (as root):
            counts what is lost; about 7 minutes
   churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
@@ -52,7 +55,8 @@ options:
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
-`check`, `memory`, `delivery` and `hardship` measure the release build of metawatch: run `cargo build --release` first.
+`check`, `memory`, `delivery`, `hardship` and `watchers` measure the release build of metawatch: run
+`cargo build --release` first.
 ";
 
 /// What the command line says.
@@ -62,6 +66,8 @@ struct Arguments {
     fault: String,
     minutes: u64,
     nats: Option<PathBuf>,
+    /// How many watchers.
+    watchers: Vec<usize>,
 }
 
 fn main() -> io::Result<()> {
@@ -91,6 +97,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         fault: String::new(),
         minutes: 60,
         nats: tools::on_path("nats"),
+        watchers: Vec::new(),
     };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -108,6 +115,9 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             }
             "--fault" => arguments.fault = value()?,
             "--nats" => arguments.nats = Some(PathBuf::from(value()?)),
+            number if arguments.command == "watchers" && number.parse::<usize>().is_ok() => {
+                arguments.watchers.extend(number.parse::<usize>());
+            }
             _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
             _ => return Err(format!("what is {word:?}?")),
         }
@@ -150,6 +160,11 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     if arguments.command == "delivery" {
         return delivery::run().await;
+    }
+    if arguments.command == "watchers" {
+        let usual = [3, 30, 80, 150];
+        let given = &arguments.watchers[..];
+        return watchers::run(if given.is_empty() { &usual } else { given }).await;
     }
     if known { Ok(()) } else { Err(io::Error::other(format!("what is {:?}?\n\n{HELP}", arguments.command))) }
 }

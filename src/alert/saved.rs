@@ -191,22 +191,32 @@ impl AlertTable {
 impl Alert {
     fn merge(&mut self, other: Self) {
         if self.incident == other.incident {
-            // The same life, told from two sides: no id of an event may ever stand for two.
-            self.sequence = self.sequence.max(other.sequence);
-            self.flaps = self.flaps.max(other.flaps);
+            // The same life, told from two sides: no id of an event may ever stand for two. Who told more knows how it
+            // stands; but what is open for somebody is ended for everybody, and only by what the servers say.
+            let flaps = self.flaps.max(other.flaps);
+            let sequence = self.sequence.max(other.sequence);
+            let is_open = |alert: &Self| alert.state != State::Resolved;
+            let behind =
+                other.sequence > self.sequence || (other.sequence == self.sequence && !is_open(self));
+            let merged =
+                if behind && is_open(&other) { std::mem::replace(self, other).merged } else { other.merged };
+            merged.into_iter().for_each(|id| self.name_merged(id));
+            self.sequence = sequence;
+            self.flaps = flaps;
             return;
         }
         match (self.state, other.state) {
             (State::Resolved, State::Suspected | State::Firing) => *self = other,
             (State::Suspected | State::Firing, State::Suspected | State::Firing) => {
-                let ids = std::iter::once(other.incident).chain(other.merged);
-                for id in ids.filter(|id| *id != self.incident).collect::<Vec<_>>() {
-                    if self.merged.len() < MERGED_MAX && !self.merged.contains(&id) {
-                        self.merged.push(id);
-                    }
-                }
+                std::iter::once(other.incident).chain(other.merged).for_each(|id| self.name_merged(id));
             }
             (_, State::Resolved) => {}
+        }
+    }
+
+    fn name_merged(&mut self, id: String) {
+        if id != self.incident && self.merged.len() < MERGED_MAX && !self.merged.contains(&id) {
+            self.merged.push(id);
         }
     }
 }

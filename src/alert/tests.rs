@@ -42,6 +42,10 @@ fn one_incident_told_from_two_sides_never_uses_a_number_twice() {
     let (own, ahead) = (alert("A", 1, "firing"), alert("A", 3, "resolved"));
     // Whether it is over is seen anew.
     check_merge(Some(own), ahead, ("A", 3, State::Firing, &[]));
+    // What fires again on the other side has an end that is still to be told.
+    check_merge(Some(alert("A", 2, "resolved")), alert("A", 4, "firing"), ("A", 4, State::Firing, &[]));
+    check_merge(Some(alert("A", 3, "resolved")), alert("A", 3, "firing"), ("A", 3, State::Firing, &[]));
+    check_merge(Some(alert("A", 6, "resolved")), alert("A", 4, "firing"), ("A", 6, State::Resolved, &[]));
 }
 
 #[test]

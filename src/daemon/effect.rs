@@ -1,13 +1,13 @@
 //! What can wake the daemon, and what it wants done.
 
 use super::losses::LossKind;
-use crate::company::Word;
 use crate::diagnosis::Replies;
+use crate::election::PeerMessage;
 use crate::epoch::{Gathered, Plan};
 use crate::event::{AlertEvent, Heartbeat};
-use crate::ledger::Ledger;
 use crate::outbox::Dispatched;
 use crate::pipeline::FollowUp;
+use crate::replicated_state::ReplicatedState;
 use crate::stamp::Stamp;
 
 /// Everything that can wake the daemon.
@@ -22,7 +22,13 @@ pub enum Wake {
     /// The observing connection is there again.
     Connected,
     /// Messages between watchers have come, own ones among them.
-    Peers(Vec<Word>),
+    Peers(Vec<PeerMessage>),
+    /// A heartbeat of this instance was heard, where the heartbeats of this watcher go.
+    Heartbeat(String),
+    /// The server does not let us hear heartbeats.
+    HeartbeatsRefused,
+    /// A watcher of this name was heard whose messages are of another version.
+    OtherVersion(String),
     /// Somebody asks for the verdict of a new epoch.
     CheckWanted,
     /// Further questions are answered, or given up.
@@ -144,14 +150,13 @@ pub enum Effect {
     /// Run an epoch; [`Wake::Gathered`] tells its end.
     OpenEpoch(Plan),
     /// Replace what the state file holds; [`Wake::Saved`] tells whether it worked.
-    Save(Ledger),
-    /// From now on, repeat this to the other watchers.
-    RepeatToPeers(Box<Word>),
-    /// Send this to the other watchers now; [`Wake::PeersTold`] tells whether it worked.
-    TellPeers(Vec<Word>),
-    /// Send this as the last message to the other watchers, and repeat nothing any more; [`Wake::PeersTold`] tells
-    /// whether it worked.
-    Farewell(Box<Word>),
+    Save(ReplicatedState),
+    /// Say this to other watchers now, in place of what was to be said before and could not be; no report is wanted.
+    SayToPeers(Box<PeerMessage>),
+    /// Send these to other watchers now; [`Wake::PeersTold`] tells whether it worked.
+    TellPeers(Vec<PeerMessage>),
+    /// From now on, hear the subjects of all watchers, or only the one for all and one's own.
+    HearAllPeers(bool),
     /// Deliver something, or ask whether it has arrived.
     Deliver(Order),
     /// Put further questions; [`Wake::Answered`] tells the answers.

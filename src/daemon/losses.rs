@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Daemon;
 use super::effect::Line;
+use crate::epoch::{Ended, Gathered};
 use crate::stamp::Stamp;
 
 /// A kind of loss that goes on is told again after this long.
@@ -168,6 +170,26 @@ impl Losses {
             lines.push(Line::warn(format!("{what} ({more} more, {total} in all)")).hint(hint));
             (count.told, count.told_at) = (total, Some(now));
         }
+    }
+}
+
+impl Daemon {
+    /// Counts what an epoch could not take, and what was refused until its end.
+    pub(super) fn count_losses(&mut self, gathered: &Gathered) {
+        let counts = gathered.counts;
+        let full = u64::from(gathered.ended == Ended::Full);
+        self.losses.add(LossKind::Replies, counts.dropped + counts.announcements_dropped + full);
+        self.losses.add(LossKind::Unreadable, counts.rejected);
+        self.losses.raise(LossKind::Alerts, self.pipeline.alert_table().overflow());
+        self.losses.raise(LossKind::Shortened, self.dispatcher.shortened());
+        self.losses.raise(LossKind::Disbelieved, self.coordinator.refused());
+        self.losses.raise(LossKind::SavedEntries, self.pipeline.disbelieved());
+    }
+
+    /// Messages of watchers and requests to the service that were not understood, not believed or not answered.
+    pub(super) fn refused(&self) -> u64 {
+        let outside = self.losses.total(LossKind::PeerMessages) + self.losses.total(LossKind::Requests);
+        self.coordinator.refused().saturating_add(outside)
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a watcher shows of itself and of its system.
 
 use super::Daemon;
-use crate::company::Role;
+use super::effect::Line;
+use crate::election::Role;
+use crate::event::Heartbeat;
+use crate::event::heartbeat::Status;
 use crate::stamp::Stamp;
 use crate::status::{Limits, PublishingStatus, RecentEvents, StatusContext, SystemStatus, Totals};
 
@@ -17,6 +20,22 @@ pub(super) struct Shown {
 }
 
 impl Daemon {
+    /// Logs the status where it has changed.
+    pub(super) fn tell_status(&mut self, heartbeat: &Heartbeat) {
+        let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
+        // What keeps us from knowing is told with its reason, by whoever holds the connection.
+        if status == Status::Unknown {
+            self.lines.push(Line::debug(summary));
+            return;
+        }
+        let line = match self.status.replace(status) {
+            Some(before) if before == status => Line::debug(summary),
+            _ if status == Status::Ok => Line::info(summary),
+            _ => Line::warn(summary),
+        };
+        self.lines.push(line);
+    }
+
     /// How the system stands, and this watcher; `None` before the first epoch. `login` holds the flags of the `nats` CLI
     /// that whoever takes the advice logs in with.
     pub fn status(&self, login: &str, limits: Limits) -> Option<SystemStatus> {
@@ -38,11 +57,11 @@ impl Daemon {
         PublishingStatus {
             role: match self.role() {
                 Role::Joining => "joining",
-                Role::Silent => "standby",
-                Role::Claiming => "taking_over",
-                Role::Speaking => "active",
+                Role::Standby | Role::Reserve => "standby",
+                Role::Candidate => "taking_over",
+                Role::Active => "active",
             },
-            watchers: self.coordinator.watchers() as u64,
+            watchers: self.coordinator.watchers(),
             prefix: self.pipeline.settings().prefix.clone(),
             connected: self.dispatcher.is_connected(),
             sent: outbox.delivered(),

@@ -91,9 +91,11 @@ pub async fn run(
     let (shared, persistent) = (alerts.is_none(), writer.is_some());
     let prefix = settings.prefix.clone();
     let instance = settings.monitor.instance.clone();
-    let options = Options { settings, system, mode, shared, timeout: config.timeout, persistent };
-    let daemon = Daemon::new(options, held.flatten(), clock.now());
     let client = collector.client().clone();
+    let peer_limit = client.server_info().max_payload;
+    let timeout = config.timeout;
+    let options = Options { settings, system, mode, shared, timeout, persistent, peer_limit };
+    let daemon = Daemon::new(options, held.flatten(), clock.now());
     let connection = match alerts {
         Some(config) => AlertConnection::own(config.watching_every(interval)),
         None => AlertConnection::Shared(client.clone()),
@@ -105,9 +107,10 @@ pub async fn run(
     let task = task.start(planned, ended);
     let mut driver = Driver {
         publisher: Publisher::start(connection, clock, &prefix, published),
-        peers: PeerChannel::start(client.clone(), clock, &prefix, &instance, daemon.pace()).await,
+        peers: PeerChannel::start(client.clone(), clock, &prefix, &instance).await,
         follow_ups: FollowUpTask::new(client.clone()),
         requests: Requests::new(clock),
+        clients: Vec::new(),
         services: Vec::new(),
         daemon,
         clock,
@@ -122,25 +125,32 @@ pub async fn run(
         instance,
         undone: VecDeque::new(),
     };
-    driver.offer(client).await;
+    if shared {
+        driver.peers.hear_heartbeats(client.clone());
+    }
+    driver.clients.push(client);
     let driven = driver.drive(shutdown).await;
     let Driver { daemon, plans, .. } = driver;
     drop(plans);
-    if timeout(CLOSE_MAX, close(task)).await.is_err() {
-        tracing::warn!("the recording or the connection could not be ended in time");
-    }
+    close(task).await;
     tracing::info!("stopped; incidents open: {}", daemon.pipeline().alert_table().active().count());
     driven
 }
 
+/// Ends the recording and the connection, as far as that is possible in time.
 async fn close(task: tokio::task::JoinHandle<Epochs>) {
-    let Ok(Epochs { collector, recorder, .. }) = task.await else { return };
-    let recording = async {
-        if let Some(recorder) = recorder {
-            recorder.finish(CLOSE_MAX).await;
-        }
+    let closing = async {
+        let Ok(Epochs { collector, recorder, .. }) = task.await else { return };
+        let recording = async {
+            if let Some(recorder) = recorder {
+                recorder.finish(CLOSE_MAX).await;
+            }
+        };
+        tokio::join!(recording, collector.close());
     };
-    tokio::join!(recording, collector.close());
+    if timeout(CLOSE_MAX, closing).await.is_err() {
+        tracing::warn!("the recording or the connection could not be ended in time");
+    }
 }
 
 fn writer_of(state: StateFile, saved: mpsc::Sender<Result<(), String>>) -> Result<StateWriter, Failure> {
@@ -177,6 +187,9 @@ struct Driver {
     saves: mpsc::Receiver<Result<(), String>>,
     follow_ups: FollowUpTask,
     requests: Requests,
+    /// The connections that the service is for ...
+    clients: Vec<Client>,
+    /// ... and where it is offered: nowhere, where other watchers know better.
     services: Vec<Service>,
     prefix: String,
     page: Option<HttpServer>,
@@ -227,13 +240,14 @@ impl Driver {
                 answered = self.follow_ups.answered() => Next::Wake(Wake::Answered(Box::new(answered))),
                 request = self.requests.next() => Next::Request(request),
             };
+            self.offer().await;
             wake = match next {
                 Next::Wake(wake) => Some(wake),
                 Next::Epoch(report) => {
                     self.take_epoch(report);
                     None
                 }
-                Next::Publication(report) => self.take_publication(report).await,
+                Next::Publication(report) => self.take_publication(report),
                 Next::Request(request) => self
                     .requests
                     .take(request, self.daemon.last(), self.daemon.pipeline())
@@ -278,14 +292,18 @@ impl Driver {
                     tracing::error!("the last epoch has not ended");
                 }
             }
-            Effect::Save(ledger) => {
-                if self.writer.as_ref().is_some_and(|writer| !writer.save(ledger)) {
+            Effect::Save(state) => {
+                if self.writer.as_ref().is_some_and(|writer| !writer.save(state)) {
                     self.undone.push_back(Wake::Saved(Err("the last state is not written yet".to_owned())));
                 }
             }
-            Effect::RepeatToPeers(message) => self.peers.repeat(*message),
-            Effect::TellPeers(messages) => self.tell_peers(messages, false),
-            Effect::Farewell(message) => self.tell_peers(vec![*message], true),
+            Effect::SayToPeers(message) => self.peers.say(*message),
+            Effect::TellPeers(messages) => {
+                if !self.peers.tell(messages) {
+                    self.undone.push_back(Wake::PeersTold(false));
+                }
+            }
+            Effect::HearAllPeers(all) => self.peers.hear_all(all),
             Effect::Deliver(order) => self.undone.extend(self.publisher.order(order).map(Wake::Delivery)),
             Effect::Ask(follow_up) => self.follow_ups.ask(follow_up),
             Effect::Announce(event) => announce(&event),
@@ -293,12 +311,6 @@ impl Driver {
             Effect::Stop => return true,
         }
         false
-    }
-
-    fn tell_peers(&mut self, messages: Vec<crate::company::Word>, last: bool) {
-        if !self.peers.tell(messages, last) {
-            self.undone.push_back(Wake::PeersTold(false));
-        }
     }
 
     fn take_epoch(&mut self, report: EpochReport) {
@@ -333,24 +345,47 @@ impl Driver {
         totals.into_iter().collect()
     }
 
-    async fn take_publication(&mut self, report: PublisherReport) -> Option<Wake> {
+    fn take_publication(&mut self, report: PublisherReport) -> Option<Wake> {
         match report {
             PublisherReport::Delivery(report) => return Some(Wake::Delivery(report)),
-            PublisherReport::Client(client) => self.offer(client).await,
+            PublisherReport::Client(client) => {
+                self.peers.hear_heartbeats(client.clone());
+                self.services.clear();
+                self.clients.push(client);
+            }
             PublisherReport::News(news) => {
                 self.requests.hear_of(&news, "the connection for alerts", &self.prefix);
+                let refused = link_news(&news);
+                if let Some(LinkNews::Refused { subject, publish: false }) = refused
+                    && subject == format!("{}.heartbeat", self.prefix)
+                {
+                    return Some(Wake::HeartbeatsRefused);
+                }
             }
         }
         None
     }
 
-    /// Offers the micro service on a connection.
-    async fn offer(&mut self, client: Client) {
-        let serving = self.requests.serve(client, self.daemon.pipeline().settings());
-        match timeout(CLOSE_MAX, serving).await {
-            Ok(Ok(service)) => self.services.push(service),
-            Ok(Err(error)) => tracing::warn!(%error, "the micro service is not offered"),
-            Err(_) => tracing::warn!("the micro service is not offered: the connection does not take it"),
+    /// Offers the micro service where this watcher sees the servers, and nowhere else.
+    async fn offer(&mut self) {
+        if !self.daemon.answers_requests(self.clock.now()) {
+            self.services.clear();
+            return;
+        }
+        while let Some(client) = self.clients.get(self.services.len()).cloned() {
+            let serving = self.requests.serve(client, self.daemon.pipeline().settings());
+            let service = match timeout(CLOSE_MAX, serving).await {
+                Ok(Ok(service)) => service,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the micro service is not offered");
+                    Service::default()
+                }
+                Err(_) => {
+                    tracing::warn!("the micro service is not offered: the connection does not take it");
+                    Service::default()
+                }
+            };
+            self.services.push(service);
         }
     }
 }
@@ -363,6 +398,9 @@ fn number_of(wake: &Wake) -> Option<u64> {
         | Wake::Urgent
         | Wake::Connected
         | Wake::Peers(_)
+        | Wake::Heartbeat(_)
+        | Wake::HeartbeatsRefused
+        | Wake::OtherVersion(_)
         | Wake::CheckWanted
         | Wake::Answered(_)
         | Wake::Delivery(_)

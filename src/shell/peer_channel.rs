@@ -1,25 +1,25 @@
-//! Carries the messages of the watchers to each other: `<prefix>.watcher.<instance>`, on the observing connection.
+//! Carries the messages of the watchers to each other, on the observing connection: `<prefix>.watcher.all` for all of
+//! them, `<prefix>.watcher.<instance>` for those that hear all subjects ([`crate::election`]).
 //!
-//! Three tasks of its own, so that none waits for another: one hears, one repeats the latest message at a steady pace,
-//! one sends what is to be told at once. The repetition falls silent when the daemon does no longer move: the others
-//! then take it for gone.
+//! Tasks of its own, so that none waits for another: one hears, one says what is to be said now, one sends states, one
+//! hears heartbeats where those go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt;
+use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
-use crate::company::Word;
 use crate::daemon::Wake;
-use crate::name::subject_token;
+use crate::election::{Audience, MESSAGE_VERSION, PeerMessage};
+use crate::name::{printable, subject_token};
 use crate::shell::clock::Clock;
-use crate::stamp::Stamp;
 
 /// Messages that may wait for the daemon. More are dropped and counted: the next ones say the same.
 const WAITING_MAX: usize = 1_024;
@@ -29,58 +29,80 @@ const OWN_ROOM: usize = 64;
 const BATCH: usize = 64;
 /// A longer message is none of ours.
 const BYTES_MAX: usize = 1 << 20;
-/// After so many repetitions without a move of the daemon, it is stuck: as long as its lease.
-const STUCK_REPETITIONS: u32 = 3;
-/// Telling the others takes this long at most.
+/// Heartbeats and strange messages that may wait.
+const NEWS_MAX: usize = 64;
+/// Sending takes this long at most.
 const TELL_MAX: Duration = Duration::from_secs(2);
-/// Batches that may wait to be told.
+/// Batches that may wait to be sent.
 const BATCHES_MAX: usize = 4;
-
-/// What is to be told at once.
-#[derive(Debug)]
-struct Batch {
-    messages: Vec<Word>,
-    /// Nothing is repeated after it.
-    last: bool,
-}
+/// The longest name of a server that is told to others.
+const SERVER_MAX: usize = 128;
 
 /// The way to the other watchers. Its tasks end with it.
 #[derive(Debug)]
 pub struct PeerChannel {
-    heard: mpsc::Receiver<Word>,
-    latest: watch::Sender<Option<(Word, Stamp)>>,
-    batches: mpsc::Sender<Batch>,
+    heard: mpsc::Receiver<PeerMessage>,
+    news: mpsc::Receiver<Wake>,
+    tell_news: mpsc::Sender<Wake>,
+    hears_all: watch::Sender<bool>,
+    latest: watch::Sender<Option<PeerMessage>>,
+    batches: mpsc::Sender<Vec<PeerMessage>>,
     told: mpsc::Receiver<bool>,
-    clock: Clock,
     refused: Arc<AtomicU64>,
-    _tasks: JoinSet<()>,
+    heartbeats: String,
+    tasks: JoinSet<()>,
 }
 
 impl PeerChannel {
-    /// Starts to listen. Messages are repeated at this pace.
-    pub async fn start(client: Client, clock: Clock, prefix: &str, instance: &str, pace: Duration) -> Self {
-        let subject = format!("{prefix}.watcher.{}", subject_token(instance));
-        let messages = match client.subscribe(format!("{prefix}.watcher.*")).await {
-            Ok(messages) => Some(messages),
-            Err(error) => {
-                tracing::error!(%error, "other watchers cannot be heard");
-                None
-            }
+    /// Starts to listen, to the active watcher and to oneself at first.
+    pub async fn start(client: Client, clock: Clock, prefix: &str, instance: &str) -> Self {
+        let subjects = Subjects {
+            every: format!("{prefix}.watcher.*"),
+            all: format!("{prefix}.watcher.all"),
+            own: format!("{prefix}.watcher.{}", subject_token(instance)),
         };
         let (tell, heard) = mpsc::channel(WAITING_MAX);
-        let (latest, repeated) = watch::channel(None);
+        let (tell_news, news) = mpsc::channel(NEWS_MAX);
+        let (hears_all, wanted) = watch::channel(false);
+        let (latest, said) = watch::channel(None);
         let (batches, ordered) = mpsc::channel(BATCHES_MAX);
         let (report, told) = mpsc::channel(BATCHES_MAX);
         let refused = Arc::new(AtomicU64::new(0));
-        let sender = Sender { client, clock, subject };
+        let hearer = Hearer {
+            client: client.clone(),
+            subjects: subjects.clone(),
+            instance: instance.to_owned(),
+            tell,
+            news: tell_news.clone(),
+            refused: refused.clone(),
+        };
+        let sender = Sender { client, clock, subjects };
         let mut tasks = JoinSet::new();
-        if let Some(messages) = messages {
-            let hearer = Hearer { instance: instance.to_owned(), tell, refused: refused.clone() };
-            tasks.spawn(hearer.hear(messages));
-        }
-        tasks.spawn(sender.clone().repeat(repeated, pace));
-        tasks.spawn(sender.tell(ordered, report, latest.clone()));
-        Self { heard, latest, batches, told, clock, refused, _tasks: tasks }
+        // What is sent first is to come back: the server is to know of the subscription before.
+        let subscribed = hearer.subscribe(false).await;
+        tasks.spawn(hearer.hear(subscribed, wanted));
+        tasks.spawn(sender.clone().say(said));
+        tasks.spawn(sender.tell(ordered, report));
+        let heartbeats = format!("{prefix}.heartbeat");
+        Self { heard, news, tell_news, hears_all, latest, batches, told, refused, heartbeats, tasks }
+    }
+
+    /// Hears the heartbeats on this connection, too.
+    pub fn hear_heartbeats(&mut self, client: Client) {
+        let (subject, news) = (self.heartbeats.clone(), self.tell_news.clone());
+        self.tasks.spawn(async move {
+            match client.subscribe(subject).await {
+                Ok(mut heartbeats) => {
+                    while let Some(message) = heartbeats.next().await {
+                        if let Some(instance) = instance_of(&message) {
+                            // One more or less is nothing.
+                            news.try_send(Wake::Heartbeat(instance)).ok();
+                        }
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "heartbeats cannot be heard"),
+            }
+        });
     }
 
     /// What is heard next, or whether the oldest batch was sent. Nothing is lost when the future is dropped.
@@ -89,6 +111,7 @@ impl PeerChannel {
         tokio::select! {
             biased;
             Some(told) = self.told.recv() => Wake::PeersTold(told),
+            Some(news) = self.news.recv() => news,
             1.. = self.heard.recv_many(&mut messages, BATCH) => Wake::Peers(messages),
             // Nobody can be heard, and nothing was sent: never.
             else => std::future::pending().await,
@@ -100,39 +123,150 @@ impl PeerChannel {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// The message to be sent from now on.
-    pub fn repeat(&self, message: Word) {
-        self.latest.send_replace(Some((message, self.clock.now())));
+    /// Hears the subjects of all watchers from now on, or only the one for all and its own.
+    pub fn hear_all(&self, all: bool) {
+        self.hears_all.send_replace(all);
     }
 
-    /// Sends messages at once; [`Self::next`] tells whether that was possible. False when too many wait. After the
-    /// `last` ones nothing is repeated.
-    pub fn tell(&self, messages: Vec<Word>, last: bool) -> bool {
-        self.batches.try_send(Batch { messages, last }).is_ok()
+    /// Says this now, in place of what could not be said before.
+    pub fn say(&self, message: PeerMessage) {
+        self.latest.send_replace(Some(message));
+    }
+
+    /// Sends messages now; [`Self::next`] tells whether that was possible. False when too many wait.
+    pub fn tell(&self, messages: Vec<PeerMessage>) -> bool {
+        self.batches.try_send(messages).is_ok()
+    }
+}
+
+/// Who sent a heartbeat.
+fn instance_of(message: &Message) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Monitor {
+        instance: String,
+    }
+    #[derive(Deserialize)]
+    struct Heartbeat {
+        monitor: Monitor,
+    }
+    let short = message.payload.len() <= BYTES_MAX;
+    let heartbeat = short.then(|| serde_json::from_slice::<Heartbeat>(&message.payload).ok());
+    heartbeat.flatten().map(|heartbeat| heartbeat.monitor.instance)
+}
+
+#[derive(Clone, Debug)]
+struct Subjects {
+    /// Those of all watchers.
+    every: String,
+    all: String,
+    own: String,
+}
+
+/// What is heard of the subjects of the watchers.
+enum Subscribed {
+    Every(Subscriber),
+    Few { all: Subscriber, own: Subscriber },
+}
+
+impl Subscribed {
+    async fn next(&mut self) -> Option<Message> {
+        match self {
+            Self::Every(every) => every.next().await,
+            // In the order in which the server sent them, as far as that matters: what the others said before an own
+            // message comes before it.
+            Self::Few { all, own } => tokio::select! {
+                biased;
+                message = all.next() => message,
+                message = own.next() => message,
+            },
+        }
     }
 }
 
 /// Hears the other watchers.
 struct Hearer {
+    client: Client,
+    subjects: Subjects,
     instance: String,
-    tell: mpsc::Sender<Word>,
+    tell: mpsc::Sender<PeerMessage>,
+    news: mpsc::Sender<Wake>,
     refused: Arc<AtomicU64>,
 }
 
 impl Hearer {
-    async fn hear(self, mut messages: Subscriber) {
-        while let Some(message) = messages.next().await {
-            let payload = &message.payload;
-            let read = (payload.len() <= BYTES_MAX).then(|| serde_json::from_slice::<Word>(payload).ok());
-            let taken = read.flatten().is_some_and(|word| {
-                let has_room = self.tell.capacity() > OWN_ROOM || word.instance == self.instance;
-                has_room && self.tell.try_send(word).is_ok()
-            });
-            if !taken {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+    async fn subscribe(&self, every: bool) -> Result<Subscribed, SubscribeError> {
+        let Subjects { every: subjects, all, own } = &self.subjects;
+        Ok(if every {
+            Subscribed::Every(self.client.subscribe(subjects.clone()).await?)
+        } else {
+            let all = self.client.subscribe(all.clone()).await?;
+            Subscribed::Few { all, own: self.client.subscribe(own.clone()).await? }
+        })
+    }
+
+    async fn hear(self, subscribed: Result<Subscribed, SubscribeError>, mut wanted: watch::Receiver<bool>) {
+        let mut subscribed = subscribed;
+        loop {
+            let heard = match &mut subscribed {
+                Ok(subscribed) => tokio::select! {
+                    biased;
+                    changed = wanted.changed() => match changed {
+                        Ok(()) => None,
+                        Err(_) => return,
+                    },
+                    message = subscribed.next() => match message {
+                        Some(message) => Some(message),
+                        None => return,
+                    },
+                },
+                Err(error) => {
+                    tracing::error!(%error, "other watchers cannot be heard");
+                    return;
+                }
+            };
+            match heard {
+                Some(message) => self.take(&message),
+                // The new subscription first: what comes by both is heard twice, which does no harm.
+                None => {
+                    let every = *wanted.borrow_and_update();
+                    subscribed = self.subscribe(every).await;
+                }
             }
         }
     }
+
+    fn take(&self, message: &Message) {
+        let payload = &message.payload;
+        let read = (payload.len() <= BYTES_MAX).then(|| serde_json::from_slice::<PeerMessage>(payload).ok());
+        let taken = match read.flatten() {
+            Some(message) => {
+                let has_room = self.tell.capacity() > OWN_ROOM || message.instance == self.instance;
+                has_room && self.tell.try_send(message).is_ok()
+            }
+            None => {
+                if let Some(name) = other_version(payload) {
+                    self.news.try_send(Wake::OtherVersion(name)).ok();
+                }
+                false
+            }
+        };
+        if !taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The name of a watcher whose messages are of another version.
+fn other_version(payload: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Other {
+        v: u32,
+        name: String,
+        #[serde(rename = "instance")]
+        _instance: String,
+    }
+    let other = serde_json::from_slice::<Other>(payload).ok()?;
+    (other.v != MESSAGE_VERSION).then(|| printable(&other.name).into_owned())
 }
 
 /// Speaks to the other watchers.
@@ -140,38 +274,23 @@ impl Hearer {
 struct Sender {
     client: Client,
     clock: Clock,
-    subject: String,
+    subjects: Subjects,
 }
 
 impl Sender {
-    /// Repeats the latest message, as long as the daemon moves.
-    async fn repeat(self, latest: watch::Receiver<Option<(Word, Stamp)>>, pace: Duration) {
-        let mut ticks = interval(pace);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let latest = latest.borrow().clone();
-            let now = self.clock.now();
-            if let Some((message, since)) = latest
-                && now.since(since) < pace * STUCK_REPETITIONS
-            {
-                self.send(&Word { sent_ns: now.steady_ns(), ..message }).await;
+    async fn say(self, mut latest: watch::Receiver<Option<PeerMessage>>) {
+        while latest.changed().await.is_ok() {
+            let message = latest.borrow_and_update().clone();
+            if let Some(message) = message {
+                self.send(message).await;
             }
         }
     }
 
-    async fn tell(
-        self,
-        mut batches: mpsc::Receiver<Batch>,
-        report: mpsc::Sender<bool>,
-        latest: watch::Sender<Option<(Word, Stamp)>>,
-    ) {
-        while let Some(Batch { messages, last }) = batches.recv().await {
-            if last {
-                latest.send_replace(None);
-            }
+    async fn tell(self, mut batches: mpsc::Receiver<Vec<PeerMessage>>, report: mpsc::Sender<bool>) {
+        while let Some(messages) = batches.recv().await {
             let telling = async {
-                for message in &messages {
+                for message in messages {
                     if !self.send(message).await {
                         return false;
                     }
@@ -189,12 +308,18 @@ impl Sender {
     }
 
     /// Whether the client took it. What is said while there is no connection would be heard much too late.
-    async fn send(&self, message: &Word) -> bool {
+    async fn send(&self, mut message: PeerMessage) -> bool {
         if self.client.connection_state() != State::Connected {
             return false;
         }
-        match serde_json::to_vec(message) {
-            Ok(bytes) => self.client.publish(self.subject.clone(), bytes.into()).await.is_ok(),
+        let subject = match message.audience {
+            Audience::All => &self.subjects.all,
+            Audience::Electors => &self.subjects.own,
+        };
+        message.sent_ns = self.clock.now().steady_ns();
+        message.server = self.client.server_info().server_name.chars().take(SERVER_MAX / 4).collect();
+        match serde_json::to_vec(&message) {
+            Ok(bytes) => self.client.publish(subject.clone(), bytes.into()).await.is_ok(),
             Err(error) => {
                 tracing::error!(%error, "a message to the other watchers cannot be written");
                 false

@@ -1,6 +1,6 @@
 //! The state file: what a restarted watcher goes on with.
 //!
-//! It holds one [`Ledger`] behind a line that says what it is and how its bytes add up. It is replaced as a whole,
+//! It holds one [`ReplicatedState`] behind a line that says what it is and how its bytes add up. It is replaced as a whole,
 //! so a reader, and a watcher that starts after a crash, sees the one before or the one after and never half of it.
 //! What is no state file of ours is set aside, never overwritten. **Invariant:** no trouble with the disk delays or
 //! stops the watching.
@@ -16,8 +16,8 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::ledger::Ledger;
 use crate::name::base62;
+use crate::replicated_state::ReplicatedState;
 use crate::shell::atomic_file::{open_regular, remove_leftovers, replace};
 use crate::shell::config::{ConnectConfig, Env, reason};
 use crate::shell::failure::{Failure, FailureKind};
@@ -89,14 +89,14 @@ pub struct StateFile {
 /// The way to the thread that writes the file.
 #[derive(Debug)]
 pub struct StateWriter {
-    states: SyncSender<Ledger>,
+    states: SyncSender<ReplicatedState>,
     unsynced: Arc<AtomicU64>,
 }
 
 impl StateFile {
     /// Opens the file and reads what it holds; `None` for none. Nothing that it holds is a failure; a place that
     /// cannot be written to is one, and so is a file that another watcher uses.
-    pub fn open(location: &StateLocation) -> Result<Option<(Self, Option<Ledger>)>, Failure> {
+    pub fn open(location: &StateLocation) -> Result<Option<(Self, Option<ReplicatedState>)>, Failure> {
         let (path, demanded) = match location {
             StateLocation::Nowhere => return Ok(None),
             StateLocation::IfPossible(path) => (path, false),
@@ -115,7 +115,7 @@ impl StateFile {
         }
     }
 
-    fn open_at(path: &Path) -> Result<(Self, Option<Ledger>), Failure> {
+    fn open_at(path: &Path) -> Result<(Self, Option<ReplicatedState>), Failure> {
         let failed = |why: &str| {
             let message = format!("cannot use the state file {}: {why}", path.display());
             let hint = "give --state a file in a directory that this user may write to, or none";
@@ -174,7 +174,7 @@ impl StateFile {
     /// Starts the thread that writes the file. It calls `saved` after each state, with the reason when it could not be
     /// written; a disk that does not answer holds up this thread alone.
     pub fn into_writer(self, saved: impl Fn(Result<(), String>) + Send + 'static) -> io::Result<StateWriter> {
-        let (states, waiting) = sync_channel::<Ledger>(1);
+        let (states, waiting) = sync_channel::<ReplicatedState>(1);
         let (woken, wakes) = sync_channel::<()>(1);
         let newest = Arc::new(Mutex::new(None));
         let unsynced = Arc::new(AtomicU64::new(0));
@@ -190,8 +190,8 @@ impl StateFile {
             }
         })?;
         let write = move || {
-            for ledger in waiting {
-                let written = encode(&ledger)
+            for state in waiting {
+                let written = encode(&state)
                     .map_err(|error| error.to_string())
                     .and_then(|bytes| replace(&path, &bytes, 0o600).map_err(|error| reason(&error)));
                 saved(written.map(|file| {
@@ -209,8 +209,8 @@ impl StateFile {
 
 impl StateWriter {
     /// Writes this state next. False when the last one is not written yet, and another one waits.
-    pub fn save(&self, ledger: Ledger) -> bool {
-        self.states.try_send(ledger).is_ok()
+    pub fn save(&self, state: ReplicatedState) -> bool {
+        self.states.try_send(state).is_ok()
     }
 
     /// How many states the disk has not confirmed, so that they may not survive a loss of power.
@@ -236,8 +236,8 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn encode(ledger: &Ledger) -> serde_json::Result<Vec<u8>> {
-    let body = serde_json::to_vec(ledger)?;
+fn encode(state: &ReplicatedState) -> serde_json::Result<Vec<u8>> {
+    let body = serde_json::to_vec(state)?;
     let mut bytes = serde_json::to_vec(&Header { metawatch_state: VERSION, sha256: sum(&body) })?;
     bytes.push(b'\n');
     bytes.extend(body);
@@ -250,7 +250,7 @@ fn sum(body: &[u8]) -> String {
 }
 
 /// What the file holds; `None` when there is no file. The error completes "the state file …".
-fn read(path: &Path) -> Result<Option<Ledger>, String> {
+fn read(path: &Path) -> Result<Option<ReplicatedState>, String> {
     let mut bytes = Vec::new();
     match open_regular(path, OpenOptions::new().read(true)) {
         Ok(file) => {
@@ -263,7 +263,7 @@ fn read(path: &Path) -> Result<Option<Ledger>, String> {
     decode(&bytes).map(Some)
 }
 
-fn decode(bytes: &[u8]) -> Result<Ledger, String> {
+fn decode(bytes: &[u8]) -> Result<ReplicatedState, String> {
     let foreign = || "was not written by metawatch".to_owned();
     let at = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(foreign)?;
     let (line, body) = (&bytes[..at], bytes[at + 1..].trim_ascii_end());

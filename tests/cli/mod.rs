@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// `metawatch` with these arguments, in an empty environment.
 fn metawatch(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_metawatch"));
-    command.args(arguments).env_clear().stdin(Stdio::null());
+    command.args(arguments).env_clear().env("XDG_CONFIG_HOME", "/nowhere").stdin(Stdio::null());
     command
 }
 

@@ -50,7 +50,13 @@ impl Sidecar {
         self.kill()?;
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.binary);
-        command.args(&self.arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .env("XDG_CONFIG_HOME", "/nowhere")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         self.child = Some(command.spawn()?);
         Ok(())
     }

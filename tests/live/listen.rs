@@ -19,7 +19,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_metawatch");
 fn listen(url: &str, more: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(["listen", "--user", "admin", "--password", "admin", "--server", url]).args(more);
-    command.env_clear().kill_on_drop(true).stdin(Stdio::null());
+    command.env_clear().env("XDG_CONFIG_HOME", "/nowhere").kill_on_drop(true).stdin(Stdio::null());
     command
 }
 

@@ -113,7 +113,7 @@ async fn look(command: &str, servers: &str) -> (Output, String) {
     let arguments =
         [command, "--user", "admin", "--password", "admin", "--timeout", "12s", "--server", servers];
     let mut command = Command::new(BINARY);
-    command.args(arguments).env_clear().stdin(Stdio::null());
+    command.args(arguments).env_clear().env("XDG_CONFIG_HOME", "/nowhere").stdin(Stdio::null());
     let output = command.output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     (output, told)

@@ -221,7 +221,11 @@ async fn it_tells_lines_where_there_is_no_terminal() {
     let mut cluster = three().await;
     let mut command = tokio::process::Command::new(BINARY);
     command.args(["view", "--watch", "--interval", "500ms", "--user", "admin", "--password", "admin"]);
-    command.args(["--server", &cluster.urls()]).env_clear().kill_on_drop(true);
+    command
+        .args(["--server", &cluster.urls()])
+        .env_clear()
+        .env("XDG_CONFIG_HOME", "/nowhere")
+        .kill_on_drop(true);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = {
         use tokio::io::AsyncBufReadExt;

@@ -135,6 +135,49 @@ async fn a_speaker_that_is_stopped_hands_over_at_once() {
     assert_eq!(second.watchers, 2);
 }
 
+/// The watcher of this name ends as by a crash.
+fn kill(sidecars: &mut BTreeMap<String, Sidecar>, name: &str) {
+    sidecars.remove(name).unwrap().kill().unwrap();
+}
+
+#[tokio::test]
+async fn of_eight_watchers_one_speaks_and_when_it_and_its_standbys_are_killed_at_once_another_one_goes_on() {
+    let mut cluster = three().await;
+    let mut watch = cluster.observe(Watching::default()).await.unwrap();
+    let names = cluster.names();
+    let start = |number: usize| {
+        let order = (0..names.len()).map(|at| cluster.url(&names[(number + at) % names.len()]));
+        let servers: Vec<String> = order.collect();
+        let watcher = format!("watcher-{number}");
+        let sidecar = Sidecar::start(&cluster, Path::new(BINARY), &watcher, &servers.join(","), &["-v"]);
+        (watcher, sidecar.unwrap())
+    };
+    let mut sidecars: BTreeMap<String, Sidecar> = (0..8).map(start).collect();
+    let first = speaker(&mut watch, 8).await;
+    let follower = cluster.follower("").await.unwrap();
+    cluster.stop(&follower).await.unwrap();
+    let firing = watch.expect_peer(&follower, State::Firing).await;
+    assert_eq!(firing.event.monitor.name, first, "the others are silent");
+    let named = "names this watcher as one that takes over";
+    let standbys: Vec<String> = sidecars
+        .iter()
+        .filter(|(name, sidecar)| **name != first && sidecar.log().contains(named))
+        .map(|(name, _)| name.clone())
+        .collect();
+    assert!((2..8).contains(&standbys.len()), "{standbys:?}");
+    for name in standbys.iter().chain([&first]) {
+        kill(&mut sidecars, name);
+    }
+    let second = watch.expect_heartbeat("another speaker", |beat| beat.speaker != first).await;
+    assert!(sidecars.contains_key(&second.speaker), "{}", second.speaker);
+    assert_eq!(second.active[0].incident, firing.event.incident);
+    cluster.boot(&follower).unwrap();
+    let resolved = watch.expect_peer(&follower, State::Resolved).await;
+    assert_eq!(resolved.event.incident, firing.event.incident);
+    let seen = watch.stop().await;
+    check_told_once(&seen, &[(&follower, State::Firing), (&follower, State::Resolved)]);
+}
+
 #[tokio::test]
 async fn what_recovers_while_no_watcher_runs_is_resolved_by_the_next_run_under_the_same_incident() {
     let mut cluster = three().await;

@@ -24,7 +24,7 @@ fn listen(cluster: &Cluster) -> (tokio::process::Child, impl Fn(&str) -> String 
     let file = move |name: &str| folder.join(format!("both.{name}"));
     let mut command = Command::new(BINARY);
     command.args(["listen", "--user", "admin", "--password", "admin", "--server", &cluster.urls()]);
-    command.env_clear().kill_on_drop(true).stdin(Stdio::null());
+    command.env_clear().env("XDG_CONFIG_HOME", "/nowhere").kill_on_drop(true).stdin(Stdio::null());
     command.stdout(File::create(file("out")).unwrap()).stderr(File::create(file("err")).unwrap());
     (command.spawn().unwrap(), move |name| fs::read_to_string(file(name)).unwrap())
 }

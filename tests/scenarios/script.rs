@@ -26,7 +26,7 @@ pub(crate) struct Script {
     pub(crate) around: Around,
     pub(crate) announced: Vec<(Server, String, bool)>,
     pub(crate) statsz: bool,
-    /// metawatch is started again before the epoch, and remembers its ledger only.
+    /// metawatch is started again before the epoch, and remembers its saved state only.
     pub(crate) restarts: bool,
     step: Option<Duration>,
 }

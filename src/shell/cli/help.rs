@@ -2,20 +2,20 @@
 
 pub(super) const TOP: &str = "\
 Examples:
-  metawatch check --context system             one verdict, and an exit code
-  metawatch view  --context system             who is in the meta group, and who says so
-  metawatch run   --context system             watch, and publish alerts on NATS
-  metawatch listen --context system            read those alerts
+  metawatch check --context system    one verdict, and an exit code
+  metawatch view --context system     who is in the meta group, who says so
+  metawatch run --context system      watch, and publish alerts on NATS
+  metawatch listen --context system   read those alerts
 
 The flags of the connection are those of the nats CLI; --help shows them.
 Every command explains itself: metawatch COMMAND --help";
 
 pub(super) const TOP_LONG: &str = "\
 Examples:
-  metawatch check --context system             one verdict, and an exit code
-  metawatch view  --context system             who is in the meta group, and who says so
-  metawatch run   --context system             watch, and publish alerts on NATS
-  metawatch listen --context system            read those alerts
+  metawatch check --context system    one verdict, and an exit code
+  metawatch view --context system     who is in the meta group, who says so
+  metawatch run --context system      watch, and publish alerts on NATS
+  metawatch listen --context system   read those alerts
 
 metawatch must log in as a user of the system account: only there do all servers answer.
 The flags of the connection, their variables and the contexts are those of the nats CLI.
@@ -45,26 +45,26 @@ Examples:
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
   metawatch run --context system --listen 8222
-  metawatch run --context system --alert-user alerts --alert-password env://ALERTS_PASSWORD
+  metawatch run --context system --alert-creds alerts.creds
   metawatch run --context system --alert-context apps --publish-mode jetstream
 
 Where alerts go:
-  Without an --alert- flag, over the connection that watches, into the system account.
+  Without an --alert- flag, into the system account, over the same connection.
   With any of them, over a second connection, into the account of its own login.
   Watching never waits for it; alerts do.
   --publish-mode core       delivered when the server has taken it
-  --publish-mode jetstream  delivered when a stream has acknowledged it, and sent again until then:
-                            nats stream add ALERTS --subjects 'metawatch.alert.>' --defaults
+  --publish-mode jetstream  delivered when a stream has acknowledged it
+  A stream for it: nats stream add --config examples/deploy/stream-history.json
 
 Published subjects:
-  PREFIX.alert.CHECK.GROUP.PEER.STATE   as in metawatch.alert.META_001.default.s3.firing
-  PREFIX.heartbeat                      after every epoch: when it stays away, nobody watches
+  PREFIX.alert.CHECK.GROUP.PEER.STATE  metawatch.alert.META_001.default.s3.firing
+  PREFIX.heartbeat                     after every epoch; if not, nobody watches
 
 Status page, with --listen:
   /             a page that is always up to date
   /status.json  the same as JSON
   /events       the same as server-sent events, after each epoch
-  It has no login, and answers on this host alone unless an address is written out.
+  It has no login, and answers on this host alone unless an address is given.
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
 
@@ -73,14 +73,15 @@ Examples:
   metawatch check --context system
   metawatch check --context system --format nagios
   metawatch check --context system --format json
-  metawatch check --context system --format prometheus --outfile /var/lib/node_exporter/metawatch.prom
+  metawatch check --context system --format prometheus --outfile metawatch.prom
   metawatch check --from epochs.ndjson
-  nats req '$SYS.REQ.SERVER.PING.JSZ' '' --replies=0 --raw | metawatch check --from -
+  nats req '$SYS.REQ.SERVER.PING.JSZ' '' --replies=0 --raw > replies.json
+  metawatch check --from replies.json
 
 Exit codes:
   0  OK        every peer of every meta group is there, by positive evidence
   1  WARNING   a peer may be offline: one witness speaks against it
-  2  CRITICAL  a peer is offline, the quorum is lost, or the members disagree on their leader
+  2  CRITICAL  a peer is offline, the quorum is lost, or there are two leaders
   3  UNKNOWN   it cannot be told: no access, no reply, no leader, wrong usage";
 
 pub(super) const VIEW: &str = "\
@@ -110,7 +111,7 @@ Examples:
   metawatch listen --context system
   metawatch listen --context system --format json
   metawatch listen --context system --heartbeats
-  metawatch listen --context system --once --state firing --for 5m && page-somebody
+  metawatch listen --once --state firing --for 5m && page-somebody
 
 What is open already, and what was missed while the connection was lost, is told as soon as two \
 heartbeats say so; it counts like an event. With --format json such a line has \"incident\" instead \
@@ -132,3 +133,16 @@ Examples:
 pub(super) const MAN: &str = "\
 Example:
   metawatch man > /usr/local/share/man/man1/metawatch.1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_columns_stay_on_one_line_of_80_columns() {
+        let all = [TOP, TOP_LONG, RUN, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN];
+        for line in all.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  ")) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}

@@ -21,7 +21,7 @@ pub(super) enum Choice {
 
 /// The context that is meant, as the lowest layer of values; `None` when there is none to use.
 pub(super) fn load(choice: &Choice, around: &Env) -> Result<Option<Layer>, Failure> {
-    let directory = around.config_home().map(|home| home.join("nats"));
+    let directory = around.contexts_home();
     match choice {
         Choice::Nothing => Ok(None),
         Choice::Named { value, origin } if is_path(value) => {

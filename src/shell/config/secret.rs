@@ -45,6 +45,8 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Default)]
 pub struct Env {
     variables: BTreeMap<String, String>,
+    /// The home directory that the account of this user names, whatever `HOME` says.
+    account_home: Option<PathBuf>,
 }
 
 impl Env {
@@ -53,12 +55,13 @@ impl Env {
         let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self { variables: std::env::vars_os().filter_map(unicode).collect() }
+        Self { variables: std::env::vars_os().filter_map(unicode).collect(), account_home: account_home() }
     }
 
     /// Exactly these variables.
     pub fn new<N: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self { variables: variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self { variables: variables.collect(), account_home: None }
     }
 
     /// The variable, when it is set and not empty: an empty one counts as not set everywhere.
@@ -71,11 +74,41 @@ impl Env {
         self.variable("HOME").or_else(|| self.variable("USERPROFILE")).map(PathBuf::from)
     }
 
-    /// Where configuration is kept: `$XDG_CONFIG_HOME` when it is absolute, else `~/.config`.
-    pub fn config_home(&self) -> Option<PathBuf> {
-        let named = self.variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        named.or_else(|| Some(self.home()?.join(".config")))
+    /// The same environment, of a user whose account names this home directory.
+    #[cfg(test)]
+    pub(super) fn of_account(self, home: &Path) -> Self {
+        Self { account_home: Some(home.to_owned()), ..self }
     }
+
+    /// Where the nats CLI keeps its contexts: in `nats` under `$XDG_CONFIG_HOME` when that is absolute, else under
+    /// `~/.config`. The CLI takes the home directory from the user's account and never from `HOME` (jsm.go 0.2,
+    /// natscontext); where `HOME` leads to no contexts, those of the account are found.
+    pub fn contexts_home(&self) -> Option<PathBuf> {
+        let named = self.variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        if let Some(named) = named {
+            return Some(named.join("nats"));
+        }
+        let below = |home: PathBuf| home.join(".config").join("nats");
+        let homes = [self.home(), self.account_home.clone()].map(|home| home.map(below));
+        let there = homes.iter().flatten().find(|folder| folder.is_dir()).cloned();
+        there.or_else(|| homes.into_iter().flatten().next())
+    }
+}
+
+/// The home directory of this user by `/etc/passwd`.
+fn account_home() -> Option<PathBuf> {
+    #[cfg(unix)]
+    {
+        let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+        let id = rustix::process::getuid().as_raw().to_string();
+        let home = accounts.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.get(2) == Some(&id.as_str())).then(|| fields.get(5).copied())?
+        })?;
+        (!home.is_empty()).then(|| PathBuf::from(home))
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Where a key or a credentials text comes from: a file that is read anew at every connect, or the text itself.

@@ -196,6 +196,19 @@ fn a_context_is_found_by_selection_by_name_and_by_path() {
 }
 
 #[test]
+fn where_home_leads_to_no_contexts_those_of_the_account_are_found() {
+    let (elsewhere, account) = (home(), home());
+    context(account.path(), "one", r#"{"url": "nats://one:4222"}"#, true);
+    let around = around(elsewhere.path(), &[]).of_account(account.path());
+    let config = ConnectConfig::resolve(&ConnectFlags::default(), &around).expect("a configuration");
+    assert_eq!(urls(&config), ["nats://one:4222"]);
+    // What HOME leads to comes first.
+    context(elsewhere.path(), "two", r#"{"url": "nats://two:4222"}"#, true);
+    let config = ConnectConfig::resolve(&ConnectFlags::default(), &around).expect("a configuration");
+    assert_eq!(urls(&config), ["nats://two:4222"]);
+}
+
+#[test]
 fn every_field_of_a_context_is_used() {
     let home = home();
     let tls = r#"{"url": "a,tls://b:1", "cert": "~/c", "key": "$D/k", "ca": "${D}/ca", "tls_first": true,

@@ -4,7 +4,7 @@ fn location(folder: &tempfile::TempDir) -> StateLocation {
     StateLocation::In(folder.path().join("deep/er/metawatch.state"))
 }
 
-fn ledger() -> Ledger {
+fn saved_state() -> ReplicatedState {
     serde_json::from_value(serde_json::json!({ "alerts": [{
         "check": "META_001", "group": "default", "peer": "3ahZoO2Q", "name": "s3", "incident": "Ab3", "seq": 2,
         "state": "firing", "since_ns": 1, "told_ns": 2, "fired": true,
@@ -12,7 +12,7 @@ fn ledger() -> Ledger {
     .unwrap()
 }
 
-fn open(location: &StateLocation) -> (StateFile, Option<Ledger>) {
+fn open(location: &StateLocation) -> (StateFile, Option<ReplicatedState>) {
     StateFile::open(location).unwrap().expect("a state file")
 }
 
@@ -25,7 +25,7 @@ fn save(state: StateFile) -> Result<(), String> {
         saved.send(result).unwrap();
     });
     let writer = writer.unwrap();
-    assert!(writer.save(ledger()));
+    assert!(writer.save(saved_state()));
     let result = results.recv().unwrap();
     drop(writer);
     // The lock ends with the thread.
@@ -39,7 +39,7 @@ fn what_was_saved_is_there_after_a_restart() {
     let (state, held) = open(&location(&folder));
     assert_eq!(held, None);
     assert_eq!(save(state), Ok(()));
-    assert_eq!(open(&location(&folder)).1, Some(ledger()));
+    assert_eq!(open(&location(&folder)).1, Some(saved_state()));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn two_watchers_never_share_a_file() {
 fn what_is_no_state_file_is_set_aside_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    let whole = encode(&ledger()).unwrap();
+    let whole = encode(&saved_state()).unwrap();
     let mut flipped = whole.clone();
     *flipped.iter_mut().rev().nth(5).unwrap() ^= 1;
     let newer =
@@ -79,7 +79,7 @@ fn what_is_no_state_file_is_set_aside_and_kept() {
         let aside = folder.path().join(format!("state.set-aside-{number}"));
         assert_eq!(fs::read(&aside).unwrap(), bytes, "nothing is lost");
         assert_eq!(save(state), Ok(()));
-        assert_eq!(open(&StateLocation::In(path.clone())).1, Some(ledger()));
+        assert_eq!(open(&StateLocation::In(path.clone())).1, Some(saved_state()));
     }
 }
 
@@ -92,10 +92,10 @@ fn a_file_that_cannot_be_written_is_told_and_tried_again() {
     let writer = state.into_writer(move |result| saved.send(result).unwrap()).unwrap();
     // A folder that is gone: what a broken disk does, for every user.
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    assert!(writer.save(ledger()));
+    assert!(writer.save(saved_state()));
     assert!(results.recv().unwrap().is_err());
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    assert!(writer.save(ledger()));
+    assert!(writer.save(saved_state()));
     assert_eq!(results.recv().unwrap(), Ok(()));
 }
 

@@ -22,24 +22,24 @@ fn alert() -> serde_json::Value {
     })
 }
 
-fn read(text: &str) -> Entries {
-    serde_json::from_str::<Ledger>(text).unwrap().read("metawatch", now())
+fn read(text: &str) -> Restored {
+    serde_json::from_str::<ReplicatedState>(text).unwrap().read("metawatch", now())
 }
 
 #[test]
-fn a_ledger_is_read_as_it_was_written() {
-    let entries = read(&serde_json::json!({ "alerts": [alert()] }).to_string());
-    assert_eq!((entries.alerts.len(), entries.refused), (1, 0));
-    assert_eq!(entries.alerts[0].verdict, Verdict::Unknown, "what the servers say now is not known");
-    assert_eq!(now().since(entries.alerts[0].since), std::time::Duration::from_millis(22_300));
+fn a_state_is_read_as_it_was_written() {
+    let restored = read(&serde_json::json!({ "alerts": [alert()] }).to_string());
+    assert_eq!((restored.alerts.len(), restored.refused), (1, 0));
+    assert_eq!(restored.alerts[0].verdict, Verdict::Unknown, "what the servers say now is not known");
+    assert_eq!(now().since(restored.alerts[0].since), std::time::Duration::from_millis(22_300));
     let mut table = AlertTable::default();
-    table.replace(entries.alerts);
+    table.replace(restored.alerts);
     let waiting = [outgoing()];
-    let ledger = Ledger::new(&table, waiting.iter(), "metawatch");
-    let again = read(&serde_json::to_string(&ledger).unwrap());
+    let state = ReplicatedState::new(&table, waiting.iter(), "metawatch");
+    let again = read(&serde_json::to_string(&state).unwrap());
     assert_eq!(again.waiting, waiting);
     table.replace(again.alerts);
-    assert_eq!(Ledger::new(&table, waiting.iter(), "metawatch"), ledger);
+    assert_eq!(ReplicatedState::new(&table, waiting.iter(), "metawatch"), state);
 }
 
 #[test]
@@ -60,8 +60,8 @@ fn an_alert_that_cannot_be_ours_is_left_out() {
     for (field, value) in changes {
         let mut bad = alert();
         bad[field] = value.clone();
-        let entries = read(&serde_json::json!({ "alerts": [bad, alert()] }).to_string());
-        assert_eq!((entries.alerts.len(), entries.refused), (1, 1), "{field}: {value}");
+        let restored = read(&serde_json::json!({ "alerts": [bad, alert()] }).to_string());
+        assert_eq!((restored.alerts.len(), restored.refused), (1, 1), "{field}: {value}");
     }
 }
 
@@ -73,15 +73,16 @@ fn null<T>() -> Option<T> {
 fn an_alert_from_the_future_began_now() {
     let mut early = alert();
     early["since_ns"] = serde_json::json!(i64::MAX);
-    let entries = read(&serde_json::json!({ "alerts": [early] }).to_string());
-    assert_eq!(entries.alerts[0].since, now());
+    let restored = read(&serde_json::json!({ "alerts": [early] }).to_string());
+    assert_eq!(restored.alerts[0].since, now());
 }
 
 #[test]
 fn no_event_is_ever_published_outside_its_own_subject() {
     let waiting = [outgoing()];
     let sound =
-        serde_json::to_value(Ledger::new(&AlertTable::default(), waiting.iter(), "metawatch")).unwrap();
+        serde_json::to_value(ReplicatedState::new(&AlertTable::default(), waiting.iter(), "metawatch"))
+            .unwrap();
     assert_eq!(sound["waiting"][0]["subject"], "alert.META_001.default.s3.firing");
     let subjects = [
         "heartbeat",
@@ -98,14 +99,14 @@ fn no_event_is_ever_published_outside_its_own_subject() {
     for subject in subjects {
         let mut changed = sound.clone();
         changed["waiting"][0]["subject"] = serde_json::json!(subject);
-        let entries = read(&changed.to_string());
-        assert_eq!((entries.waiting.len(), entries.refused), (0, 1), "{subject:?}");
+        let restored = read(&changed.to_string());
+        assert_eq!((restored.waiting.len(), restored.refused), (0, 1), "{subject:?}");
     }
     let mut foreign_id = sound.clone();
     foreign_id["waiting"][0]["event"]["id"] = serde_json::json!("other.1");
     assert_eq!(read(&foreign_id.to_string()).refused, 1);
     // Another prefix is where the next run publishes.
-    let elsewhere = serde_json::from_value::<Ledger>(sound).unwrap().read("other", now());
+    let elsewhere = serde_json::from_value::<ReplicatedState>(sound).unwrap().read("other", now());
     assert_eq!(elsewhere.waiting[0].subject, "other.alert.META_001.default.s3.firing");
 }
 
@@ -117,9 +118,9 @@ proptest::proptest! {
             changed[field] = value;
         }
         changed["flaps"] = flaps.into();
-        let entries = read(&serde_json::json!({ "alerts": [changed] }).to_string());
-        proptest::prop_assert_eq!(entries.alerts.len() + entries.refused, 1);
-        for alert in entries.alerts {
+        let restored = read(&serde_json::json!({ "alerts": [changed] }).to_string());
+        proptest::prop_assert_eq!(restored.alerts.len() + restored.refused, 1);
+        for alert in restored.alerts {
             proptest::prop_assert!(alert.sequence > 0 && alert.sequence < SEQ_MAX / 2);
             proptest::prop_assert!(alert.since.wall_ns() >= 0 && now().has_reached(alert.since));
         }
@@ -130,7 +131,8 @@ proptest::proptest! {
 fn an_event_with_numbers_beyond_reason_is_left_out() {
     let waiting = [outgoing()];
     let sound =
-        serde_json::to_value(Ledger::new(&AlertTable::default(), waiting.iter(), "metawatch")).unwrap();
+        serde_json::to_value(ReplicatedState::new(&AlertTable::default(), waiting.iter(), "metawatch"))
+            .unwrap();
     let changes = [
         ("seq", serde_json::json!(u64::MAX)),
         ("seq", serde_json::json!(0)),
@@ -142,7 +144,7 @@ fn an_event_with_numbers_beyond_reason_is_left_out() {
         let event = &mut changed["waiting"][0]["event"];
         event[field] = value;
         event["id"] = format!("{}.{}", event["incident"].as_str().unwrap(), event["seq"]).into();
-        let entries = read(&changed.to_string());
-        assert_eq!((entries.waiting.len(), entries.refused), (0, 1), "{field}");
+        let restored = read(&changed.to_string());
+        assert_eq!((restored.waiting.len(), restored.refused), (0, 1), "{field}");
     }
 }
