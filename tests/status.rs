@@ -10,6 +10,7 @@ use metawatch::epoch::{Epoch, Heard};
 use metawatch::event::Monitor;
 use metawatch::pipeline::{Pipeline, Step};
 use metawatch::report::Status;
+use metawatch::report::selection::ChosenGroups;
 use metawatch::screen::{Key, Line, Reaction, Size, Sort, Viewer, plain_line};
 use metawatch::stamp::Stamp;
 use metawatch::status::{Limits, PublishingStatus, RecentEvents, StatusContext, SystemStatus, Totals, page};
@@ -72,6 +73,19 @@ impl Looking {
     }
 
     pub(crate) fn status(&self) -> SystemStatus {
+        let publishing = PublishingStatus { role: "active", watchers: 1, ..PublishingStatus::default() };
+        self.with_context(|step, context| SystemStatus::new(step, Some(publishing), context))
+    }
+
+    fn status_of(&self, chosen: &ChosenGroups) -> SystemStatus {
+        self.with_context(|step, context| SystemStatus::of_groups(step, chosen, context))
+    }
+
+    fn last(&self) -> &Step {
+        self.step.as_ref().expect("an epoch")
+    }
+
+    fn with_context<T>(&self, make: impl FnOnce(&Step, &StatusContext<'_>) -> T) -> T {
         let monitor = Monitor { name: "metawatch".into(), version: "0.1.0".into(), instance: "i1".into() };
         let context = StatusContext {
             alerts: self.pipeline.alert_table(),
@@ -83,8 +97,7 @@ impl Looking {
             login: "--context system",
             limits: self.limits,
         };
-        let publishing = PublishingStatus { role: "active", watchers: 1, ..PublishingStatus::default() };
-        SystemStatus::new(self.step.as_ref().expect("an epoch"), Some(publishing), &context)
+        make(self.last(), &context)
     }
 
     fn viewer(&self) -> Viewer {
@@ -203,6 +216,35 @@ fn a_group_without_a_leader_is_never_well_on_the_screen() {
     let blind = looking.status();
     assert_eq!(blind.status, Status::Unknown, "an epoch that saw nothing shows nobody well");
     assert!(blind.groups.iter().all(|group| group.status != Status::Ok));
+}
+
+#[test]
+fn whoever_chose_a_group_sees_it_alone_and_never_well_without_evidence() {
+    let mut looking = outage();
+    let choose = |looking: &Looking, name: &str| {
+        let mut chosen = ChosenGroups::new(&[name.to_owned()]);
+        chosen.learn(looking.last()).map(|()| chosen)
+    };
+    let mut edge = choose(&looking, "edge").expect("a group");
+    let status = looking.status_of(&edge);
+    assert_eq!((status.status, status.counts.groups, status.counts.peers), (Status::Ok, 1, 3));
+    assert!(status.incidents.is_empty() && status.recent.is_empty(), "{:?}", status.recent);
+    assert!(!status.summary.contains("s3"), "{}", status.summary);
+    let status = looking.status_of(&choose(&looking, "default").expect("a group"));
+    assert_eq!((status.status, status.incidents.len(), status.groups.len()), (Status::Critical, 1, 1));
+    let mut viewer = Viewer::default();
+    viewer.take(Arc::new(status));
+    assert!(viewer.draw(SIZES[0], looking.wall_ns())[1].text().contains("only default"));
+    let problems = looking.status().only_problems();
+    assert_eq!((problems.groups.len(), problems.counts.groups), (1, 2), "the well one is counted");
+    let unknown = choose(&looking, "edgy").expect_err("no such group");
+    assert!(unknown.there_are.contains("edge"), "{unknown:?}");
+    // Nobody answers for it any more: it is still the one that is meant.
+    looking.watch(&World { groups: vec![group(&["s1", "s2", "s3"], "c1", "")] }, 20);
+    edge.learn(looking.last()).ok();
+    let status = looking.status_of(&edge);
+    assert!(matches!(status.status, Status::Warning | Status::Unknown), "{:?}", status.summary);
+    assert!(status.incidents.iter().all(|open| open.incident.group == "edge"), "{:?}", status.incidents);
 }
 
 #[test]
