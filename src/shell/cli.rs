@@ -284,7 +284,7 @@ pub struct ViewFlags {
     #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true)]
     pub once: bool,
     /// Go on looking, and draw the screen anew after each epoch; a line for each change where stdout is no terminal
-    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once", "groups"])]
+    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once"])]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub watch: bool,
     /// Time between two epochs with --watch; something suspicious is looked at more often
