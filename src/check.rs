@@ -114,7 +114,7 @@ impl Grounds {
 pub enum Witness {
     /// The authoritative list flags the peer offline.
     Flag,
-    /// The leader lost contact to it.
+    /// The leader lost contact to it; beside silence, for a shorter time.
     Contact,
     /// It has missed epochs in which others of its group answered.
     Silence,

@@ -4,6 +4,7 @@
 //! reporter, and judges nobody: verdicts are [`crate::check`]'s. **Invariant:** the view of a set of replies does
 //! not depend on their order.
 
+mod contact;
 mod group;
 mod grouping;
 mod history;
@@ -22,6 +23,7 @@ use crate::name::{Name, join_some};
 use crate::rules::{BEHIND_MIN, Rules, SIZES_DIFFER_MIN};
 use crate::stamp::human_duration;
 
+pub use contact::LedFor;
 pub use history::{History, Remembered};
 pub use streak::Streak;
 pub(crate) use types::label;

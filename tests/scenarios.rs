@@ -98,6 +98,7 @@ fn settings(script: &Script) -> (Rules, LifeRules) {
             "basis" => rules.basis = if value == "reported" { Basis::Reported } else { Basis::Observed },
             "interval" => rules.interval = duration(),
             "lost-contact" => rules.lost_contact = duration(),
+            "lost-contact-silent" => rules.lost_contact_silent = duration(),
             "ghost-after" => rules.ghost_after = duration(),
             "resolve-after" => life.resolve_after = value.parse().expect("a number"),
             "flap-window" => life.flap_window = duration(),

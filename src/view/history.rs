@@ -7,12 +7,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Contact, Held, Streak};
+use super::contact::Tenure;
+use super::{Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::wire::{AnnouncementKind, JetStream, Row, Server};
+use crate::wire::{AnnouncementKind, JetStream, Server};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
@@ -142,15 +143,6 @@ pub(super) struct GroupHistory {
     pub(super) last_heard: Option<Stamp>,
 }
 
-/// Who leads a group, and for how long at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tenure {
-    /// `None` while nobody does.
-    pub(super) leader: Option<PeerId>,
-    /// The last moment that showed another leader or none; `None` for one that was there when we began to watch.
-    pub(super) since: Option<Stamp>,
-}
-
 /// What saved alerts tell of a group before any epoch does: whom they are about, and how large it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
@@ -189,54 +181,6 @@ pub(super) struct PeerHistory {
     pub(super) behind: Option<(Streak, u64)>,
     /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.
     pub(super) met: bool,
-}
-
-impl PeerHistory {
-    /// Remembers what a row or its absence says of contact, and tells it. `led_for` is how long the leader has led at
-    /// most; `None` when it was there before us.
-    ///
-    /// Source: measured. A leader of 2.12.8 and 2.15.1 begins with `active` 0 for everybody; one of 2.10.25 that led
-    /// before begins with the ages of then. Contact older than the term is contact of another term.
-    pub(super) fn contact(
-        &mut self,
-        row: Option<&Row>,
-        gathered: &Gathered,
-        led_for: Option<Duration>,
-        rules: &Rules,
-    ) -> Contact {
-        let Some(row) = row else {
-            self.no_contact_since = None;
-            return Contact::Untold;
-        };
-        if row.active_ns < 0 && !row.current {
-            // The leader's clock jumped: it says nothing about contact.
-            return Contact::Untold;
-        }
-        let active = contact_in_term(row, led_for);
-        if row.current || active.is_some_and(|active| active <= rules.lost_contact) {
-            (self.no_contact_since, self.contact_lost) = (None, false);
-            return Contact::Fresh;
-        }
-        let away = match active {
-            Some(active) => {
-                self.no_contact_since = None;
-                active
-            }
-            None => {
-                let missed_since = self.silence.map_or(gathered.opened, |silence| silence.since);
-                let since = *self.no_contact_since.get_or_insert(gathered.opened.min(missed_since));
-                gathered.closed.since(since)
-            }
-        };
-        self.contact_lost = away > rules.lost_contact;
-        Contact::Away(away)
-    }
-}
-
-/// How long ago the leader last heard a peer, if that was in its present term.
-pub(super) fn contact_in_term(row: &Row, led_for: Option<Duration>) -> Option<Duration> {
-    let active = u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos)?;
-    led_for.is_none_or(|led| active <= led).then_some(active)
 }
 
 impl GroupHistory {

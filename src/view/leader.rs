@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::contact::{Tenure, TermBegan};
 use super::group::Members;
-use super::history::{GroupHistory, Tenure};
+use super::history::GroupHistory;
 use super::{Authority, GroupView, Inconsistencies, Streak};
 use crate::epoch::Gathered;
 use crate::name::{Name, PeerId};
@@ -161,7 +162,7 @@ impl GroupHistory {
             let named = |leader| members.values().any(|(_, meta)| meta.leader_id == Some(leader));
             let kept = self.tenure.and_then(|tenure| tenure.leader).is_some_and(named);
             if !members.is_empty() && !kept {
-                self.tenure = Some(Tenure { leader: None, since: None });
+                self.tenure = Some(Tenure { leader: None, began: None });
             }
             return;
         };
@@ -170,10 +171,11 @@ impl GroupHistory {
             Some(tenure) if tenure.leader == leader => {}
             // It took over after the last epoch that showed another one, or none.
             Some(_) => {
-                let since = Some(self.last_heard.unwrap_or(gathered.opened));
-                self.tenure = Some(Tenure { leader, since });
+                let after = self.last_heard.unwrap_or(gathered.opened);
+                let began = Some(TermBegan { after, seen: gathered.closed });
+                self.tenure = Some(Tenure { leader, began });
             }
-            None => self.tenure = Some(Tenure { leader, since: None }),
+            None => self.tenure = Some(Tenure { leader, began: None }),
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::history::{PeerHistory, ServerHistory, contact_in_term};
+use super::contact::{LedFor, contact_in_term};
+use super::history::{PeerHistory, ServerHistory};
 use super::reply_index::ReplyIndex;
 use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Streak};
 use crate::epoch::{Gathered, ServerKey};
@@ -20,8 +21,8 @@ pub(super) struct PeerEvidence<'a> {
     pub(super) reply_index: &'a ReplyIndex<'a>,
     pub(super) rules: &'a Rules,
     pub(super) authority: Option<&'a Authority>,
-    /// How long the authority has led at most; `None` when it was there before us.
-    pub(super) led_for: Option<Duration>,
+    /// How long the authority has led; `None` when it was there before us.
+    pub(super) led_for: Option<LedFor>,
     /// The list lacks it, and too few could agree on that.
     pub(super) held: bool,
     /// We have watched without a gap since its last answer.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Streak;
+use super::{LedFor, Streak};
 use crate::epoch::{Counts, Ended};
 use crate::name::{Name, PeerId, printable};
 use crate::stamp::Stamp;
@@ -147,6 +147,10 @@ pub struct GroupView {
     pub listless: BTreeSet<Name>,
     /// A leader has positive evidence for itself: enough online in its list, or as many followers as must agree.
     pub led: bool,
+    /// How long the authoritative leader has led; `None` where there is none, or where it was there before us.
+    pub led_for: Option<LedFor>,
+    /// How many peers the authoritative leader has heard within 2 s, itself included.
+    pub heard_by_leader: u64,
     /// Whether as many answering members as must agree follow one leader that is silent to us or cannot be read.
     pub followed: bool,
     /// A smaller list than the last agreed one, which too few could agree on.
@@ -176,6 +180,13 @@ impl GroupView {
     /// The peer with this id.
     pub fn peer(&self, id: PeerId) -> Option<&PeerView> {
         self.peers.binary_search_by_key(&id, |peer| peer.id).ok().map(|index| &self.peers[index])
+    }
+
+    /// Whether what the leader says of a contact is the word of a majority: as many members answer as must agree, and
+    /// the leader itself has lately heard as many. A leader that is cut off hears nobody, and whoever looks on through
+    /// it hears nobody either.
+    pub fn has_majority(&self) -> bool {
+        self.quorum.is_some_and(|quorum| self.answering >= quorum && self.heard_by_leader >= quorum)
     }
 
     /// Whether fewer enabled members answer than must agree.
