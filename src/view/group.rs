@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::grouping::GroupReplies;
 use super::history::{GroupHistory, History};
-use super::leader::{authority, claimants, complete, false_claims, followed, list_of, named_leaders};
+use super::leader::{
+    authority, claimants, complete, false_claims, followed, list_of, named_leaders, silent_leader,
+};
 use super::membership::{Roll, forget_absent, forget_surplus, learn_names, outsiders, peer_ids};
 use super::opinions::Opinions;
 use super::peer::{self, PeerEvidence};
@@ -243,6 +245,7 @@ impl Merge<'_> {
             led: false,
             led_for: group.tenure.and_then(|tenure| tenure.led_for(self.gathered.closed)),
             heard_by_leader: 0,
+            silent_leader: silent_leader(members),
             followed: followed(members, group.quorum) && !group.leader_unseen,
             unreadable_leader: self.unreadable_leader(group, members),
             held: group.held.clone(),
@@ -316,6 +319,7 @@ impl Merge<'_> {
                 watched_since_heard: server
                     .is_some_and(|server| self.history.watched_since(server.last_heard)),
                 outsider: reply.is_some_and(|(reply, _)| view.outsiders.contains(&reply.server.name)),
+                has_gateways: server.is_some_and(|server| self.history.has_gateways_to(&server.cluster)),
                 row,
                 reply,
                 server,

@@ -7,6 +7,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::connections::Received;
 use super::contact::Tenure;
 use super::{Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
@@ -28,6 +29,8 @@ const GROUPS_MAX: usize = 4_096;
 const GROUP_FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A group that only saved alerts tell of, and that nobody has answered for, is forgotten this soon.
 const REMEMBERED_FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+/// More clusters with gateways are not remembered.
+const GATEWAYS_MAX: usize = 1_024;
 /// How many openings are kept to tell how late a late reply is.
 const OPENINGS_MAX: usize = 32;
 
@@ -42,6 +45,8 @@ pub struct History {
     /// The end of the last time in which we could not see or hear anything, events included.
     blind_until: Option<Stamp>,
     openings: VecDeque<(u64, Stamp)>,
+    /// The clusters that servers have told of gateway connections to.
+    gateways: BTreeSet<Name>,
 }
 
 /// One server, member or not.
@@ -170,6 +175,12 @@ pub(super) struct PeerHistory {
     pub(super) back_since: Option<Stamp>,
     pub(super) disconnected_epochs: u32,
     pub(super) routes_held: bool,
+    /// What others have received from it since it fell silent.
+    pub(super) received: Received,
+    /// It told that this stream has filled its storage.
+    pub(super) out_of_storage: Option<(Stamp, Name)>,
+    /// It told that it was removed.
+    pub(super) said_removed: bool,
     pub(super) announced: Option<(Stamp, AnnouncementKind)>,
     pub(super) unlisted: Option<Streak>,
     pub(super) absent_epochs: u32,
@@ -198,6 +209,7 @@ impl GroupHistory {
             peer.no_contact_since = None;
             peer.unlisted = None;
             peer.disconnected_epochs = 0;
+            peer.received.clear();
             peer.down_since = None;
             peer.behind = None;
         }
@@ -269,6 +281,11 @@ impl History {
         unseen || strangers
     }
 
+    /// Whether servers have told of gateway connections to this cluster.
+    pub(super) fn has_gateways_to(&self, cluster: &Name) -> bool {
+        self.gateways.contains(cluster)
+    }
+
     /// Whether we have watched since then without a gap, so that every event of a server would have been heard.
     pub(super) fn watched_since(&self, moment: Stamp) -> bool {
         self.blind_until.is_none_or(|blind| moment.has_reached(blind))
@@ -326,6 +343,10 @@ impl History {
             self.openings.pop_front();
         }
         self.hear_all(gathered);
+        let room = GATEWAYS_MAX.saturating_sub(self.gateways.len());
+        let unknown = gathered.gateways.iter().filter(|cluster| !self.gateways.contains(*cluster));
+        let unknown: Vec<Name> = unknown.take(room).cloned().collect();
+        self.gateways.extend(unknown);
         if gathered.counts_absence() && gathered.heard > 0 {
             for Respondent { key, .. } in gathered.missing() {
                 let of_a_group = self.group_of(key).is_some();

@@ -138,6 +138,13 @@ pub(super) fn followed(members: &Members<'_>, quorum: Option<u64>) -> bool {
     followers.values().any(|count| quorum.is_some_and(|quorum| *count >= quorum))
 }
 
+/// The leader that every member names who names one, when it gave no answer as a member.
+pub(super) fn silent_leader(members: &Members<'_>) -> Option<PeerId> {
+    let mut named = members.values().filter_map(|(_, meta)| meta.leader_id);
+    let first = named.next().filter(|leader| !members.contains_key(leader))?;
+    named.all(|other| other == first).then_some(first)
+}
+
 /// Which leader each answering member names.
 pub(super) fn named_leaders(members: &Members<'_>) -> BTreeMap<Name, Option<Name>> {
     members.values().map(|(reply, meta)| (reply.server.name.clone(), meta.leader.clone())).collect()

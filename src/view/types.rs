@@ -151,6 +151,8 @@ pub struct GroupView {
     pub led_for: Option<LedFor>,
     /// How many peers the authoritative leader has heard within 2 s, itself included.
     pub heard_by_leader: u64,
+    /// The leader that every answering member names who names one, when it does not answer itself.
+    pub silent_leader: Option<PeerId>,
     /// Whether as many answering members as must agree follow one leader that is silent to us or cannot be read.
     pub followed: bool,
     /// A smaller list than the last agreed one, which too few could agree on.
@@ -275,6 +277,17 @@ pub struct PeerView {
     pub routes: BTreeMap<Name, Route>,
     /// How many more told of their routes. They count as evidence all the same.
     pub more_routes: usize,
+    /// Who of other clusters holds a gateway connection to its cluster, where nobody of that answers; the first of them.
+    pub gateways: BTreeMap<Name, Route>,
+    /// Who of its cluster has received nothing over its route from it for more than 2 s of its silence, and for how long
+    /// at least.
+    pub receive_nothing: BTreeMap<Name, Duration>,
+    /// Who of its cluster has received something over its route from it within 2 s, while it is silent to us.
+    pub still_receive: BTreeSet<Name>,
+    /// It told that this stream has filled its storage; an empty name where it did not say which.
+    pub out_of_storage: Option<Name>,
+    /// It told that it was removed from the group, and has not been listed since.
+    pub said_removed: bool,
     /// We have watched without a gap since its last answer, so that an announcement would have been heard.
     pub watched_since_heard: bool,
     /// It answers with JetStream off, and has done so since this run of it started.
