@@ -57,8 +57,10 @@ Where alerts go:
   A stream for it: nats stream add --config examples/deploy/stream-history.json
 
 Published subjects:
-  PREFIX.alert.CHECK.GROUP.PEER.STATE  metawatch.alert.META_001.default.s3.firing
-  PREFIX.heartbeat                     after every epoch; if not, nobody watches
+  PREFIX.alert.CHECK.GROUP.PEER.STATE
+      such as metawatch.alert.META_001.default.s3.firing
+  PREFIX.heartbeat
+      after every epoch; when it does not come, nobody watches
 
 Status page, with --listen:
   /             a page that is always up to date
