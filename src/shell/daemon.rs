@@ -2,11 +2,11 @@
 //! which reports with a wake. The loop itself waits for nothing but the next wake.
 
 mod epochs;
+mod page;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -25,21 +25,18 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{LinkEvent, Operation, Retry, connect};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::follow_up::FollowUpTask;
-use crate::shell::http::{HttpOptions, HttpServer};
+use crate::shell::http::HttpOptions;
 use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
-use crate::stamp::Stamp;
-use crate::status::Limits;
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
+use page::{Page, TURN_MAX};
 
 /// How long the recording and the connection may take to end, after everything else has.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
-/// The loop turns at least so often, for whoever asks whether it hangs; what is shown is never older.
-const TURN_MAX: Duration = Duration::from_secs(2);
 /// Reports that may wait. Who reports waits then; nobody waits for who reports.
 const REPORTS_MAX: usize = 1_024;
 
@@ -74,7 +71,7 @@ pub async fn run(
     tokio::pin!(shutdown);
     let clock = Clock::new();
     let RunOptions { settings, system, state, alerts, mode, record, page } = options;
-    let page = page.map(HttpServer::start).transpose()?;
+    let page = page.map(Page::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
     let recorder = record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
@@ -125,7 +122,6 @@ pub async fn run(
         epochs,
         prefix,
         page,
-        shown: None,
         login: config.login(),
         instance,
         undone: VecDeque::new(),
@@ -197,9 +193,7 @@ struct Driver {
     /// ... and where it is offered: nowhere, where other watchers know better.
     services: Vec<Service>,
     prefix: String,
-    page: Option<HttpServer>,
-    /// When the page was shown something last.
-    shown: Option<Stamp>,
+    page: Option<Page>,
     /// The flags of the `nats` CLI that reach the same servers.
     login: String,
     instance: String,
@@ -281,30 +275,16 @@ impl Driver {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
         }
-        self.show(ended.is_some() || self.daemon.role() != role);
+        let news = ended.is_some() || self.daemon.role() != role;
+        if let Some(page) = &mut self.page {
+            page.show(&self.daemon, news, &self.login, self.clients.first(), self.clock.now());
+        }
         let mut over = false;
         for effect in effects {
             over |= self.carry_out(effect);
         }
         drop((election, epoch));
         over
-    }
-
-    /// Shows how things stand where there is `news`, and from time to time where no epochs bring any.
-    fn show(&mut self, news: bool) {
-        let Some(page) = &self.page else { return };
-        let now = self.clock.now();
-        page.beat(self.daemon.vitals(now));
-        let waits =
-            self.daemon.answers_requests(now) || self.shown.is_some_and(|shown| now.since(shown) < TURN_MAX);
-        if !news && waits {
-            return;
-        }
-        self.shown = Some(now);
-        let connects =
-            self.clients.first().map_or(0, |client| client.statistics().connects.load(Ordering::Relaxed));
-        let numbers = self.daemon.numbers(connects.saturating_sub(1), now);
-        page.publish(self.daemon.status(&self.login, Limits::PAGE), Some(numbers));
     }
 
     fn carry_out(&mut self, effect: Effect) -> bool {

@@ -1,6 +1,8 @@
 //! The numbers of `metawatch run --listen`, scraped through outages of a real cluster by the real Prometheus, with the
 //! rules and the board of `examples/deploy`.
 
+#![allow(clippy::disallowed_methods, reason = "how long something is waited for is real time")]
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
