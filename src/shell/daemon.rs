@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 use tracing::Span;
 
-use crate::alert::State;
+use crate::alert::{Reason, State};
 use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, LossKind, Options, Wake};
 use crate::epoch::Plan;
 use crate::event::AlertEvent;
@@ -450,10 +450,11 @@ fn log(line: &Line) {
     }
 }
 
-/// One line for one event.
+/// One line for one thing that happened: what servers say of it when they are asked is no other.
 fn announce(event: &AlertEvent) {
     let AlertEvent { summary, check, incident, seq, .. } = event;
     match event.state {
+        _ if event.reason == Reason::Diagnosed => tracing::debug!(check, incident, seq, "{summary}"),
         State::Suspected => tracing::warn!(check, incident, seq, "{summary}"),
         State::Firing => tracing::error!(check, incident, seq, "{summary}"),
         State::Resolved => tracing::info!(check, incident, seq, "{summary}"),
