@@ -12,6 +12,7 @@ mod effect;
 mod losses;
 mod persistence;
 mod status;
+mod supervision;
 
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub use losses::LossKind;
 use losses::Losses;
 use persistence::Persistence;
 use status::Shown;
+pub use supervision::{Progress, Supervision};
 
 /// What is announced brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
@@ -328,7 +330,7 @@ impl Daemon {
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat, !step.events.is_empty());
         self.count_losses(&gathered);
-        self.shown.take(&step.view);
+        self.shown.take(&step.view, gathered.counts_absence());
         let events = std::mem::take(&mut step.events);
         self.decide(events, now, effects);
         self.changed = true;

@@ -31,6 +31,8 @@ pub(super) struct Shown {
     /// When the last complete one ended.
     complete: Option<Stamp>,
     leaders: LeaderChanges,
+    /// Servers were seen in an epoch that ran its course.
+    pub(super) whole_epoch: bool,
 }
 
 impl Shown {
@@ -42,17 +44,19 @@ impl Shown {
             took: Duration::ZERO,
             complete: None,
             leaders: LeaderChanges::default(),
+            whole_epoch: false,
         }
     }
 
-    /// Takes what an epoch shows.
-    pub(super) fn take(&mut self, view: &ClusterView) {
+    /// Takes what an epoch shows that has ended.
+    pub(super) fn take(&mut self, view: &ClusterView, ran_its_course: bool) {
         self.totals.take(&view.epoch);
         self.took = self.took.saturating_add(view.epoch.closed.since(view.epoch.opened));
         if view.epoch.is_complete() {
             self.complete = Some(view.epoch.closed);
         }
         self.leaders.take(view);
+        self.whole_epoch |= view.epoch.informative && ran_its_course;
     }
 }
 

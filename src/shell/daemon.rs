@@ -30,6 +30,7 @@ use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
+use crate::shell::service_manager::{NotifyOptions, ServiceManager};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
@@ -57,6 +58,8 @@ pub struct RunOptions {
     pub record: Option<PathBuf>,
     /// Where the status page is served.
     pub page: Option<HttpOptions>,
+    /// The service manager to tell how far it is, if there is one.
+    pub notify: Option<NotifyOptions>,
 }
 
 /// Watches until `shutdown` is ready. It fails when a file cannot be used at the start, and when a part of it has ended
@@ -70,7 +73,8 @@ pub async fn run(
 ) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let RunOptions { settings, system, state, alerts, mode, record, page } = options;
+    let RunOptions { settings, system, state, alerts, mode, record, page, notify } = options;
+    let mut service_manager = ServiceManager::open(notify.as_ref());
     let page = page.map(Page::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
@@ -85,6 +89,7 @@ pub async fn run(
             return Ok(());
         }
         link = connect(config, Retry::Forever) => link?,
+        never = service_manager.wait(clock) => match never {},
     };
     let options = CollectorOptions { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, options).await;
@@ -97,10 +102,7 @@ pub async fn run(
     let timeout = config.timeout;
     let options = Options { settings, system, mode, shared, timeout, persistent, peer_limit };
     let daemon = Daemon::new(options, held.flatten(), clock.now());
-    let connection = match alerts {
-        Some(config) => AlertConnection::own(config.watching_every(interval)),
-        None => AlertConnection::Shared(client.clone()),
-    };
+    let connection = connection_of(alerts, &client, interval);
     let (published, publications) = mpsc::channel(REPORTS_MAX);
     let (plans, planned) = mpsc::channel(1);
     let (ended, epochs) = mpsc::channel(REPORTS_MAX);
@@ -125,6 +127,7 @@ pub async fn run(
         login: config.login(),
         instance,
         undone: VecDeque::new(),
+        service_manager,
     };
     if shared {
         driver.peers.hear_heartbeats(client.clone());
@@ -136,6 +139,14 @@ pub async fn run(
     close(task).await;
     tracing::info!("stopped; incidents open: {}", daemon.pipeline().alert_table().active().count());
     driven
+}
+
+/// The connection that alerts are published on.
+fn connection_of(own: Option<ConnectConfig>, shared: &Client, interval: Duration) -> AlertConnection {
+    match own {
+        Some(config) => AlertConnection::own(config.watching_every(interval)),
+        None => AlertConnection::Shared(shared.clone()),
+    }
 }
 
 /// Ends the recording and the connection, as far as that is possible in time.
@@ -199,6 +210,7 @@ struct Driver {
     instance: String,
     /// What the daemon is to be told next, in this order.
     undone: VecDeque<Wake>,
+    service_manager: ServiceManager,
 }
 
 /// What came first.
@@ -223,9 +235,11 @@ impl Driver {
             {
                 return Ok(());
             }
-            let (now, next) = (self.clock.now(), self.daemon.next_wake(self.clock.now()));
-            let latest = now.plus(TURN_MAX);
-            let until = self.clock.instant(if next.has_reached(latest) { latest } else { next });
+            let now = self.clock.now();
+            self.service_manager.tell(|| self.daemon.progress(now), now);
+            let (next, latest) = (self.daemon.next_wake(now), now.plus(TURN_MAX));
+            let next = if next.has_reached(latest) { latest } else { next };
+            let until = self.clock.instant(self.service_manager.wake_by(next));
             let next = tokio::select! {
                 biased;
                 () = &mut shutdown, if !leaving => {

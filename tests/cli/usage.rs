@@ -2,7 +2,8 @@
 
 use super::{check, metawatch};
 
-const COMMANDS: [&str; 8] = ["run", "check", "view", "replay", "listen", "schema", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["run", "check", "view", "replay", "listen", "schema", "completions", "man", "install-docs"];
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
@@ -96,6 +97,30 @@ fn completions_and_the_manual_know_every_command() {
 }
 
 #[test]
+fn one_command_installs_the_manual_and_the_completions_where_they_are_looked_for() {
+    let home = tempfile::tempdir().expect("a directory");
+    let prefix = home.path().join("new");
+    let said = super::run(&["install-docs", "--prefix", prefix.to_str().expect("UTF-8")], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let expected = [
+        ("share/man/man1/metawatch.1", ".TH metawatch 1"),
+        ("share/bash-completion/completions/metawatch", "complete -F _metawatch"),
+        ("share/zsh/site-functions/_metawatch", "#compdef metawatch"),
+        ("share/fish/vendor_completions.d/metawatch.fish", "complete -c metawatch"),
+    ];
+    let told: Vec<&str> = said.out.lines().collect();
+    for ((path, words), told) in expected.iter().zip(told) {
+        let path = prefix.join(path);
+        assert_eq!(told, path.to_str().expect("UTF-8"));
+        assert!(std::fs::read_to_string(&path).expect("a file").contains(words), "{words}");
+    }
+    let taken = home.path().join("taken");
+    std::fs::write(&taken, "").expect("a file");
+    let said = super::run(&["install-docs", "--prefix", taken.to_str().expect("UTF-8")], "");
+    assert!(said.code == Some(1) && said.err.contains("hint: name another one with --prefix"), "{said:?}");
+}
+
+#[test]
 fn secrets_are_never_printed() {
     let mut command =
         metawatch(&["view", "-v", "--token", "s3cr3t", "-s", "nats://127.0.0.1:1", "--timeout", "1s"]);
@@ -116,7 +141,8 @@ fn what_is_told_is_one_json_object_a_line_where_that_is_asked_for() {
     for mut command in [as_flag, as_variable] {
         let said = super::Said::from(command.output().expect("it runs"));
         assert_eq!(said.code, Some(3), "{said:?}");
-        let lines: Vec<serde_json::Value> = said.err.lines().map(super::json_of).collect();
+        let lines: Vec<serde_json::Value> =
+            said.err.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
         let failure = lines.iter().find(|line| line["level"] == "ERROR").expect("an error");
         for field in ["timestamp", "message", "hint"] {
             assert!(failure[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {failure}");

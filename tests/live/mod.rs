@@ -16,9 +16,11 @@ mod page;
 mod prometheus;
 mod readme;
 mod recipes;
+mod rotation;
 mod screen;
 mod service;
 mod sidecars;
+mod systemd;
 mod systems;
 mod told;
 
