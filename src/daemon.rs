@@ -328,7 +328,7 @@ impl Daemon {
         // The view of the last epoch makes room for this one.
         self.last = None;
         let mut step = self.pipeline.step(&gathered);
-        self.tell_status(&step.heartbeat);
+        self.tell_status(&step.heartbeat, !step.events.is_empty());
         self.count_losses(&gathered);
         self.shown.take(&step.view, gathered.counts_absence());
         let events = std::mem::take(&mut step.events);
