@@ -24,6 +24,9 @@ use crate::shell::replay::{self, ReplaySink};
 use crate::shell::report::{self, Out};
 use crate::shell::state_file::StateLocation;
 
+/// The exit code of a check that cannot tell.
+const UNKNOWN: u8 = 3;
+
 /// Does what the command line asks for, and gives the exit code.
 pub fn run(cli: Cli, around: &Env) -> u8 {
     let mut out = Out::stdout(cli.output.color, around);
@@ -31,7 +34,7 @@ pub fn run(cli: Cli, around: &Env) -> u8 {
     let done = dispatch(cli, around, &mut out).and_then(|code| out.flush().map(|()| code));
     done.unwrap_or_else(|failure| {
         report::failed(&failure);
-        if is_check { 3 } else { 1 }
+        if is_check { UNKNOWN } else { 1 }
     })
 }
 
@@ -142,6 +145,12 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         None => out.write(&text)?,
     }
     match failure {
+        // Whoever reads the verdict has read why there is none, and on the same terminal.
+        Some(failure) if format == CheckFormat::Text && out.is_terminal() && flags.outfile.is_none() => {
+            out.flush()?;
+            report::hint(&failure);
+            Ok(UNKNOWN)
+        }
         // The verdict is told; why there is none, and what to do about it, follows on stderr.
         Some(failure) => {
             out.flush()?;

@@ -140,8 +140,7 @@ impl<'a> Demo<'a> {
         let through = self.cluster.others(&[&name]).next().unwrap_or_default();
         let check = self.cluster.check(through).map_err(failed)?;
         for line in check.lines() {
-            let indent = line.len() - line.trim_start().len();
-            self.say(3 + indent, line.trim_start())?;
+            self.say_as_written(line)?;
         }
         self.start_again(&name, style).await
     }
@@ -262,6 +261,21 @@ impl<'a> Demo<'a> {
             }
         }
         self.out.flush()
+    }
+
+    /// Prints a line of a report: what does not fit goes on under its text, not under its label.
+    fn say_as_written(&mut self, line: &str) -> Result<(), Failure> {
+        let text = line.trim_start();
+        let indent = 3 + line.len() - text.len();
+        let label = ["because  ", "next     "].into_iter().find(|label| text.starts_with(label));
+        let (label, text) = label.map_or(("", text), |label| text.split_at(label.len()));
+        let words = wrapped(text, WIDTH - indent - label.len());
+        let mut label = label.to_owned();
+        for words in if words.is_empty() { vec![String::new()] } else { words } {
+            self.tell(&format!("{}\n", format!("{}{label}{words}", " ".repeat(indent)).trim_end()))?;
+            label = " ".repeat(label.len());
+        }
+        Ok(())
     }
 
     fn tell(&mut self, text: &str) -> Result<(), Failure> {

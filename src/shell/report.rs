@@ -103,6 +103,11 @@ fn tell(line: &str) {
 /// Says what went wrong and what to do about it.
 pub fn failed(failure: &Failure) {
     tell(&format!("error: {}", safe_lines(&failure.to_string())));
+    hint(failure);
+}
+
+/// Says what to do, where what went wrong is told already.
+pub fn hint(failure: &Failure) {
     tell(&format!("hint: {}", safe_lines(failure.hint())));
 }
 

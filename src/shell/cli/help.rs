@@ -51,15 +51,17 @@ Examples:
 Where alerts go:
   Without an --alert- flag, into the system account, over the same connection.
   With any of them, over a second connection, into the account of its own login.
-  Watching never waits for it; alerts do. examples/deploy/user.conf has the rights
-  that this login needs; with them, its context has the inbox prefix _METAWATCH.
+  Watching never waits for it; alerts do.
+  The rights that this login needs: examples/deploy/user.conf, where its answers
+  come to _METAWATCH: the context says so, or --alert-inbox-prefix.
   --publish-mode core       delivered when the server has taken it
   --publish-mode jetstream  delivered when a stream has acknowledged it
   A stream for it: nats stream add --config examples/deploy/stream-history.json
 
 Published subjects:
-  PREFIX.alert.CHECK.GROUP.PEER.STATE  metawatch.alert.META_001.default.s3.firing
-  PREFIX.heartbeat                     after every epoch; if not, nobody watches
+  PREFIX.alert.CHECK.GROUP.PEER.STATE
+  PREFIX.heartbeat    after every epoch; if not, nobody watches
+  For example: metawatch.alert.META_001.default.s3.firing
 
 Status page, with --listen:
   /             a page that is always up to date
@@ -89,6 +91,7 @@ pub(super) const VIEW: &str = "\
 Examples:
   metawatch view --context system
   metawatch view --context system --watch
+  metawatch view --context system --watch --group edge --problems
   metawatch view --context system --format json
   metawatch view --from replies.json
 
