@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::alert::LifeRules;
 use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
 use crate::pipeline::Settings;
+use crate::report::style::folded;
 use crate::report::table::Shown;
 use crate::report::{CheckReport, json, lines, nagios, prometheus, selection, table, text};
 use crate::rules::Rules;
@@ -138,6 +139,9 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         CheckFormat::Nagios => nagios::page(&report),
         CheckFormat::Json => json::document(&report, out.is_terminal())?,
         CheckFormat::Prometheus => prometheus::page(&report),
+        CheckFormat::Text if out.is_terminal() && flags.outfile.is_none() => {
+            folded(&text::page(&report, style), out.columns())
+        }
         CheckFormat::Text => text::page(&report, style),
     };
     match &flags.outfile {

@@ -19,7 +19,7 @@ use crate::alert::State;
 use crate::event::heartbeat::Status;
 use crate::event::{AlertEvent, Heartbeat};
 use crate::name::printable;
-use crate::report::style::{Style, Tone, wrapped};
+use crate::report::style::{Style, Tone, folded, wrapped};
 use crate::shell::clock::Clock;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::report::Out;
@@ -139,8 +139,8 @@ impl<'a> Demo<'a> {
         self.say(0, "\nWhat `metawatch check` says now, after looking long enough to be sure:\n")?;
         let through = self.cluster.others(&[&name]).next().unwrap_or_default();
         let check = self.cluster.check(through).map_err(failed)?;
-        for line in check.lines() {
-            self.say_as_written(line)?;
+        for line in folded(&check, WIDTH - 3).lines() {
+            self.tell(&format!("{}\n", format!("   {line}").trim_end()))?;
         }
         self.start_again(&name, style).await
     }
@@ -261,21 +261,6 @@ impl<'a> Demo<'a> {
             }
         }
         self.out.flush()
-    }
-
-    /// Prints a line of a report: what does not fit goes on under its text, not under its label.
-    fn say_as_written(&mut self, line: &str) -> Result<(), Failure> {
-        let text = line.trim_start();
-        let indent = 3 + line.len() - text.len();
-        let label = ["because  ", "next     "].into_iter().find(|label| text.starts_with(label));
-        let (label, text) = label.map_or(("", text), |label| text.split_at(label.len()));
-        let words = wrapped(text, WIDTH - indent - label.len());
-        let mut label = label.to_owned();
-        for words in if words.is_empty() { vec![String::new()] } else { words } {
-            self.tell(&format!("{}\n", format!("{}{label}{words}", " ".repeat(indent)).trim_end()))?;
-            label = " ".repeat(label.len());
-        }
-        Ok(())
     }
 
     fn tell(&mut self, text: &str) -> Result<(), Failure> {
