@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::alert::LifeRules;
 use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
 use crate::pipeline::Settings;
+use crate::report::style::folded;
 use crate::report::table::Shown;
 use crate::report::{CheckReport, json, lines, nagios, prometheus, selection, table, text};
 use crate::rules::Rules;
@@ -26,6 +27,9 @@ use crate::shell::report::{self, Out};
 use crate::shell::service_manager::NotifyOptions;
 use crate::shell::state_file::StateLocation;
 
+/// The exit code of a check that cannot tell.
+const UNKNOWN: u8 = 3;
+
 /// Does what the command line asks for, and gives the exit code.
 pub fn run(cli: Cli, around: &Env) -> u8 {
     let mut out = Out::stdout(cli.output.color, around);
@@ -33,7 +37,7 @@ pub fn run(cli: Cli, around: &Env) -> u8 {
     let done = dispatch(cli, around, &mut out).and_then(|code| out.flush().map(|()| code));
     done.unwrap_or_else(|failure| {
         report::failed(&failure);
-        if is_check { 3 } else { 1 }
+        if is_check { UNKNOWN } else { 1 }
     })
 }
 
@@ -139,6 +143,9 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         CheckFormat::Nagios => nagios::page(&report),
         CheckFormat::Json => json::document(&report, out.is_terminal())?,
         CheckFormat::Prometheus => prometheus::page(&report),
+        CheckFormat::Text if out.is_terminal() && flags.outfile.is_none() => {
+            folded(&text::page(&report, style), out.columns())
+        }
         CheckFormat::Text => text::page(&report, style),
     };
     match &flags.outfile {
@@ -146,6 +153,12 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         None => out.write(&text)?,
     }
     match failure {
+        // Whoever reads the verdict has read why there is none, and on the same terminal.
+        Some(failure) if format == CheckFormat::Text && out.is_terminal() && flags.outfile.is_none() => {
+            out.flush()?;
+            report::hint(&failure);
+            Ok(UNKNOWN)
+        }
         // The verdict is told; why there is none, and what to do about it, follows on stderr.
         Some(failure) => {
             out.flush()?;

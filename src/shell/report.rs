@@ -16,6 +16,9 @@ use crate::shell::cli::{ColorWhen, LineFormat, OutputFlags};
 use crate::shell::config::Env;
 use crate::shell::failure::{Failure, FailureKind};
 
+/// How wide a terminal is that does not say.
+const COLUMNS: u16 = 80;
+
 /// Where data goes: stdout, behind a buffer. When its reader goes away, writing ends without a word.
 pub struct Out {
     stdout: io::BufWriter<Box<dyn Write>>,
@@ -50,9 +53,15 @@ impl Out {
         self.style
     }
 
+    /// How wide the terminal is.
+    pub fn columns(&self) -> usize {
+        let (columns, _) = crossterm::terminal::size().unwrap_or((COLUMNS, 0));
+        usize::from(if columns == 0 { COLUMNS } else { columns })
+    }
+
     /// Whether nobody reads any more.
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.closed || (!self.terminal && reader_is_gone())
     }
 
     /// Writes `text`, which ends its own lines.
@@ -82,6 +91,20 @@ impl Out {
             )),
         }
     }
+}
+
+/// Whether the other end of a pipe is closed: what is written next would be lost.
+#[cfg(unix)]
+fn reader_is_gone() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().contains(PollFlags::ERR)
+}
+
+#[cfg(not(unix))]
+fn reader_is_gone() -> bool {
+    false
 }
 
 /// Whether to colour a stream.
@@ -114,6 +137,11 @@ pub fn failed(failure: &Failure) {
         return tracing::error!(hint = failure.hint(), "{failure}");
     }
     tell(&format!("error: {}", safe_lines(&failure.to_string())));
+    hint(failure);
+}
+
+/// Says what to do, where what went wrong is told already.
+pub fn hint(failure: &Failure) {
     tell(&format!("hint: {}", safe_lines(failure.hint())));
 }
 

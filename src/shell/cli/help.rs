@@ -94,6 +94,7 @@ pub(super) const VIEW: &str = "\
 Examples:
   metawatch view --context system
   metawatch view --context system --watch
+  metawatch view --context system --watch --group edge --problems
   metawatch view --context system --format json
   metawatch view --from replies.json
 
