@@ -349,7 +349,7 @@ async fn a_page_that_takes_nothing_is_dropped_and_holds_up_nobody() {
     let names: Vec<String> = (0..90).map(|number| format!("{number}-{}", "n".repeat(100))).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut looking = Looking::new(Limits::PAGE);
-    looking.watch(&World { groups: vec![group(&names, "c1", "")] }, 2);
+    looking.watch(&World { groups: vec![group(&names, "c1", "")], ..World::default() }, 2);
     let status = looking.status();
     let mut stuck = TcpStream::connect(server.address()).await.unwrap();
     stuck.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

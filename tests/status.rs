@@ -152,6 +152,7 @@ pub(crate) fn healthy() -> World {
             group(&["s1", "s2", "s3"], "c1", ""),
             group(&["leaf-1", "leaf-2", "leaf-3"], "l1", "edge"),
         ],
+        ..World::default()
     }
 }
 
@@ -313,7 +314,8 @@ fn keys_sort_pause_and_scroll() {
 fn a_frame_fits_every_terminal_and_holds_nothing_that_does_something_to_it() {
     let hostile =
         ["\u{1b}[31mred\u{1b}[0m", "n\r\nx", "\u{202e}evil", "服务器服务器", "💥💥💥", "</script><b>", "a b"];
-    let mut world = World { groups: vec![group(&hostile, "\u{9b}31mc", "d\u{7}\u{1b}]0;x\u{7}")] };
+    let mut world =
+        World { groups: vec![group(&hostile, "\u{9b}31mc", "d\u{7}\u{1b}]0;x\u{7}")], ..World::default() };
     let mut looking = Looking::new(Limits::SCREEN);
     looking.watch(&world, 3);
     crash(&mut world, "\u{202e}evil");
@@ -346,7 +348,7 @@ fn nothing_from_the_cluster_becomes_markup_in_the_page() {
         "\"'&amp;<!--",
         "\u{2028}\u{1b}[2J",
     ];
-    let mut world = World { groups: vec![group(&hostile, "</noscript><b>", "<i>")] };
+    let mut world = World { groups: vec![group(&hostile, "</noscript><b>", "<i>")], ..World::default() };
     let mut looking = Looking::new(Limits::PAGE);
     looking.watch(&world, 3);
     crash(&mut world, hostile[1]);
@@ -376,7 +378,7 @@ fn ten_thousand_servers_make_no_large_page() {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         groups.push(group(&names, &format!("cluster-{number}"), &format!("domain-{number:04}")));
     }
-    let mut world = World { groups };
+    let mut world = World { groups, ..World::default() };
     let mut looking = Looking::new(Limits::PAGE);
     looking.watch(&world, 1);
     for group in world.groups.iter_mut().skip(1_900) {
