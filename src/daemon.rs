@@ -330,7 +330,7 @@ impl Daemon {
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
         self.count_losses(&gathered);
-        self.shown.take(&step.view.epoch, gathered.counts_absence());
+        self.shown.take(&step.view, gathered.counts_absence());
         let events = std::mem::take(&mut step.events);
         self.decide(events, now, effects);
         self.changed = true;

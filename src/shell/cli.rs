@@ -153,6 +153,10 @@ pub struct RuleFlags {
     #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "10s", value_parser = values::lost_contact)]
     pub lost_contact: Duration,
+    /// The same where the peer is silent to this monitor, too: then it is offline
+    #[arg(long, env = "METAWATCH_LOST_CONTACT_SILENT", hide_env_values = true, help_heading = "Verdict")]
+    #[arg(value_name = "DURATION", default_value = "4s", value_parser = values::lost_contact)]
+    pub lost_contact_silent: Duration,
     /// Which evidence may call a peer offline
     #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "BASIS", value_enum, default_value_t = BasisWord::Observed)]
@@ -284,7 +288,7 @@ pub struct ViewFlags {
     #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true)]
     pub once: bool,
     /// Go on looking, and draw the screen anew after each epoch; a line for each change where stdout is no terminal
-    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once", "groups"])]
+    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once"])]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub watch: bool,
     /// Time between two epochs with --watch; something suspicious is looked at more often

@@ -93,6 +93,7 @@ fn instance() -> String {
 fn rules(flags: &RuleFlags) -> Rules {
     Rules {
         lost_contact: flags.lost_contact,
+        lost_contact_silent: flags.lost_contact_silent,
         basis: flags.basis.into(),
         ghost_after: flags.ghost_after,
         ..Rules::default()

@@ -6,6 +6,7 @@ mod epochs;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -31,12 +32,15 @@ use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
 use crate::shell::service_manager::{NotifyOptions, ServiceManager};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
+use crate::stamp::Stamp;
 use crate::status::Limits;
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
 
 /// How long the recording and the connection may take to end, after everything else has.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
+/// The loop turns at least so often, for whoever asks whether it hangs; what is shown is never older.
+const TURN_MAX: Duration = Duration::from_secs(2);
 /// Reports that may wait. Who reports waits then; nobody waits for who reports.
 const REPORTS_MAX: usize = 1_024;
 
@@ -126,6 +130,7 @@ pub async fn run(
         epochs,
         prefix,
         page,
+        shown: None,
         login: config.login(),
         instance,
         undone: VecDeque::new(),
@@ -199,6 +204,8 @@ struct Driver {
     services: Vec<Service>,
     prefix: String,
     page: Option<HttpServer>,
+    /// When the page was shown something last.
+    shown: Option<Stamp>,
     /// The flags of the `nats` CLI that reach the same servers.
     login: String,
     instance: String,
@@ -231,7 +238,9 @@ impl Driver {
             }
             let now = self.clock.now();
             self.service_manager.tell(|| self.daemon.progress(now), now);
-            let until = self.clock.instant(self.service_manager.wake_by(self.daemon.next_wake(now)));
+            let (next, latest) = (self.daemon.next_wake(now), now.plus(TURN_MAX));
+            let next = if next.has_reached(latest) { latest } else { next };
+            let until = self.clock.instant(self.service_manager.wake_by(next));
             let next = tokio::select! {
                 biased;
                 () = &mut shutdown, if !leaving => {
@@ -281,17 +290,30 @@ impl Driver {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
         }
-        if ended.is_some()
-            && let Some(page) = &self.page
-        {
-            page.publish(self.daemon.status(&self.login, Limits::PAGE));
-        }
+        self.show(ended.is_some() || self.daemon.role() != role);
         let mut over = false;
         for effect in effects {
             over |= self.carry_out(effect);
         }
         drop((election, epoch));
         over
+    }
+
+    /// Shows how things stand where there is `news`, and from time to time where no epochs bring any.
+    fn show(&mut self, news: bool) {
+        let Some(page) = &self.page else { return };
+        let now = self.clock.now();
+        page.beat(self.daemon.vitals(now));
+        let waits =
+            self.daemon.answers_requests(now) || self.shown.is_some_and(|shown| now.since(shown) < TURN_MAX);
+        if !news && waits {
+            return;
+        }
+        self.shown = Some(now);
+        let connects =
+            self.clients.first().map_or(0, |client| client.statistics().connects.load(Ordering::Relaxed));
+        let numbers = self.daemon.numbers(connects.saturating_sub(1), now);
+        page.publish(self.daemon.status(&self.login, Limits::PAGE), Some(numbers));
     }
 
     fn carry_out(&mut self, effect: Effect) -> bool {

@@ -15,6 +15,7 @@ mod listen;
 mod nsc;
 mod own_server;
 mod page;
+mod prometheus;
 mod readme;
 mod recipes;
 mod rotation;
