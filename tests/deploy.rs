@@ -127,7 +127,8 @@ fn the_files_for_kubernetes_fit_its_schemas() {
     let script = root().join("tests/deploy/kubernetes.py");
     let mut python = Command::new("python3");
     python.arg(&script).arg(root().join("examples/deploy/kubernetes"));
-    let output = output(&mut python, "the files for Kubernetes").expect("python3 is needed by other tests, too");
+    let output =
+        output(&mut python, "the files for Kubernetes").expect("python3 is needed by other tests, too");
     print!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -88,7 +88,8 @@ async fn the_image_is_small_and_watches_as_nobody_in_particular() {
     fs::copy(&program, context.join("metawatch")).unwrap();
     let context = context.to_str().unwrap();
     store.done(["build", "--file", "examples/deploy/Containerfile", "--tag", "metawatch", context]);
-    let inspected: Value = serde_json::from_str(&store.done(["inspect", "--type", "image", "metawatch"])).unwrap();
+    let inspected: Value =
+        serde_json::from_str(&store.done(["inspect", "--type", "image", "metawatch"])).unwrap();
     assert_eq!(inspected["OCIv1"]["config"]["User"], "65532:65532");
     let archive = home.path().join("image.tar");
     store.done(["push", "metawatch", &format!("oci-archive:{}", archive.display())]);

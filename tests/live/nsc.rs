@@ -50,7 +50,10 @@ async fn the_user_of_the_recipe_may_all_that_a_watcher_does_and_an_application_h
     let home = home.path();
     done(home, "nsc add operator --sys --name O 2>&1; nsc add account --name APP 2>&1");
     done(home, "nsc edit account --name APP --js-disk-storage -1 --js-mem-storage -1 2>&1");
-    done(home, "nsc add user --account APP --name app 2>&1; nsc generate creds --account APP --name app > app.creds");
+    done(
+        home,
+        "nsc add user --account APP --name app 2>&1; nsc generate creds --account APP --name app > app.creds",
+    );
     done(home, &recipe().replace("sudo ", "").replace("/etc/metawatch/", ""));
     let operator = done(home, "nsc generate config --mem-resolver --sys-account SYS");
     let mut reaper = Reaper::start(&home.join("gone")).unwrap();
