@@ -210,6 +210,11 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     &findings[start..start + count]
 }
 
+/// The findings that say whether a peer is offline, one a peer.
+pub fn peers_of(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(|finding| finding.check == meta_001::CHECK.code && finding.peer.is_some())
+}
+
 /// Each group with the findings about it, in one walk over both: they are in the same order.
 pub fn by_group<'a, 'f>(
     view: &'a ClusterView,
