@@ -165,7 +165,8 @@ async fn twenty_scrapers_at_once_get_whole_pages_while_epochs_go_on() {
         group(&names, &format!("c{number}"), &format!("d{number:03}"))
     };
     let mut looking = Looking::new(Limits::PAGE);
-    looking.watch(&World { groups: names.chunks(5).enumerate().map(of_group).collect() }, 2);
+    looking
+        .watch(&World { groups: names.chunks(5).enumerate().map(of_group).collect(), ..World::default() }, 2);
     let numbers = looking.numbers();
     server.publish(None, Some(numbers.clone()));
     let scrapers: Vec<_> = (0..20)

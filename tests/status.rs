@@ -271,7 +271,7 @@ fn whoever_chose_a_group_sees_it_alone_and_never_well_without_evidence() {
     let unknown = choose(&looking, "edgy").expect_err("no such group");
     assert!(unknown.there_are.contains("edge"), "{unknown:?}");
     // Nobody answers for it any more: it is still the one that is meant.
-    looking.watch(&World { groups: vec![group(&["s1", "s2", "s3"], "c1", "")] }, 20);
+    looking.watch(&World { groups: vec![group(&["s1", "s2", "s3"], "c1", "")], ..World::default() }, 20);
     edge.learn(looking.last()).ok();
     let status = looking.status_of(&edge);
     assert!(matches!(status.status, Status::Warning | Status::Unknown), "{:?}", status.summary);
