@@ -18,7 +18,8 @@ fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let given = env::var("METAWATCH_COMMIT").ok().and_then(|text| commit_in(&text));
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    let commit = given.or_else(|| packaged(&root)).or_else(|| is_release.then(|| checked_out(&root)).flatten());
+    let commit =
+        given.or_else(|| packaged(&root)).or_else(|| is_release.then(|| checked_out(&root)).flatten());
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
     match commit {
         Some(commit) => println!("cargo:rustc-env=METAWATCH_VERSION={version} ({commit})"),
@@ -45,7 +46,8 @@ fn checked_out(root: &Path) -> Option<String> {
     read(&folder.join("logs/HEAD"));
     let head = read(&folder.join("HEAD"))?;
     let Some(name) = head.trim().strip_prefix("ref: ") else { return commit_in(&head) };
-    let common = read(&folder.join("commondir")).map_or_else(|| folder.clone(), |path| folder.join(path.trim()));
+    let common =
+        read(&folder.join("commondir")).map_or_else(|| folder.clone(), |path| folder.join(path.trim()));
     let loose = read(&folder.join(name)).or_else(|| read(&common.join(name)));
     let packed = || {
         let packed = read(&common.join("packed-refs"))?;

@@ -143,7 +143,11 @@ mod tests {
     }
 
     /// What is told at these seconds of a watcher in this state, each with its second.
-    fn told(supervision: &mut Supervision, progress: &Progress, seconds: impl Iterator<Item = i64>) -> String {
+    fn told(
+        supervision: &mut Supervision,
+        progress: &Progress,
+        seconds: impl Iterator<Item = i64>,
+    ) -> String {
         let mut all = String::new();
         for second in seconds {
             supervision.tell(progress, at(second), |message| {

@@ -137,7 +137,10 @@ mod tests {
             assert_eq!(NotifyOptions::of(&Env::new(variables.clone())), None);
             let socket = "/run/systemd/notify";
             let around = Env::new(variables.into_iter().chain([("NOTIFY_SOCKET", socket)]));
-            assert_eq!(NotifyOptions::of(&around), Some(NotifyOptions { socket: socket.to_owned(), watchdog }));
+            assert_eq!(
+                NotifyOptions::of(&around),
+                Some(NotifyOptions { socket: socket.to_owned(), watchdog })
+            );
         }
     }
 }

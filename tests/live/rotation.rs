@@ -75,17 +75,17 @@ async fn a_token_a_password_and_a_seed_in_files_are_renewed_under_a_running_watc
     let nkey = |pair: &KeyPair| format!("authorization {{ users: [{{ nkey: {} }}] }}", pair.public_key());
     let seed = |pair: &KeyPair| pair.seed().unwrap();
     for (flags, secrets, configs) in [
-        (["--token", "file://SECRET"].as_slice(), ["one", "two"].map(str::to_owned), [token("one"), token("two")]),
+        (
+            ["--token", "file://SECRET"].as_slice(),
+            ["one", "two"].map(str::to_owned),
+            [token("one"), token("two")],
+        ),
         (
             &["--user", "u", "--password", "file://SECRET"],
             ["one", "two"].map(str::to_owned),
             [user("one"), user("two")],
         ),
-        (
-            &["--nkey", "SECRET"],
-            [seed(&seeds[0]), seed(&seeds[1])],
-            [nkey(&seeds[0]), nkey(&seeds[1])],
-        ),
+        (&["--nkey", "SECRET"], [seed(&seeds[0]), seed(&seeds[1])], [nkey(&seeds[0]), nkey(&seeds[1])]),
     ] {
         let mut server = Server::with(&configs[0]).await;
         let file = server.write("secret", &format!("{}\n", secrets[0]));

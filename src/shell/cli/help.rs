@@ -51,8 +51,8 @@ Examples:
 Where alerts go:
   Without an --alert- flag, into the system account, over the same connection.
   With any of them, over a second connection, into the account of its own login.
-  Watching never waits for it; alerts do. examples/deploy/user.conf has the rights
-  that this login needs; with them, its context has the inbox prefix _METAWATCH.
+  Watching never waits for it; alerts do. The rights that this login needs are in
+  examples/deploy/user.conf; its context then has the inbox prefix _METAWATCH.
   --publish-mode core       delivered when the server has taken it
   --publish-mode jetstream  delivered when a stream has acknowledged it
   A stream for it: nats stream add --config examples/deploy/stream-history.json

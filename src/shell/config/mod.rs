@@ -21,7 +21,7 @@ pub use connection_role::ConnectionRole;
 pub use flags::ConnectFlags;
 #[cfg(feature = "cli")]
 pub(crate) use flags::some_server;
-pub use secret::{Env, SecretSource, Secret};
+pub use secret::{Env, Secret, SecretSource};
 pub(crate) use secret::{reason, unreadable};
 
 use crate::shell::failure::{Failure, FailureKind};

@@ -230,7 +230,10 @@ fn every_field_of_a_context_is_used() {
         (r#""creds": "~/x.creds""#.to_owned(), Auth::Creds(SecretSource::File(home.path().join("x.creds")))),
         (r#""creds": "", "nkey": "/x.nk""#.to_owned(), Auth::Nkey(SecretSource::File("/x.nk".into()))),
         (format!(r#""nkey": "{seed}""#), Auth::Nkey(SecretSource::Text(seed.as_str().into()))),
-        (r#""user_jwt": "j", "user_seed": "s""#.to_owned(), Auth::Jwt { jwt: "j".into(), seed: Some("s".into()) }),
+        (
+            r#""user_jwt": "j", "user_seed": "s""#.to_owned(),
+            Auth::Jwt { jwt: "j".into(), seed: Some("s".into()) },
+        ),
         (r#""creds": "/c", "nsc": "nsc://o/a/u""#.to_owned(), Auth::Creds(SecretSource::File("/c".into()))),
     ] {
         context(home.path(), "auth", &format!("{{{fields}}}"), true);

@@ -3,7 +3,7 @@
 use async_nats::AuthError;
 use nkeys::KeyPair;
 
-use crate::shell::config::{Auth, SecretSource, Secret, unreadable};
+use crate::shell::config::{Auth, Secret, SecretSource, unreadable};
 use crate::shell::failure::{Failure, FailureKind};
 
 /// A login: files are read at every connect.
@@ -43,7 +43,9 @@ impl Identity {
     async fn keys(&self) -> Result<Keys, Failure> {
         match &self.0 {
             Auth::Nothing => Ok(Keys::default()),
-            Auth::Token(token) => Ok(Keys { token: Some(line("the token", token).await?), ..Keys::default() }),
+            Auth::Token(token) => {
+                Ok(Keys { token: Some(line("the token", token).await?), ..Keys::default() })
+            }
             Auth::Password { user, password } => Ok(Keys {
                 user: Some(line("the user name", user).await?),
                 password: Some(line("the password", password).await?),
