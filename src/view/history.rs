@@ -175,6 +175,8 @@ pub(super) struct PeerHistory {
     pub(super) back_since: Option<Stamp>,
     pub(super) disconnected_epochs: u32,
     pub(super) routes_held: bool,
+    /// Nobody held a route to it for a while of this silence.
+    pub(super) routes_closed: bool,
     /// What others have received from it since it fell silent.
     pub(super) received: Received,
     /// It told that this stream has filled its storage.
@@ -208,7 +210,7 @@ impl GroupHistory {
             peer.silence = None;
             peer.no_contact_since = None;
             peer.unlisted = None;
-            peer.disconnected_epochs = 0;
+            (peer.disconnected_epochs, peer.routes_closed) = (0, false);
             peer.received.clear();
             peer.down_since = None;
             peer.behind = None;

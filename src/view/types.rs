@@ -307,6 +307,8 @@ pub struct PeerView {
     pub off_since_start: bool,
     /// Somebody held a route to it during this silence, so its process was not ended at once.
     pub routes_held: bool,
+    /// Nobody held a route to it for a while of this silence, even if somebody does again.
+    pub routes_closed: bool,
     /// It said that it stops, and has not answered since.
     pub announced: Option<(Stamp, AnnouncementKind)>,
     /// How many of the other reporters' lists call it offline, and how many such lists there are. Only where no
