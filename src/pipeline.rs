@@ -182,11 +182,19 @@ impl Pipeline {
 
     /// The path: replies → view → findings → alerts → events. Its time is the end of the epoch.
     pub fn step(&mut self, gathered: &Gathered) -> Step {
+        self.step_after(gathered, None)
+    }
+
+    /// The same, where `last` is what the last epoch led to: what has not changed since is taken from it. It leads to the
+    /// same, for less.
+    pub fn step_after(&mut self, gathered: &Gathered, last: Option<Step>) -> Step {
         let rules = &self.settings.rules;
         let now = gathered.closed;
-        let view = view::merge(gathered, &mut self.history, rules);
+        let (last_view, last_findings) = last.map(|last| (last.view, last.findings)).unzip();
+        let (view, unchanged) = view::merge_after(gathered, &mut self.history, rules, last_view);
         let announced = |finding: &Finding| self.alert_table.announced_cause(&Identity::of(finding));
-        let findings = check::evaluate(&view, rules, &announced);
+        let last_findings = last_findings.unwrap_or_default();
+        let findings = check::evaluate_after(&view, rules, &announced, last_findings, &unchanged);
         if !self.standby {
             self.system.see(&view);
         }
@@ -266,7 +274,7 @@ impl Pipeline {
             // What is about to end needs no diagnosis, and what has left the view has none.
             let of =
                 |finding: &Finding| Identity::of(finding) == *identity && finding.verdict != Verdict::Clear;
-            let Some(index) = step.findings.iter().position(of) else { continue };
+            let Some(index) = check::position(&step.findings, &identity.group, of) else { continue };
             let Some(group) = step.view.group(&identity.group) else {
                 continue;
             };

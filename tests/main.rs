@@ -35,3 +35,4 @@ mod simulation;
 mod status;
 mod support;
 mod systems;
+mod unchanged;
