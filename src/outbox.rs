@@ -11,34 +11,13 @@ use crate::alert::State;
 use crate::event::Outgoing;
 use crate::stamp::Stamp;
 
+mod stages;
+
+pub use stages::Stage;
+use stages::Stages;
+
 /// So many losses are remembered as examples until they are told; all are counted.
 const LOSSES_MAX: usize = 16;
-
-/// Where an event is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// It may not be published yet: the state file and the other watchers are to know of it first.
-    Held,
-    /// It is to be published.
-    Queued,
-    /// It is on its way over the connection with this number.
-    InFlight {
-        /// Counts the connections.
-        generation: u64,
-        /// When the client took it.
-        handed: Option<Stamp>,
-    },
-    /// A stream did not take it; it is tried again at this time.
-    Parked {
-        /// The time.
-        until: Stamp,
-    },
-    /// It has arrived, and is published once more at this time.
-    Repeat {
-        /// The time.
-        at: Stamp,
-    },
-}
 
 /// Why an event was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,14 +71,9 @@ pub struct Outbox {
     overtaken: BTreeSet<u64>,
     /// Where the newest event of an incident is that it resolves.
     resolved: BTreeSet<u64>,
-    held: BTreeSet<u64>,
-    queued: BTreeSet<u64>,
-    /// Those of `queued` that no earlier event of their incident precedes.
+    stages: Stages,
+    /// Queued events that no earlier event of their incident precedes.
     ready: BTreeSet<u64>,
-    in_flight: BTreeSet<u64>,
-    repeats: BTreeSet<u64>,
-    /// Parked events and repetitions, by when they are due on the steady clock.
-    timers: BTreeSet<(i64, u64)>,
     limit: usize,
     dropped: u64,
     delivered: u64,
@@ -117,12 +91,8 @@ impl Outbox {
             incidents: BTreeMap::new(),
             overtaken: BTreeSet::new(),
             resolved: BTreeSet::new(),
-            held: BTreeSet::new(),
-            queued: BTreeSet::new(),
+            stages: Stages::default(),
             ready: BTreeSet::new(),
-            in_flight: BTreeSet::new(),
-            repeats: BTreeSet::new(),
-            timers: BTreeSet::new(),
             limit: limit.max(1),
             dropped: 0,
             delivered: 0,
@@ -169,7 +139,7 @@ impl Outbox {
 
     /// What is held may be published now.
     pub fn release(&mut self) {
-        for place in std::mem::take(&mut self.held) {
+        for place in std::mem::take(&mut self.stages.held) {
             self.set_stage(place, Stage::Queued);
         }
     }
@@ -184,7 +154,7 @@ impl Outbox {
     /// Takes up to `room` events to be published over this connection, in order; they are in flight then. With
     /// `one_each`, no incident has more than one event in flight.
     pub fn dispatch(&mut self, room: usize, generation: u64, one_each: bool) -> Vec<Dispatched> {
-        let from = if one_each { &self.ready } else { &self.queued };
+        let from = if one_each { &self.ready } else { &self.stages.queued };
         let places: Vec<u64> = from.iter().take(room).copied().collect();
         places.into_iter().filter_map(|place| self.send(place, generation)).collect()
     }
@@ -226,7 +196,7 @@ impl Outbox {
             matches!(self.entries[place].stage, Stage::InFlight { generation: of, handed: Some(at) }
                 if of == generation && before.has_reached(at))
         };
-        let places: Vec<u64> = self.in_flight.iter().filter(|place| arrived(place)).copied().collect();
+        let places: Vec<u64> = self.stages.in_flight.iter().filter(|place| arrived(place)).copied().collect();
         for place in &places {
             self.arrive(*place);
         }
@@ -265,7 +235,7 @@ impl Outbox {
 
     /// The server refuses the subject: nothing that is in flight has arrived.
     pub fn take_back(&mut self) {
-        for place in std::mem::take(&mut self.in_flight) {
+        for place in std::mem::take(&mut self.stages.in_flight) {
             self.set_stage(place, Stage::Queued);
         }
     }
@@ -303,7 +273,7 @@ impl Outbox {
 
     /// Queues what is due: parked events, and repetitions.
     pub fn wake(&mut self, now: Stamp) {
-        while let Some((due, place)) = self.timers.first().copied()
+        while let Some((due, place)) = self.stages.timers.first().copied()
             && due <= now.steady_ns()
         {
             self.set_stage(place, Stage::Queued);
@@ -312,7 +282,7 @@ impl Outbox {
 
     /// How long after `now` something is due; nothing when nothing is.
     pub fn next_due(&self, now: Stamp) -> Option<Stamp> {
-        let (due, _) = self.timers.first()?;
+        let (due, _) = self.stages.timers.first()?;
         let nanos = u64::try_from(due.saturating_sub(now.steady_ns())).unwrap_or(0);
         Some(now.plus(std::time::Duration::from_nanos(nanos)))
     }
@@ -329,22 +299,22 @@ impl Outbox {
 
     /// How many events have not arrived.
     pub fn waiting(&self) -> usize {
-        self.entries.len() - self.repeats.len()
+        self.entries.len() - self.stages.repeats.len()
     }
 
     /// How many events are on their way.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.stages.in_flight.len()
     }
 
     /// How many of these were not taken before.
     pub fn in_flight_again(&self) -> usize {
-        self.in_flight.iter().filter(|place| self.entries[place].failures > 0).count()
+        self.stages.in_flight.iter().filter(|place| self.entries[place].failures > 0).count()
     }
 
     /// Whether anything is held.
     pub fn has_held(&self) -> bool {
-        !self.held.is_empty()
+        !self.stages.held.is_empty()
     }
 
     /// Whether there is nothing in it.
@@ -390,14 +360,13 @@ impl Outbox {
             self.resolved.insert(place);
         }
         self.by_id.insert(outgoing.event.id.clone(), place);
-        self.entries
-            .insert(place, Entry { outgoing, stage: Stage::Held, repeat_at, failures: 0, refused: false });
-        self.held.insert(place);
+        let entry = Entry { outgoing, stage, repeat_at, failures: 0, refused: false };
+        self.entries.insert(place, entry);
         self.set_stage(place, stage);
         if self.entries.len() > self.limit
             && let Some(place) = self.most_dispensable()
         {
-            if self.repeats.contains(&place) {
+            if self.stages.repeats.contains(&place) {
                 self.remove(place);
             } else {
                 self.drop_one(place, Loss::NoRoom);
@@ -423,7 +392,7 @@ impl Outbox {
 
     fn most_dispensable(&self) -> Option<u64> {
         let oldest = || self.entries.first_key_value().map(|(place, _)| place);
-        let first = self.repeats.first().or_else(|| self.overtaken.first());
+        let first = self.stages.repeats.first().or_else(|| self.overtaken.first());
         first.or_else(|| self.resolved.first()).or_else(oldest).copied()
     }
 
@@ -439,45 +408,16 @@ impl Outbox {
         let Some(entry) = self.entries.get_mut(&place) else { return };
         let before = std::mem::replace(&mut entry.stage, stage);
         let incident = entry.outgoing.event.incident.clone();
-        self.unindex(place, before);
-        match stage {
-            Stage::Held => {
-                self.held.insert(place);
-            }
-            Stage::Queued => {
-                self.queued.insert(place);
-            }
-            Stage::InFlight { .. } => {
-                self.in_flight.insert(place);
-            }
-            Stage::Parked { until } => {
-                self.timers.insert((until.steady_ns(), place));
-            }
-            Stage::Repeat { at } => {
-                self.repeats.insert(place);
-                self.timers.insert((at.steady_ns(), place));
-            }
-        }
-        self.index_ready(&incident);
-    }
-
-    fn unindex(&mut self, place: u64, stage: Stage) {
-        match stage {
-            Stage::Held => self.held.remove(&place),
-            Stage::Queued => self.queued.remove(&place),
-            Stage::InFlight { .. } => self.in_flight.remove(&place),
-            Stage::Parked { until } => self.timers.remove(&(until.steady_ns(), place)),
-            Stage::Repeat { at } => {
-                self.repeats.remove(&place) | self.timers.remove(&(at.steady_ns(), place))
-            }
-        };
+        self.stages.remove(place, before);
+        self.stages.insert(place, stage);
         self.ready.remove(&place);
+        self.index_ready(&incident);
     }
 
     /// Of each incident, the oldest event may go.
     fn index_ready(&mut self, incident: &str) {
         let Some(first) = self.incidents.get(incident).and_then(|places| places.first()) else { return };
-        if self.queued.contains(first) {
+        if self.stages.queued.contains(first) {
             self.ready.insert(*first);
         }
     }
@@ -485,7 +425,8 @@ impl Outbox {
     fn remove(&mut self, place: u64) -> Option<Entry> {
         let entry = self.entries.remove(&place)?;
         self.revision += 1;
-        self.unindex(place, entry.stage);
+        self.stages.remove(place, entry.stage);
+        self.ready.remove(&place);
         self.overtaken.remove(&place);
         self.resolved.remove(&place);
         self.by_id.remove(&entry.outgoing.event.id);

@@ -60,6 +60,8 @@ pub struct Step {
     pub heartbeat: Heartbeat,
     /// When the next epoch should open, counted from the opening of this one.
     pub next_in: Duration,
+    /// How many groups have not changed since the last epoch, and were taken from it.
+    pub unchanged_groups: usize,
 }
 
 /// Further questions, to be asked once the alerts are out.
@@ -216,7 +218,8 @@ impl Pipeline {
         let heartbeat = Heartbeat::new(&view, &findings, &self.alert_table, rules.interval, monitor);
         let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
         let next_in = self.cadence.next_in(&view, &findings, &self.alert_table, rules.interval, now);
-        Step { view, findings, events, heartbeat, next_in }
+        let unchanged_groups = unchanged.iter().filter(|unchanged| **unchanged).count();
+        Step { view, findings, events, heartbeat, next_in, unchanged_groups }
     }
 
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each

@@ -56,9 +56,8 @@ impl Both {
         check_same(&place, &shown(&fresh), &shown(&remembering));
         self.unchanged.0 += remembering.respondents.iter().filter(|heard| heard.unchanged).count();
         let step = self.fresh.step(&fresh);
-        let was: Vec<_> = self.last.iter().flat_map(|last| &last.view.groups).map(place_of).collect();
-        let again = self.remembering.step_after(&remembering, self.last.take());
-        self.unchanged.1 += again.view.groups.iter().filter(|group| was.contains(&place_of(group))).count();
+        let mut again = self.remembering.step_after(&remembering, self.last.take());
+        self.unchanged.1 += std::mem::take(&mut again.unchanged_groups);
         check_same(&place, &format!("{step:#?}"), &format!("{again:#?}"));
         self.last = Some(again);
     }
@@ -69,11 +68,6 @@ impl Both {
         self.fresh.adopt(saved.clone(), now);
         self.remembering.adopt(saved, now);
     }
-}
-
-/// Where the peers of a group are in memory.
-fn place_of(group: &metawatch::view::GroupView) -> usize {
-    group.peers.as_ptr() as usize
 }
 
 fn gather(

@@ -12,8 +12,10 @@ const TEMPLATE_BYTES_MAX: usize = 32 << 20;
 const FORGOTTEN_AFTER: u64 = 16;
 /// A server whose answers fit no template so many times running is read anew each time.
 const MISSES_MAX: u8 = 8;
-/// So much of an answer tells which server's it is.
-const BEGINNING: usize = 128;
+/// So much of an answer is looked at for the id of its server.
+const BEGINNING: usize = 512;
+/// What the id comes after.
+const ID: &[u8] = b"\"id\":\"";
 
 /// The last answer of each server. It goes from one epoch to the next, and changes nothing but what an epoch costs: an
 /// epoch that begins without it reads everything.
@@ -190,12 +192,14 @@ impl Read {
     }
 }
 
-/// A number for how an answer begins: with the name of its server and the id of its run. Two that begin alike cost a
-/// reading, and nothing else.
+/// A number for how an answer begins, up to the id of the server's run. Two that begin alike cost a reading, and nothing
+/// else.
 fn beginning(payload: &[u8]) -> u64 {
     let beginning = &payload[..payload.len().min(BEGINNING)];
+    let id = beginning.windows(ID.len()).position(|part| part == ID).map_or(0, |at| at + ID.len());
+    let length = beginning[id..].iter().position(|byte| *byte == b'"').unwrap_or(0);
     let mut sum = 0_u64;
-    for part in beginning.chunks(8) {
+    for part in beginning[..id + length].chunks(8) {
         let mut word = [0; 8];
         word[..part.len()].copy_from_slice(part);
         sum = (sum.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);

@@ -53,17 +53,17 @@ fn check(outbox: &Outbox) {
     let places = |wanted: &dyn Fn(&Entry) -> bool| -> BTreeSet<u64> {
         outbox.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(place, _)| *place).collect()
     };
-    assert_eq!(outbox.held, places(&|entry| entry.stage == Stage::Held));
-    assert_eq!(outbox.queued, places(&|entry| entry.stage == Stage::Queued));
-    assert_eq!(outbox.in_flight, places(&|entry| matches!(entry.stage, Stage::InFlight { .. })));
-    assert_eq!(outbox.repeats, places(&|entry| matches!(entry.stage, Stage::Repeat { .. })));
+    assert_eq!(outbox.stages.held, places(&|entry| entry.stage == Stage::Held));
+    assert_eq!(outbox.stages.queued, places(&|entry| entry.stage == Stage::Queued));
+    assert_eq!(outbox.stages.in_flight, places(&|entry| matches!(entry.stage, Stage::InFlight { .. })));
+    assert_eq!(outbox.stages.repeats, places(&|entry| matches!(entry.stage, Stage::Repeat { .. })));
     let firsts: BTreeSet<u64> =
         outbox.incidents.values().filter_map(|places| places.first().copied()).collect();
-    assert_eq!(outbox.ready, &outbox.queued & &firsts);
+    assert_eq!(outbox.ready, &outbox.stages.queued & &firsts);
     let of_incidents: usize = outbox.incidents.values().map(BTreeSet::len).sum();
     assert_eq!((of_incidents, outbox.by_id.len()), (outbox.entries.len(), outbox.entries.len()));
     let timed = places(&|entry| matches!(entry.stage, Stage::Parked { .. } | Stage::Repeat { .. }));
-    assert_eq!(outbox.timers.iter().map(|(_, place)| *place).collect::<BTreeSet<_>>(), timed);
+    assert_eq!(outbox.stages.timers.iter().map(|(_, place)| *place).collect::<BTreeSet<_>>(), timed);
 }
 
 #[test]

@@ -24,8 +24,12 @@ const WIDE: usize = 60;
 pub(super) fn subtitle(status: &SystemStatus, age: Duration) -> String {
     let age = if age < Duration::from_secs(1) { "now".to_owned() } else { format!("{} ago", ago(age)) };
     let system = status.system.as_ref().map_or_else(String::new, |system| format!(" · system {system}"));
+    let only = match status.only.as_slice() {
+        [] => String::new(),
+        names => format!(" · only {}", names.join(", ")),
+    };
     let every = ago(Duration::from_millis(status.interval_ms)).replace(".0s", "s");
-    format!("epoch {}, {age} · every {every}{system}", status.epoch.number)
+    format!("epoch {}, {age} · every {every}{system}{only}", status.epoch.number)
 }
 
 /// Everything between head and foot.

@@ -15,7 +15,8 @@
 
 use std::collections::BTreeSet;
 
-use super::history::{GroupHistory, History, contact_in_term};
+use super::contact::contact_in_term;
+use super::history::{GroupHistory, History};
 use super::{Answer, Contact, GroupView, PeerView, Streak};
 use crate::epoch::{Ended, Gathered, ServerKey};
 use crate::name::{Name, PeerId};
@@ -62,6 +63,7 @@ impl Unchanged {
         let events = gathered.announcements.iter().map(|(_, announcement)| &announcement.server);
         let rejects = gathered.rejects.iter().filter_map(|reject| reject.server.as_deref());
         events.chain(rejects).for_each(|server| add(&server.domain));
+        gathered.advisories.iter().for_each(|(_, advisory)| add(&advisory.domain));
         gathered.conflicts.iter().for_each(|conflict| add(&conflict.server.domain));
         for (_, group) in history.groups().filter(|(_, group)| !group.settled) {
             add(&group.domain);
@@ -106,16 +108,17 @@ fn renew(view: &mut GroupView, group: &mut GroupHistory, gathered: &Gathered, ag
     // A group lists each peer once: with the peers in order, one walk finds all.
     ages.sort_unstable_by_key(|(peer, _)| *peer);
     let mut ages = ages.iter();
-    let led_for = group.tenure.and_then(|tenure| tenure.since).map(|since| now.since(since));
+    view.led_for = group.tenure.and_then(|tenure| tenure.led_for(now));
     for peer in &mut view.peers {
         peer.last_heard = Some(now);
         if let Some(row) = &mut peer.row
             && let Some((_, active_ns)) = ages.find(|(id, _)| *id == peer.id)
         {
             row.active_ns = *active_ns;
-            peer.leader_heard = contact_in_term(row, led_for);
+            peer.leader_heard = contact_in_term(row, view.led_for);
         }
     }
+    view.heard_by_leader = view.count_heard_by_leader();
     group.last_heard = Some(now);
     if let Some((_, at)) = &mut group.last_online {
         *at = now;
@@ -141,6 +144,7 @@ pub(super) fn is_settled(view: &GroupView, group: &GroupHistory, gathered: &Gath
         && view.held.is_none()
         && view.sizes.is_none()
         && view.unreadable_leader.is_none()
+        && view.silent_leader.is_none()
         && view.listless.is_empty()
         && view.outsiders.is_empty();
     let all = group.members.len() == view.peers.len() && group.peers.len() == view.peers.len();
@@ -171,7 +175,12 @@ fn is_well(peer: &PeerView, gathered: &Gathered) -> bool {
         && !peer.contact_lost_earlier
         && !peer.routes_held
         && !peer.off_since_start
-        && peer.routes.is_empty();
+        && !peer.said_removed
+        && peer.out_of_storage.is_none()
+        && peer.routes.is_empty()
+        && peer.gateways.is_empty()
+        && peer.receive_nothing.is_empty()
+        && peer.still_receive.is_empty();
     let watched = peer.watched_since_heard && peer.last_heard == Some(gathered.closed);
     takes_part && has_a_place && unsuspected && plain && watched
 }
