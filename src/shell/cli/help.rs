@@ -67,6 +67,8 @@ Status page, with --listen:
   /             a page that is always up to date
   /status.json  the same as JSON
   /events       the same as server-sent events, after each epoch
+  /metrics      the numbers, for Prometheus
+  /healthz, /readyz    whether this watcher works, for who starts it again
   It has no login, and answers on this host alone unless an address is given.
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
