@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::name::printable;
 use crate::report::style::Style;
 use crate::shell::atomic_file::{file_at, replace};
-use crate::shell::cli::{ColorWhen, OutputFlags};
+use crate::shell::cli::{ColorWhen, LineFormat, OutputFlags};
 use crate::shell::config::Env;
 use crate::shell::failure::{Failure, FailureKind};
 
@@ -123,8 +123,19 @@ fn tell(line: &str) {
     drop(writeln!(io::stderr().lock(), "{line}"));
 }
 
+/// What is told goes through the log, a JSON object a line.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
+
+fn is_json() -> bool {
+    AS_JSON.load(Ordering::Relaxed)
+}
+
 /// Says what went wrong and what to do about it.
 pub fn failed(failure: &Failure) {
+    // Why a command has failed is told whatever the log shows.
+    if is_json() && tracing::enabled!(tracing::Level::ERROR) {
+        return tracing::error!(hint = failure.hint(), "{failure}");
+    }
     tell(&format!("error: {}", safe_lines(&failure.to_string())));
     hint(failure);
 }
@@ -136,11 +147,17 @@ pub fn hint(failure: &Failure) {
 
 /// Says something that does not end the command.
 pub fn warn(message: &str) {
+    if is_json() {
+        return tracing::warn!("{message}");
+    }
     tell(&format!("warning: {}", printable(message)));
 }
 
 /// Says what was done.
 pub fn note(message: &str) {
+    if is_json() {
+        return tracing::info!("{message}");
+    }
     tell(&printable(message));
 }
 
@@ -175,9 +192,15 @@ pub fn trace(output: &OutputFlags, around: &Env) {
         Err(error) => (EnvFilter::new(default), Some(error.to_string())),
     };
     let color = colored(output.color, io::stderr().is_terminal(), around);
+    let json = output.log_format == LineFormat::Json;
+    AS_JSON.store(json, Ordering::Relaxed);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer);
+    let subscriber = subscriber.with_ansi(color && !json).with_target(false);
     // A second subscriber can only be set by a test; the first one stays.
-    drop(subscriber.with_ansi(color).with_target(false).try_init());
+    drop(match json {
+        true => subscriber.json().flatten_event(true).with_span_list(false).try_init(),
+        false => subscriber.try_init(),
+    });
     if let Some(broken) = broken {
         warn(&format!("METAWATCH_LOG is not a filter and is ignored: {broken}"));
     }
