@@ -38,3 +38,4 @@ mod simulation;
 mod status;
 mod support;
 mod systems;
+mod unchanged;

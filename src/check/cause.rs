@@ -163,7 +163,7 @@ impl Facts<'_> {
             (_, Some(heard)) => {
                 format!("its last answer came {} ago", human_duration(self.context.now.since(heard)))
             }
-            (_, None) => "it has not answered since we watch".to_owned(),
+            (_, None) => "it has not answered since we began to watch".to_owned(),
         }
     }
 }
@@ -275,7 +275,7 @@ fn before_term(facts: &Facts<'_>) -> Option<Cause> {
     };
     Some(Cause {
         kind: CauseKind::DownBeforeTerm,
-        because: vec![met.to_owned(), "it has not answered since we watch".to_owned()],
+        because: vec![met.to_owned(), "it has not answered since we began to watch".to_owned()],
     })
 }
 
@@ -322,11 +322,17 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
                 .collect(),
         });
     }
-    if peer.disconnected_epochs < STANDING_EPOCHS_MIN {
+    closed(facts)
+}
+
+/// The connections to it have closed, and are perhaps there again already while it starts.
+fn closed(facts: &Facts<'_>) -> Option<Cause> {
+    let peer = facts.peer;
+    if !peer.routes_closed {
         return None;
     }
     let unflagged = peer.row.as_ref().is_some_and(|row| !row.offline);
-    let (kind, routes) = match () {
+    let (kind, closed) = match () {
         () if !peer.gateways.is_empty() => {
             (CauseKind::CrashedOrUnreachable, "no other cluster holds a gateway connection to its cluster")
         }
@@ -340,7 +346,12 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
         ),
         () => (CauseKind::CrashedOrUnreachable, "no server of its cluster holds a route to it"),
     };
-    Some(Cause { kind, because: vec![facts.silence_in_words(), routes.to_owned()] })
+    let (kind, closed) = if peer.disconnected_epochs < STANDING_EPOCHS_MIN {
+        (CauseKind::CrashedOrUnreachable, "all connections to it had closed, and others hold one again")
+    } else {
+        (kind, closed)
+    };
+    Some(Cause { kind, because: vec![facts.silence_in_words(), closed.to_owned()] })
 }
 
 /// Who held a connection to a peer while it was silent.

@@ -57,8 +57,8 @@ impl Shown {
 }
 
 impl Daemon {
-    /// Logs the status where it has changed.
-    pub(super) fn tell_status(&mut self, heartbeat: &Heartbeat) {
+    /// Logs the status where it has changed, and no events of the same epoch tell why.
+    pub(super) fn tell_status(&mut self, heartbeat: &Heartbeat, told: bool) {
         let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
         // What keeps us from knowing is told with its reason, by whoever holds the connection.
         if status == Status::Unknown {
@@ -66,6 +66,7 @@ impl Daemon {
             return;
         }
         let line = match self.status.replace(status) {
+            _ if told => Line::debug(summary),
             Some(before) if before == status => Line::debug(summary),
             _ if status == Status::Ok => Line::info(summary),
             _ => Line::warn(summary),

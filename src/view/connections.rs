@@ -59,11 +59,13 @@ impl PeerEvidence<'_> {
         }
         // Whoever answers this question lives, whatever became of its other reply.
         if lives || routes.iter().any(|(_, route)| *route == Route::Held) {
-            (history.disconnected_epochs, history.routes_held) = (0, true);
+            // One whose connections had all closed was not frozen, but is being started.
+            (history.disconnected_epochs, history.routes_held) = (0, lives || !history.routes_closed);
         } else if self.quorum_answers {
             history.disconnected_epochs = history.disconnected_epochs.saturating_add(1);
             // What they held earlier in this silence says nothing any more.
             history.routes_held &= history.disconnected_epochs < STANDING_EPOCHS_MIN;
+            history.routes_closed |= history.disconnected_epochs >= STANDING_EPOCHS_MIN;
         }
         routes.sort_by_key(|(_, route)| *route == Route::Lost);
         let more = routes.len().saturating_sub(TOLD_MAX);

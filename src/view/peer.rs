@@ -106,6 +106,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
         more_routes,
         gateways,
         routes_held: history.routes_held,
+        routes_closed: history.routes_closed,
         receive_nothing: history.received.nothing_for(evidence.gathered),
         still_receive: history.received.lately(evidence.gathered),
         out_of_storage: history.out_of_storage.as_ref().map(|(_, stream)| stream.clone()),
@@ -233,6 +234,7 @@ impl PeerEvidence<'_> {
                 history.back_since = Some(self.gathered.opened);
             }
             (history.silence, history.disconnected_epochs, history.routes_held) = (None, 0, false);
+            history.routes_closed = false;
             history.received.clear();
         } else if self.member && self.others_answer && self.gathered.counts_absence() {
             history.silence = Some(Streak::again(history.silence, self.gathered));

@@ -16,6 +16,8 @@ pub struct ClusterView {
     pub epoch: EpochFacts,
     /// The meta groups, by key.
     pub groups: Vec<GroupView>,
+    /// How many of them somebody answers for.
+    pub answering_groups: usize,
     /// The keys of groups that go on under another key: what was known under these is over.
     pub superseded: BTreeSet<Name>,
     /// Every server that answered, by name.
@@ -307,6 +309,8 @@ pub struct PeerView {
     pub off_since_start: bool,
     /// Somebody held a route to it during this silence, so its process was not ended at once.
     pub routes_held: bool,
+    /// Nobody held a route to it for a while of this silence, even if somebody does again.
+    pub routes_closed: bool,
     /// It said that it stops, and has not answered since.
     pub announced: Option<(Stamp, AnnouncementKind)>,
     /// How many of the other reporters' lists call it offline, and how many such lists there are. Only where no
