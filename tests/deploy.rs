@@ -9,6 +9,7 @@ use metawatch::shell::demo::binary::nats_server;
 use regex::Regex;
 
 use crate::cluster::tested_version;
+use crate::support::{say, skipped};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -20,10 +21,10 @@ fn shipped(name: &str) -> String {
 }
 
 /// The output of a command, where there is such a program; otherwise it says what is skipped.
-fn output(command: &mut Command, skipped: &str) -> Option<Output> {
+fn output(command: &mut Command, what: &str) -> Option<Output> {
     let output = command.output().ok();
     if output.is_none() {
-        println!("skipped: {skipped}, because there is no {}", command.get_program().to_string_lossy());
+        skipped(&format!("{what}, because there is no {}", command.get_program().to_string_lossy()));
     }
     output
 }
@@ -96,7 +97,7 @@ fn the_unit_is_hardened_and_runs_what_the_install_command_puts_there() {
         let said = String::from_utf8_lossy(&output.stdout);
         let level = Regex::new(r"exposure level for metawatch.service: ([0-9.]+)").unwrap();
         let level: f64 = level.captures(&said).unwrap_or_else(|| panic!("{output:?}"))[1].parse().unwrap();
-        println!("systemd-analyze security: {level}");
+        say(&format!("systemd-analyze security: {level}"));
         assert!(level <= 2.5, "{said}");
     }
     let mut verify = Command::new("systemd-analyze");
@@ -117,7 +118,7 @@ fn the_files_for_compose_and_kubernetes_are_understood() {
     python.arg(&script).arg(root().join("examples/deploy"));
     let output = output(&mut python, "the files for compose and Kubernetes");
     let output = output.expect("python3 is needed by other tests, too");
-    print!("{}", String::from_utf8_lossy(&output.stdout));
+    say(String::from_utf8_lossy(&output.stdout).trim_end());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

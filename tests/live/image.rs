@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::three;
 use crate::cluster::LONG;
+use crate::support::{say, skipped};
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
@@ -20,7 +21,7 @@ const IMAGE_MAX: u64 = 12_000_000;
 /// Whether the image can be built here; else it says why not.
 fn can_be_built() -> bool {
     let skip = |why: &str| {
-        println!("skipped: the image, because {why}");
+        skipped(&format!("the image, because {why}"));
         false
     };
     let library = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).output();
@@ -75,7 +76,7 @@ impl Store<'_> {
 #[tokio::test]
 async fn the_image_is_small_and_watches_as_nobody_in_particular() {
     let Ok(profile) = std::env::var("METAWATCH_TEST_IMAGE") else {
-        println!("skipped: the image, because METAWATCH_TEST_IMAGE names no profile to build it with (dist)");
+        skipped("the image, because METAWATCH_TEST_IMAGE names no profile to build it with (dist)");
         return;
     };
     if !can_be_built() {
@@ -94,7 +95,7 @@ async fn the_image_is_small_and_watches_as_nobody_in_particular() {
     let archive = home.path().join("image.tar");
     store.done(["push", "metawatch", &format!("oci-archive:{}", archive.display())]);
     let (whole, packed) = (fs::metadata(&program).unwrap().len(), fs::metadata(&archive).unwrap().len());
-    println!("the program has {whole} bytes, and the packed image {packed}");
+    say(&format!("the program has {whole} bytes, and the packed image {packed}"));
     assert!(profile != "dist" || whole < IMAGE_MAX, "{whole}");
 
     let cluster = three().await;
