@@ -138,7 +138,10 @@ async fn the_image_is_small_and_watches_as_nobody_in_particular() {
     assert_eq!(ended.code(), Some(0), "it ends in an orderly way");
 }
 
+/// What any of its threads has started.
 fn children(parent: u32) -> Vec<u32> {
-    let all = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    all.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+    let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let started = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let all: Vec<String> = started.collect();
+    all.iter().flat_map(|text| text.split_whitespace()).filter_map(|id| id.parse().ok()).collect()
 }
