@@ -92,6 +92,9 @@ pub enum Command {
     /// Watch until stopped, and publish every alert on NATS
     #[command(after_help = help::RUN)]
     Run(Box<RunFlags>),
+    /// Look at everything that `run` would use: rights, servers, who hears alerts; say what is missing
+    #[command(after_help = help::DOCTOR)]
+    Doctor(Box<DoctorFlags>),
     /// Look once and give one verdict with an exit code: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     #[command(after_help = help::CHECK)]
     Check(CheckFlags),
@@ -237,6 +240,27 @@ impl RunFlags {
     pub fn page(&self) -> Option<HttpOptions> {
         self.listen.map(|listen| HttpOptions { listen, hosts: self.listen_host.clone() })
     }
+}
+
+/// The flags of `metawatch doctor`: those of `run`, which it looks at in their place.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorFlags {
+    /// How to print what was found
+    #[arg(long, env = "METAWATCH_DOCTOR_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    #[arg(value_enum, default_value_t = DoctorFormat::Text)]
+    pub format: DoctorFormat,
+    /// What `run` would do.
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+/// The formats of what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    /// A line for each finding, when it is there.
+    Text,
+    /// One JSON object, at the end.
+    Json,
 }
 
 /// The flags of `metawatch check`.

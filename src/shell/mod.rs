@@ -29,6 +29,8 @@ pub mod daemon;
 
 pub mod one_shot;
 
+pub mod doctor;
+
 pub mod http;
 
 pub mod listen;

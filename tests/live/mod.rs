@@ -7,6 +7,7 @@ mod consumers;
 mod delivery;
 mod demo;
 mod diagnosis;
+mod doctor;
 mod faults;
 mod hardship;
 mod harness;

@@ -5,6 +5,7 @@ Examples:
   metawatch check --context system    one verdict, and an exit code
   metawatch view --context system     who is in the meta group, who says so
   metawatch run --context system      watch, and publish alerts on NATS
+  metawatch doctor --context system   what `run` would lack, and how to add it
   metawatch listen --context system   read those alerts
 
 The flags of the connection are those of the nats CLI; --help shows them.
@@ -15,6 +16,7 @@ Examples:
   metawatch check --context system    one verdict, and an exit code
   metawatch view --context system     who is in the meta group, who says so
   metawatch run --context system      watch, and publish alerts on NATS
+  metawatch doctor --context system   what `run` would lack, and how to add it
   metawatch listen --context system   read those alerts
 
 metawatch must log in as a user of the system account: only there do all servers answer.
@@ -73,6 +75,26 @@ With --listen:
   It has no login, and answers on this host alone unless an address is given.
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  metawatch doctor --context system
+  metawatch doctor --user metawatch --password env://PW --inbox-prefix _METAWATCH
+  metawatch doctor --context system --alert-creds alerts.creds
+  metawatch doctor --context system --format json
+
+Give it the flags and the variables that `run` gets: it looks at what that would use.
+It tells the permission that is missing as a server's configuration has it:
+  warning  right       may not publish $SYS.REQ.SERVER.PING.STATSZ: a crash
+                       is critical after about 5 s instead of 3 s, the loss of
+                       a leader later
+           add         publish: \"$SYS.REQ.SERVER.PING.STATSZ\"
+
+It publishes nothing that anybody hears. A running watcher is not disturbed.
+
+Exit codes:
+  0  all is well; a note needs nothing to be done
+  1  something failed, could be better, or could not be found out";
 
 pub(super) const CHECK: &str = "\
 Examples:
@@ -155,7 +177,8 @@ mod tests {
 
     #[test]
     fn commands_and_columns_stay_on_one_line_of_80_columns() {
-        let all = [TOP, TOP_LONG, RUN, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN, INSTALL_DOCS];
+        let all =
+            [TOP, TOP_LONG, RUN, DOCTOR, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN, INSTALL_DOCS];
         for line in all.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  ")) {
             assert!(line.chars().count() <= 80, "{line}");
         }
