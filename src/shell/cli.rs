@@ -1,10 +1,12 @@
 //! The command line: what can be asked, and how it is explained.
 
 mod delivery;
+mod forward;
 mod help;
 mod values;
 
 pub use delivery::DeliveryFlags;
+pub use forward::ForwardFlags;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -107,6 +109,9 @@ pub enum Command {
     /// Print the alert events that a running metawatch publishes, one line each
     #[command(after_help = help::LISTEN)]
     Listen(ListenFlags),
+    /// Post alerts to Alertmanagers and webhooks: to where people are paged
+    #[command(after_help = help::FORWARD)]
+    Forward(Box<ForwardFlags>),
     /// Print the JSON Schema of the alert event
     #[command(after_help = help::SCHEMA)]
     Schema,

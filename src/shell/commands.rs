@@ -54,6 +54,7 @@ fn dispatch(cli: Cli, around: &Env, out: &mut Out) -> Result<u8, Failure> {
         Command::Demo { keep } => live::demo(keep, out).map(|()| 0),
         Command::Run(flags) => run_live(&flags, &place).map(|()| 0),
         Command::Doctor(flags) => doctor::examine(&flags, &place, out),
+        Command::Forward(flags) => live::forward(&place.config()?, *flags, around).map(|()| 0),
         Command::Check(flags) => check(&flags, &place, out),
         Command::View(flags) => view(&flags, &place, out).map(|()| 0),
         Command::Replay(flags) => replay(&flags, &place, out).map(|()| 0),

@@ -35,6 +35,8 @@ pub mod http;
 
 pub mod listen;
 
+pub mod forward;
+
 // The command line.
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -9,6 +9,7 @@ mod demo;
 mod diagnosis;
 mod doctor;
 mod faults;
+mod forward;
 mod hardship;
 mod harness;
 mod image;

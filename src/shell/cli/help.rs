@@ -7,6 +7,7 @@ Examples:
   metawatch run --context system      watch, and publish alerts on NATS
   metawatch doctor --context system   what `run` would lack, and how to add it
   metawatch listen --context system   read those alerts
+  metawatch forward --context system --webhook URL    post them to a pager
 
 The flags of the connection are those of the nats CLI; --help shows them.
 Every command explains itself: metawatch COMMAND --help";
@@ -18,6 +19,7 @@ Examples:
   metawatch run --context system      watch, and publish alerts on NATS
   metawatch doctor --context system   what `run` would lack, and how to add it
   metawatch listen --context system   read those alerts
+  metawatch forward --context system --webhook URL    post them to a pager
 
 metawatch must log in as a user of the system account: only there do all servers answer.
 The flags of the connection, their variables and the contexts are those of the nats CLI.
@@ -149,6 +151,26 @@ of \"headers\" and \"event\".
 It ends with 0 when enough has come, and on SIGINT and SIGTERM unless --once or --count waits for \
 more. It ends with 1 when it cannot start, or when the time of --for is over and too little has come.";
 
+pub(super) const FORWARD: &str = "\
+Examples:
+  metawatch forward --context system --alertmanager http://127.0.0.1:9093
+  metawatch forward --context system --webhook https://pager.example/metawatch \\
+    --webhook-header 'Authorization: Bearer env://PAGER_TOKEN'
+  metawatch forward --creds app.creds --webhook env://SLACK_URL --only-firing
+
+To an Alertmanager goes every open alert once a minute, with an end 5 minutes ahead, and its end.
+  alertname META_001  severity warning|critical  group default  peer s3  system ID
+  When no heartbeat arrives, MetawatchQuiet fires; open alerts stay open for --keep.
+
+To a webhook goes every event once at least, as `metawatch schema` describes it, in order for each \
+incident, with an Idempotency-Key that is the same at every try. Of an incident that a receiver \
+leaves waiting, the newest state is kept beyond 16 events.
+
+A receiver that is down is tried again, after 1 s to 60 s, for as long as it takes; what refuses (4xx) \
+or redirects, after 5 minutes. A login in a header or an address is never told.
+
+It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
+
 pub(super) const SCHEMA: &str = "\
 Example:
   metawatch schema > alert-event.schema.json";
@@ -177,8 +199,21 @@ mod tests {
 
     #[test]
     fn commands_and_columns_stay_on_one_line_of_80_columns() {
-        let all =
-            [TOP, TOP_LONG, RUN, DOCTOR, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN, INSTALL_DOCS];
+        let all = [
+            TOP,
+            TOP_LONG,
+            RUN,
+            DOCTOR,
+            CHECK,
+            VIEW,
+            REPLAY,
+            LISTEN,
+            FORWARD,
+            SCHEMA,
+            COMPLETIONS,
+            MAN,
+            INSTALL_DOCS,
+        ];
         for line in all.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  ")) {
             assert!(line.chars().count() <= 80, "{line}");
         }
