@@ -61,6 +61,16 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// The word that events carry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// What one epoch, with what is remembered, says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

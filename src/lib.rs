@@ -67,7 +67,7 @@
 //! unbounded channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, election
 //! → replicated_state → system, outbox → event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`]
 //! stands beside `event`, [`cadence`] behind `alert`; [`status`] is made of what `pipeline` gives, for `daemon` and
-//! [`screen`]; any stage may use [`stamp`], [`name`] and [`rules`].
+//! [`screen`]; [`doctor`] and [`forward`] take what all of these say; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
@@ -120,6 +120,12 @@ pub mod daemon;
 
 // One verdict on the whole, for whoever asks once.
 pub mod report;
+
+// What is passed on to those who page people.
+pub mod forward;
+
+// What a watcher would lack, for whoever installs one.
+pub mod doctor;
 
 // How a system stands, for whoever looks on: as a document, as a page, and as a screen.
 pub mod status;

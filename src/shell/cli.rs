@@ -1,10 +1,12 @@
 //! The command line: what can be asked, and how it is explained.
 
 mod delivery;
+mod forward;
 mod help;
 mod values;
 
 pub use delivery::DeliveryFlags;
+pub use forward::ForwardFlags;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -92,6 +94,9 @@ pub enum Command {
     /// Watch until stopped, and publish every alert on NATS
     #[command(after_help = help::RUN)]
     Run(Box<RunFlags>),
+    /// Look at everything that `run` would use: rights, servers, who hears alerts; say what is missing
+    #[command(after_help = help::DOCTOR)]
+    Doctor(Box<DoctorFlags>),
     /// Look once and give one verdict with an exit code: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     #[command(after_help = help::CHECK)]
     Check(CheckFlags),
@@ -104,6 +109,9 @@ pub enum Command {
     /// Print the alert events that a running metawatch publishes, one line each
     #[command(after_help = help::LISTEN)]
     Listen(ListenFlags),
+    /// Post alerts to Alertmanagers and webhooks: to where people are paged
+    #[command(after_help = help::FORWARD)]
+    Forward(Box<ForwardFlags>),
     /// Print the JSON Schema of the alert event
     #[command(after_help = help::SCHEMA)]
     Schema,
@@ -237,6 +245,27 @@ impl RunFlags {
     pub fn page(&self) -> Option<HttpOptions> {
         self.listen.map(|listen| HttpOptions { listen, hosts: self.listen_host.clone() })
     }
+}
+
+/// The flags of `metawatch doctor`: those of `run`, which it looks at in their place.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorFlags {
+    /// How to print what was found
+    #[arg(long, env = "METAWATCH_DOCTOR_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    #[arg(value_enum, default_value_t = DoctorFormat::Text)]
+    pub format: DoctorFormat,
+    /// What `run` would do.
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+/// The formats of what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    /// A line for each finding, when it is there.
+    Text,
+    /// One JSON object, at the end.
+    Json,
 }
 
 /// The flags of `metawatch check`.

@@ -453,7 +453,7 @@ fn link_news(event: &LinkEvent) -> Option<LinkNews> {
     }
 }
 
-fn log(line: &Line) {
+pub(super) fn log(line: &Line) {
     let Line { level, text, hint } = line;
     let hint = (!hint.is_empty()).then_some(hint.as_str());
     match level {

@@ -30,7 +30,8 @@ use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
 pub use alert_connection::AlertConnection;
 use barrier::{Answer, Barrier};
-use message::{Sent, header_map, publish};
+pub(super) use message::header_map;
+use message::{Sent, publish};
 
 /// Orders that may wait: heartbeats beyond it are left out, everything else is limited by who gives them.
 const ORDERS_MAX: usize = 2_048;
