@@ -414,6 +414,9 @@ impl Daemon {
         self.tick(now);
         if self.is_due(now) {
             self.number += 1;
+            if let Some((history, at)) = self.coordinator.take_inherited(now) {
+                self.pipeline.inherit(history, at);
+            }
             let plan = self.pipeline.plan(self.number, now, self.timeout);
             self.phase = Phase::Gathering(now, plan.patience);
             effects.push(Effect::OpenEpoch(plan));
@@ -440,8 +443,10 @@ impl Daemon {
     /// Writes down how things stand, where that has changed.
     fn keep(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.changed) {
-            let state = self.pipeline.replicated_state(self.dispatcher.outbox.iter());
-            if self.coordinator.keep(state) {
+            let mut state = self.pipeline.replicated_state(self.dispatcher.outbox.iter());
+            let others = self.coordinator.watchers() > 1;
+            state.history = (others && self.is_active(now)).then(|| self.pipeline.saved_history(now));
+            if self.coordinator.keep(state, now) {
                 self.persistence.change();
             }
         }

@@ -47,6 +47,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::replicated_state::{COUNT_MAX, ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
+use crate::view::{Moments, SavedHistory};
 pub use chunk::{Chunk, TooLarge};
 use claims::Claims;
 use members::Members;
@@ -62,6 +63,8 @@ const CANDIDATES_MAX: usize = 16;
 const LEADERLESS_UNITS_MAX: u32 = 8;
 /// How often a watcher that holds a state that nobody has merged says so, in units.
 const UNMERGED_UNITS: u32 = 2;
+/// What an active watcher remembers of the servers is told by itself once in so many intervals at most.
+const HISTORY_INTERVALS: u32 = 3;
 
 /// What a watcher is to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -306,8 +309,14 @@ impl Election {
 
     /// Takes the state as it is now; true when it has changed. Then it is to be saved and replicated, and only then is
     /// anything to be published.
-    pub fn keep(&mut self, state: ReplicatedState) -> bool {
-        self.replication.keep(state, self.role == Role::Active)
+    pub fn keep(&mut self, state: ReplicatedState, now: Stamp) -> bool {
+        let rest = self.interval * HISTORY_INTERVALS;
+        self.replication.keep(state, self.role == Role::Active, rest, now)
+    }
+
+    /// What the active watcher remembered of the servers, for this one, which begins to look; once.
+    pub fn take_inherited(&mut self, now: Stamp) -> Option<(SavedHistory, Moments)> {
+        self.replication.take_inherited(now)
     }
 
     /// What a restart is to go on with.

@@ -22,7 +22,7 @@ use crate::name::{Name, join_some};
 use crate::rules::{BEHIND_MIN, Rules, SIZES_DIFFER_MIN};
 use crate::stamp::human_duration;
 
-pub use history::{History, Remembered};
+pub use history::{History, Moments, Remembered, SavedHistory, read_leniently};
 pub use streak::Streak;
 pub(crate) use types::label;
 pub use types::{

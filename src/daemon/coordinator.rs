@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::pipeline::Pipeline;
 use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
+use crate::view::{Moments, SavedHistory};
 
 /// A watcher that sees nothing in so many epochs running leaves its place to one that does.
 const BLIND_EPOCHS: u32 = 2;
@@ -290,8 +291,13 @@ impl Coordinator {
     }
 
     /// Takes the state as it is now; true when it is another one than before.
-    pub(super) fn keep(&mut self, state: ReplicatedState) -> bool {
-        self.election.keep(state)
+    pub(super) fn keep(&mut self, state: ReplicatedState, now: Stamp) -> bool {
+        self.election.keep(state, now)
+    }
+
+    /// What the active watcher remembered of the servers, for this one, which begins to look; once.
+    pub(super) fn take_inherited(&mut self, now: Stamp) -> Option<(SavedHistory, Moments)> {
+        self.election.take_inherited(now)
     }
 
     /// What a restart is to go on with.
