@@ -5,7 +5,9 @@
 //! The watchers are the real [`metawatch::daemon::Daemon`], which decides everything; what carries its effects out is
 //! simulated here: the disk, the connections, the messages between watchers, the clocks and the servers.
 
+mod many;
 mod node;
+mod reserves;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,17 +22,9 @@ const INTERVAL: i64 = 1_000;
 const START: i64 = 1_795_380_222_000;
 const SERVERS: usize = 5;
 
-fn check_story(seed: u64) -> i64 {
-    let mut story = Story::new(seed, 2 + (seed / 3 % 3) as usize);
-    for step in 0..120_000 / TICK {
-        if (4_000 / TICK..100_000 / TICK).contains(&step) {
-            story.trouble_servers();
-            story.trouble_watchers();
-            story.trouble_surroundings();
-        }
-        story.tick();
-    }
-    story.end();
+/// Every fault was told, in order and once, and is over.
+fn check_told(story: &Story) {
+    let seed = story.seed;
     let told = story.told();
     for (incident, (name, seen)) in &told {
         let seqs: Vec<u64> = seen.keys().copied().collect();
@@ -49,6 +43,20 @@ fn check_story(seed: u64) -> i64 {
         let faults = story.faults.iter().filter(|fault| fault.server == server).count();
         assert_eq!(incidents, faults, "seed {seed}: {server}: {:?}\n{told:#?}", story.faults);
     }
+}
+
+fn check_story(seed: u64) -> i64 {
+    let mut story = Story::new(seed, 2 + (seed / 3 % 3) as usize);
+    for step in 0..120_000 / TICK {
+        if (4_000 / TICK..100_000 / TICK).contains(&step) {
+            story.trouble_servers();
+            story.trouble_watchers();
+            story.trouble_surroundings();
+        }
+        story.tick();
+    }
+    story.end();
+    check_told(&story);
     story.longest_mute
 }
 
@@ -63,6 +71,19 @@ fn every_fault_is_told_once_whichever_watcher_dies_freezes_or_goes_blind() {
     let longest = seeds(24).map(check_story).max().expect("a story");
     // Two beats of silence, the settling, and the epoch; never three intervals.
     assert!(longest <= 3 * INTERVAL, "nobody spoke for {longest} ms");
+}
+
+/// Whoever heard of an incident hears of its end, by its own id or by that of the one it was merged into.
+fn check_ended(story: &Story) {
+    let seed = story.seed;
+    let resolved = story.arrived.iter().filter(|(_, _, outgoing)| outgoing.event.state == State::Resolved);
+    let ended: BTreeSet<&String> = resolved
+        .flat_map(|(_, _, outgoing)| std::iter::once(&outgoing.event.incident).chain(&outgoing.event.merged))
+        .collect();
+    for (at, who, outgoing) in &story.arrived {
+        let event = &outgoing.event;
+        assert!(ended.contains(&event.incident), "seed {seed}: {} never ends ({at} ms, w{who})", event.id);
+    }
 }
 
 fn check_partition(seed: u64) {
@@ -91,15 +112,7 @@ fn check_partition(seed: u64) {
         );
     }
     story.end();
-    // Whoever heard of an incident hears of its end, by its own id or by that of the one it was merged into.
-    let resolved = story.arrived.iter().filter(|(_, _, outgoing)| outgoing.event.state == State::Resolved);
-    let ended: BTreeSet<&String> = resolved
-        .flat_map(|(_, _, outgoing)| std::iter::once(&outgoing.event.incident).chain(&outgoing.event.merged))
-        .collect();
-    for (at, who, outgoing) in &story.arrived {
-        let event = &outgoing.event;
-        assert!(ended.contains(&event.incident), "seed {seed}: {} never ends ({at} ms, w{who})", event.id);
-    }
+    check_ended(&story);
 }
 
 #[test]

@@ -211,7 +211,7 @@ proptest::proptest! {
         proptest::prop_assert!(election.is_active(at(15_000)), "it is alone again");
         let before = election.version().cloned().expect("a version");
         let system = Some("one".to_owned());
-        let changed = election.keep(ReplicatedState { system, ..ReplicatedState::default() });
+        let changed = election.keep(ReplicatedState { system, ..ReplicatedState::default() }, at(15_000));
         proptest::prop_assert!(changed);
         let after = election.version().cloned().expect("a version");
         proptest::prop_assert!(after.is_sound() && after.revision > before.revision && after.term == before.term);

@@ -112,13 +112,16 @@ impl Node {
     }
 
     pub(super) fn gathered(&self, world: &World, plan: Plan, opened: Stamp, now: Stamp) -> Gathered {
-        let number = plan.number;
+        let (number, ask_statsz) = (plan.number, plan.ask_statsz);
         let mut epoch = Epoch::open(plan, opened);
         if self.blind {
             epoch.hear(now, Heard::Disconnected);
         } else {
             for reply in world.jsz() {
                 epoch.hear(now, Heard::Jsz { epoch: number, payload: reply.as_bytes() });
+            }
+            for reply in world.statsz().iter().filter(|_| ask_statsz) {
+                epoch.hear(now, Heard::Statsz { epoch: number, payload: reply.as_bytes() });
             }
         }
         let ended = epoch.ended(now.plus(Duration::from_secs(60))).expect("an end");

@@ -48,6 +48,9 @@ pub(super) struct Story {
     pub(super) whoever: bool,
     /// Connections break, disks hang, floods come.
     pub(super) rough: bool,
+    /// How long a message between watchers takes at most, and which part of them is lost: one of so many.
+    pub(super) latency: i64,
+    pub(super) loses: Option<usize>,
 }
 
 impl Story {
@@ -90,6 +93,8 @@ impl Story {
             partitions: false,
             whoever: false,
             rough: true,
+            latency: 60,
+            loses: None,
         }
     }
 
@@ -105,6 +110,7 @@ impl Story {
         }
         let known = group.server(server).expect("a server");
         known.answers = if down { Answers::Not } else { Answers::Member };
+        known.cut = down;
         if down {
             self.faults.push(Fault { server: server.to_owned(), from: self.now, to: i64::MAX });
         } else if let Some(fault) = self.faults.iter_mut().rfind(|fault| fault.server == server) {
@@ -133,22 +139,20 @@ impl Story {
         }
         let who = self.random.below(self.nodes.len());
         // One that knows everything stays: what only the dead and the frozen know, nobody can go on with.
-        let healthy = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(at, node)| *at != who && node.is_healthy(self.newest.as_ref(), self.whoever))
-            .count();
-        let (now, action) = (self.now, self.random.below(4));
+        let side = self.nodes[who].side;
+        let newest = if self.partitions { self.newest_of(side) } else { self.newest.clone() };
+        let goes_on = |(at, node): &(usize, &Node)| {
+            *at != who && node.side == side && node.is_healthy(newest.as_ref(), self.whoever)
+        };
+        let healthy = self.nodes.iter().enumerate().filter(goes_on).count();
+        let action = self.random.below(4);
         // A takeover is measured from the last thing that happened to anyone.
-        self.mute_since = self.mute_since.map(|_| now);
+        self.mute_since = self.mute_since.map(|_| self.now);
+        if !self.nodes[who].running {
+            return self.start_again(who);
+        }
         let node = &mut self.nodes[who];
-        if !node.running {
-            self.runs += 1;
-            let way = (node.mode, node.shared);
-            let fresh = Node::new(&node.name, self.runs, now, node.skew, node.disk.clone(), way);
-            *node = Node { side: node.side, ..fresh };
-        } else if node.frozen || node.blind {
+        if node.frozen || node.blind {
             (node.frozen, node.blind) = (false, false);
         } else if healthy > 0 {
             match action {
@@ -158,6 +162,21 @@ impl Story {
                 _ => self.wake(who, Wake::Shutdown),
             }
         }
+    }
+
+    /// What the active watcher of a side of a partition knows.
+    fn newest_of(&self, side: u8) -> Option<StateVersion> {
+        let active = self.active().into_iter().find(|at| self.nodes[*at].side == side)?;
+        self.nodes[active].daemon.version().cloned()
+    }
+
+    /// One that ended begins anew, with what its disk holds.
+    pub(super) fn start_again(&mut self, who: usize) {
+        self.runs += 1;
+        let node = &mut self.nodes[who];
+        let way = (node.mode, node.shared);
+        let fresh = Node::new(&node.name, self.runs, self.now, node.skew, node.disk.clone(), way);
+        *node = Node { side: node.side, ..fresh };
     }
 
     /// A disk hangs, a connection breaks, a flood comes.
@@ -344,11 +363,14 @@ impl Story {
                 if !hears || node.side != self.nodes[from].side || !node.running {
                     continue;
                 }
+                if self.loses.is_some_and(|part| self.random.one_in(part)) {
+                    continue;
+                }
                 // In order from each to each.
                 let from_same = |pending: &Pending| matches!(pending, Pending::Wake(Wake::Peers(before)) if before[0].instance == message.instance);
                 let tasks = self.nodes[to].tasks.iter().rev();
                 let last = tasks.filter(|(_, pending)| from_same(pending)).map(|((at, _), _)| *at).next();
-                let at = (self.now + self.random.below(60) as i64).max(last.unwrap_or(0));
+                let at = (self.now + self.random.below(self.latency as usize) as i64).max(last.unwrap_or(0));
                 self.later(to, at - self.now, Pending::Wake(Wake::Peers(vec![message.clone()])));
             }
         }
