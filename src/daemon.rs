@@ -245,7 +245,8 @@ impl Daemon {
             Wake::Time => {}
             Wake::Gathered(end) => self.digest(*end, now, effects),
             Wake::Urgent => self.bring_forward(self.opened.plus(EPOCHS_APART_MIN), now),
-            Wake::Connected => {
+            Wake::Connected(news) => {
+                self.hear_of_links(&news, now);
                 self.coordinator.reconnected(now);
                 self.bring_forward(now, now);
             }
@@ -295,6 +296,13 @@ impl Daemon {
         }
     }
 
+    fn hear_of_links(&mut self, news: &[LinkNews], now: Stamp) {
+        for news in news {
+            self.dispatcher.hear_of(news, now, &mut self.lines);
+            self.coordinator.hear_of(news, &mut self.lines);
+        }
+    }
+
     /// Takes an epoch through the pipeline; what comes of it is in the outbox then.
     fn digest(&mut self, end: EpochEnd, now: Stamp, effects: &mut Vec<Effect>) {
         let EpochEnd { mut gathered, generation, max_payload, news } = end;
@@ -311,10 +319,7 @@ impl Daemon {
         if max_payload > 0 {
             self.peer_limit = max_payload;
         }
-        for news in &news {
-            self.dispatcher.hear_of(news, now, &mut self.lines);
-            self.coordinator.hear_of(news, &mut self.lines);
-        }
+        self.hear_of_links(&news, now);
         let answered = gathered.heard > 0;
         self.dispatcher.epoch_ended(answered, generation, gathered.opened);
         for (at, announcement) in &gathered.announcements {

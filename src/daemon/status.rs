@@ -57,7 +57,8 @@ impl Daemon {
         PublishingStatus {
             role: match self.role() {
                 Role::Joining => "joining",
-                Role::Standby | Role::Reserve => "standby",
+                Role::Standby => "standby",
+                Role::Reserve => "reserve",
                 Role::Candidate => "taking_over",
                 Role::Active => "active",
             },

@@ -224,9 +224,8 @@ impl SavedGroup {
     fn bytes(&self) -> usize {
         let of = |name: &Option<Name>| name.as_ref().map_or(0, |name| name.as_str().len());
         let of_server = |server: &SavedServer| server.run.as_str().len() + server.cluster.as_str().len();
-        let of_peer = |peer: &SavedPeer| {
-            PEER_BYTES + of(&peer.name) + peer.server.as_ref().map_or(0, of_server)
-        };
+        let of_peer =
+            |peer: &SavedPeer| PEER_BYTES + of(&peer.name) + peer.server.as_ref().map_or(0, of_server);
         self.peers.iter().map(of_peer).sum::<usize>() + PEER_BYTES
     }
 
@@ -328,7 +327,11 @@ impl SavedPeer {
             flag_epochs: self.flag_epochs,
             flag_announced: self.flag_announced,
             no_contact_since: self.no_contact_ms.map(ago),
-            silence: self.silent_ms.map(|(age, epochs)| Streak { since: ago(age), until: at.confirmed, epochs }),
+            silence: self.silent_ms.map(|(age, epochs)| Streak {
+                since: ago(age),
+                until: at.confirmed,
+                epochs,
+            }),
             announced: shutdown.or(lameduck),
             down_since: self.down_ms.map(ago),
             off_since_start: self.off_since_start,
