@@ -395,6 +395,7 @@ impl Daemon {
 
     /// Decides anew whether this watcher is active. One that becomes so looks at once.
     fn tick(&mut self, now: Stamp) {
+        self.coordinator.take_disk(!self.persistence.is_failing());
         let outbox = &mut self.dispatcher.outbox;
         if self.coordinator.tick(&mut self.pipeline, outbox, now, &mut self.lines) {
             self.changed = true;

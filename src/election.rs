@@ -98,7 +98,7 @@ pub enum Heard {
 pub enum Notice {
     /// The watcher of this name says that it is active and sends no heartbeats; it is not followed any more.
     WithoutHeartbeats(String),
-    /// This watcher sees nothing, and lets a standby be active.
+    /// This watcher sees nothing, or cannot save its state, and lets a standby be active.
     Resigned,
 }
 
@@ -133,6 +133,8 @@ pub struct Election {
     chance: Chance,
     role: Role,
     sees_servers: bool,
+    /// Its disk takes the state.
+    saves: bool,
     /// Since when it has seen the servers.
     seeing_since: Option<Stamp>,
     /// It may not hear the others, or not be heard: as far as it can know it is alone.
@@ -185,6 +187,7 @@ impl Election {
             timing: Timing::new(interval),
             role: Role::Joining,
             sees_servers: false,
+            saves: true,
             seeing_since: None,
             denied: false,
             server: String::new(),
@@ -215,6 +218,11 @@ impl Election {
     /// How often an active watcher says that it is there.
     pub fn pace(&self) -> Duration {
         self.timing.pace()
+    }
+
+    /// Whether the disk takes the state. One whose disk does not lets a standby be active whose disk does.
+    pub fn set_saves(&mut self, saves: bool) {
+        self.saves = saves;
     }
 
     /// The server refuses our messages, or to let us hear any. (Or it no longer does.)
@@ -453,7 +461,7 @@ impl Election {
     }
 
     fn lead(&mut self, now: Stamp) {
-        if !self.sees_servers && self.members.has_working_standby() {
+        if !(self.sees_servers && self.saves) && self.members.has_working_standby() {
             self.resign(now);
             return;
         }
@@ -465,7 +473,7 @@ impl Election {
         self.watchers = self.members.len() as u64 + 1;
     }
 
-    /// A standby sees more.
+    /// A standby sees more, or its disk takes the state.
     fn resign(&mut self, now: Stamp) {
         self.notices.push(Notice::Resigned);
         self.resigned = true;

@@ -227,6 +227,11 @@ impl Coordinator {
         self.stuck = true;
     }
 
+    /// Whether the disk takes the state.
+    pub(super) fn take_disk(&mut self, saves: bool) {
+        self.election.set_saves(saves);
+    }
+
     /// Whether there is a connection for alerts.
     pub(super) fn take_alert_link(&mut self, up: bool, now: Stamp) {
         self.mute_since = if up { None } else { self.mute_since.or(Some(now)) };
@@ -371,7 +376,7 @@ fn line_of_notice(notice: Notice) -> Line {
                 .hint("see whether that watcher hangs, or whether it is none")
         }
         Notice::Resigned => Line::warn(
-            "this watcher sees no servers, or has no connection for alerts: another one takes over",
+            "this watcher sees no servers, cannot send alerts or cannot save its state: another one takes over",
         ),
     }
 }

@@ -20,6 +20,7 @@ mod service;
 mod sidecars;
 mod systems;
 mod told;
+mod upgrade;
 
 use crate::cluster::{Cluster, Layout, tested_version};
 

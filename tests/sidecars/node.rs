@@ -31,16 +31,28 @@ pub(super) enum Pending {
     Store(Box<Dispatched>, u64),
 }
 
+/// How a watcher is set up.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) mode: Mode,
+    /// Alerts go over the observing connection.
+    pub(super) shared: bool,
+    pub(super) flap_window: Duration,
+}
+
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) daemon: Daemon,
-    pub(super) mode: Mode,
-    pub(super) shared: bool,
+    pub(super) way: Way,
     /// How far its wall clock is off, in milliseconds.
     pub(super) skew: i64,
     pub(super) running: bool,
     pub(super) frozen: bool,
     pub(super) blind: bool,
+    /// Its epochs never end.
+    pub(super) stuck: bool,
+    /// Its heartbeats reach nobody.
+    pub(super) without_heartbeats: bool,
     /// Which side of a partition it is on.
     pub(super) side: u8,
     pub(super) tasks: BTreeMap<(i64, u64), Pending>,
@@ -63,13 +75,13 @@ impl Node {
         now: i64,
         skew: i64,
         disk: ReplicatedState,
-        way: (Mode, bool),
+        way: Way,
     ) -> Self {
-        let life = LifeRules { flap_window: Duration::ZERO, ..LifeRules::default() };
+        let life = LifeRules { flap_window: way.flap_window, ..LifeRules::default() };
         let rules = Rules { interval: Duration::from_millis(INTERVAL as u64), ..Rules::default() };
         let monitor = Monitor { name: name.into(), version: "0".into(), instance: format!("{name}run{run}") };
         let settings = Settings { rules, life, monitor, prefix: PREFIX.into() };
-        let (mode, shared) = way;
+        let Way { mode, shared, .. } = way;
         let options = Options {
             settings,
             mode,
@@ -84,12 +96,13 @@ impl Node {
         Self {
             name: name.to_owned(),
             daemon,
-            mode,
-            shared,
+            way,
             skew,
             running: true,
             frozen: false,
             blind: false,
+            stuck: false,
+            without_heartbeats: false,
             side: 0,
             tasks,
             generation: 1,

@@ -3,6 +3,7 @@
 use metawatch::alert::State;
 use metawatch::election::Role;
 
+use super::node::Node;
 use super::story::Story;
 use super::{INTERVAL, TICK};
 use crate::model::Answers;
@@ -31,14 +32,14 @@ impl Story {
         });
     }
 
-    fn with_role(&self, role: Role) -> Vec<usize> {
-        let has = |(at, node): (usize, &super::node::Node)| {
+    pub(super) fn with_role(&self, role: Role) -> Vec<usize> {
+        let has = |(at, node): (usize, &Node)| {
             (node.moves() && node.daemon.role() == role).then_some(at)
         };
         self.nodes.iter().enumerate().filter_map(has).collect()
     }
 
-    fn calm(&mut self, millis: i64) {
+    pub(super) fn calm(&mut self, millis: i64) {
         for _ in 0..millis / TICK {
             self.tick();
         }

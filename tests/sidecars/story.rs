@@ -1,6 +1,7 @@
 //! The servers, the watchers, what happens to them, and what reached the subscribers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use metawatch::alert::State;
 use metawatch::daemon::{
@@ -12,7 +13,7 @@ use metawatch::outbox::Dispatched;
 use metawatch::replicated_state::{ReplicatedState, StateVersion};
 use metawatch::stamp::Stamp;
 
-use super::node::{Node, Pending, stamp};
+use super::node::{Node, Pending, Way, stamp};
 use super::{SERVERS, TICK};
 use crate::model::{Answers, Group, Said, World, server};
 use crate::support::Random;
@@ -51,10 +52,17 @@ pub(super) struct Story {
     /// How long a message between watchers takes at most, and which part of them is lost: one of so many.
     pub(super) latency: i64,
     pub(super) loses: Option<usize>,
+    /// What was logged, and by whom.
+    pub(super) lines: Vec<(usize, String)>,
 }
 
 impl Story {
     pub(super) fn new(seed: u64, watchers: usize) -> Self {
+        Self::with_flap_window(seed, watchers, Duration::ZERO)
+    }
+
+    /// What fires again within this time after its end goes on as the same incident.
+    pub(super) fn with_flap_window(seed: u64, watchers: usize, flap_window: Duration) -> Self {
         let mut random = Random::new(seed);
         let mut group = Group::default();
         for index in 0..SERVERS {
@@ -62,7 +70,9 @@ impl Story {
             group.members.insert(format!("s{index}"));
         }
         group.leader = Some("s0".into());
-        let way = [(Mode::Core, true), (Mode::Core, false), (Mode::JetStream, false)][seed as usize % 3];
+        let (mode, shared) =
+            [(Mode::Core, true), (Mode::Core, false), (Mode::JetStream, false)][seed as usize % 3];
+        let way = Way { mode, shared, flap_window };
         let nodes = (0..watchers)
             .map(|at| {
                 let skew = random.below(4_000) as i64 - 2_000;
@@ -95,6 +105,7 @@ impl Story {
             rough: true,
             latency: 60,
             loses: None,
+            lines: Vec::new(),
         }
     }
 
@@ -174,8 +185,7 @@ impl Story {
     pub(super) fn start_again(&mut self, who: usize) {
         self.runs += 1;
         let node = &mut self.nodes[who];
-        let way = (node.mode, node.shared);
-        let fresh = Node::new(&node.name, self.runs, self.now, node.skew, node.disk.clone(), way);
+        let fresh = Node::new(&node.name, self.runs, self.now, node.skew, node.disk.clone(), node.way);
         *node = Node { side: node.side, ..fresh };
     }
 
@@ -264,7 +274,10 @@ impl Story {
             Effect::Deliver(Order::Heartbeat(heartbeat)) => {
                 self.later(who, after, Pending::Heartbeat(heartbeat.monitor.instance));
             }
-            Effect::Ask(_) | Effect::Log(_) => {}
+            Effect::Log(line) => {
+                self.lines.push((who, line.text));
+            }
+            Effect::Ask(_) => {}
         }
     }
 
@@ -278,6 +291,7 @@ impl Story {
                 let link = AlertLink { generation: current, up: true, max_payload: 1 << 20 };
                 Wake::Delivery(DeliveryReport::Link(link))
             }
+            Pending::Epoch(..) if node.stuck => return,
             Pending::Epoch(plan, opened) => {
                 let gathered = node.gathered(&self.world, *plan, opened, now);
                 let news: Vec<LinkNews> = Vec::new();
@@ -301,6 +315,7 @@ impl Story {
                 node.hears_all = all;
                 return;
             }
+            Pending::Heartbeat(_) if node.without_heartbeats => return,
             Pending::Heartbeat(instance) => return self.spread_heartbeat(who, &instance),
             Pending::Publish(batch, generation, confirm) => {
                 let mut published = Published { generation, ..Published::default() };
