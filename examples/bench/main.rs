@@ -21,12 +21,12 @@ mod figures;
 mod fleet;
 mod hardship;
 mod memory;
-#[expect(unreachable_pub, dead_code, reason = "the simulated fleet uses the rest")]
-#[path = "../fleet/system.rs"]
-mod system;
 #[expect(dead_code, reason = "the simulation needs its random numbers alone")]
 #[path = "../../tests/support.rs"]
 mod support;
+#[expect(unreachable_pub, dead_code, reason = "the simulated fleet uses the rest")]
+#[path = "../fleet/system.rs"]
+mod system;
 mod tools;
 mod watchers;
 

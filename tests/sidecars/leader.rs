@@ -64,7 +64,8 @@ fn one_that_beats_and_sends_no_heartbeats_is_overtaken_and_that_is_said() {
             story.partitions = true;
         });
         let others = (0..3).filter(|at| *at != leader);
-        let told = others.filter(|at| says(&story, *at, "sends no heartbeats: another one takes over")).count();
+        let told =
+            others.filter(|at| says(&story, *at, "sends no heartbeats: another one takes over")).count();
         assert!(told > 0, "{:?}", story.lines);
     }
 }

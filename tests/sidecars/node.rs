@@ -69,14 +69,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(
-        name: &str,
-        run: u64,
-        now: i64,
-        skew: i64,
-        disk: ReplicatedState,
-        way: Way,
-    ) -> Self {
+    pub(super) fn new(name: &str, run: u64, now: i64, skew: i64, disk: ReplicatedState, way: Way) -> Self {
         let life = LifeRules { flap_window: way.flap_window, ..LifeRules::default() };
         let rules = Rules { interval: Duration::from_millis(INTERVAL as u64), ..Rules::default() };
         let monitor = Monitor { name: name.into(), version: "0".into(), instance: format!("{name}run{run}") };

@@ -33,9 +33,7 @@ impl Story {
     }
 
     pub(super) fn with_role(&self, role: Role) -> Vec<usize> {
-        let has = |(at, node): (usize, &Node)| {
-            (node.moves() && node.daemon.role() == role).then_some(at)
-        };
+        let has = |(at, node): (usize, &Node)| (node.moves() && node.daemon.role() == role).then_some(at);
         self.nodes.iter().enumerate().filter_map(has).collect()
     }
 
