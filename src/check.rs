@@ -114,11 +114,12 @@ impl Grounds {
 pub enum Witness {
     /// The authoritative list flags the peer offline.
     Flag,
-    /// The leader lost contact to it.
+    /// The leader lost contact to it; beside silence, for a shorter time.
     Contact,
     /// It has missed epochs in which others of its group answered.
     Silence,
-    /// Beside silence: nobody of its cluster has a route to it any more.
+    /// Beside silence: nobody of its cluster has a route to it any more; where it is alone in that, nobody of another
+    /// cluster has a gateway connection to it.
     Disconnected,
     /// It answers with JetStream off while it is listed.
     Disabled,
@@ -128,6 +129,10 @@ pub enum Witness {
     Hearsay,
     /// It answers and follows the leader, whose complete list lacks it.
     Unlisted,
+    /// Beside silence: it leads, and its followers receive nothing from it.
+    Standstill,
+    /// Beside JetStream that is off: it told that its storage is full.
+    OutOfStorage,
     /// The group has no leader.
     Leaderless,
     /// Fewer peers are online than must agree.
@@ -203,6 +208,11 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     let start = findings.partition_point(|finding| finding.group < *group);
     let count = findings[start..].partition_point(|finding| finding.group == *group);
     &findings[start..start + count]
+}
+
+/// The findings that say whether a peer is offline, one a peer.
+pub fn peers_of(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(|finding| finding.check == meta_001::CHECK.code && finding.peer.is_some())
 }
 
 /// Each group with the findings about it, in one walk over both: they are in the same order.

@@ -12,6 +12,7 @@ mod effect;
 mod losses;
 mod persistence;
 mod status;
+mod supervision;
 
 use std::time::Duration;
 
@@ -23,7 +24,6 @@ use crate::outbox::Outbox;
 use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
-use crate::status::{RecentEvents, Totals};
 use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
 use coordinator::Coordinator;
@@ -35,6 +35,7 @@ pub use losses::LossKind;
 use losses::Losses;
 use persistence::Persistence;
 use status::Shown;
+pub use supervision::{Progress, Supervision};
 
 /// What is announced brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
@@ -140,7 +141,7 @@ impl Daemon {
             peer_limit,
             hears_all: false,
             farewell: false,
-            shown: Shown { since: now, recent: RecentEvents::default(), totals: Totals::default() },
+            shown: Shown::new(now),
             lines: Vec::new(),
         };
         if let Some(state) = restored {
@@ -296,13 +297,6 @@ impl Daemon {
         }
     }
 
-    fn hear_of_links(&mut self, news: &[LinkNews], now: Stamp) {
-        for news in news {
-            self.dispatcher.hear_of(news, now, &mut self.lines);
-            self.coordinator.hear_of(news, &mut self.lines);
-        }
-    }
-
     /// Takes an epoch through the pipeline; what comes of it is in the outbox then.
     fn digest(&mut self, end: EpochEnd, now: Stamp, effects: &mut Vec<Effect>) {
         let EpochEnd { mut gathered, generation, max_payload, news } = end;
@@ -332,9 +326,9 @@ impl Daemon {
         // The view of the last epoch makes room for this one.
         self.last = None;
         let mut step = self.pipeline.step(&gathered);
-        self.tell_status(&step.heartbeat);
+        self.tell_status(&step.heartbeat, !step.events.is_empty());
         self.count_losses(&gathered);
-        self.shown.totals.take(&step.view.epoch);
+        self.shown.take(&step.view);
         let events = std::mem::take(&mut step.events);
         self.decide(events, now, effects);
         self.changed = true;
@@ -410,11 +404,14 @@ impl Daemon {
         matches!(self.phase, Phase::Resting(due) if now.has_reached(due)) && self.coordinator.collects(now)
     }
 
+    /// Whether an epoch should have ended long ago.
+    fn is_stuck(&self, now: Stamp) -> bool {
+        matches!(self.phase, Phase::Gathering(opened, patience) if now.since(opened) > patience + STUCK)
+    }
+
     /// Does what can be done now, whatever it was that woke the daemon.
     fn advance(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
-        if let Phase::Gathering(opened, patience) = self.phase
-            && now.since(opened) > patience + STUCK
-        {
+        if self.is_stuck(now) {
             self.coordinator.epoch_is_stuck();
         }
         self.tick(now);

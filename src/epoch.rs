@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
-use crate::wire::{self, JetStream, Reject, Reply, Server, Statsz};
+use crate::wire::{self, Advisory, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
 use servers::{Replies, RollCall, Servers};
 
@@ -29,6 +29,8 @@ pub const REPLIES_MAX: usize = 65_536;
 pub const BYTES_MAX: usize = 64 << 20;
 /// How many rejected and late ones are kept as examples; all are counted.
 const EXAMPLES_MAX: usize = 256;
+/// More clusters with gateways are not kept.
+const GATEWAYS_MAX: usize = 256;
 /// The least time without a reply that ends an epoch in which it is not known who else there is.
 const QUIET_MIN: Duration = Duration::from_millis(300);
 /// The same where every peer that a leader lists has answered: only servers outside that group can be missing.
@@ -161,6 +163,8 @@ pub struct Epoch {
     contradicted: BTreeSet<(ServerKey, Name)>,
     /// The runs that gave an answer that cannot be read.
     unreadable: BTreeSet<(ServerKey, Name)>,
+    gateways: BTreeSet<Name>,
+    advisories: BTreeSet<(Stamp, Advisory)>,
     announced: Announced,
     rejects: Vec<Reject>,
     late: Vec<Late>,
@@ -186,6 +190,8 @@ impl Epoch {
             statsz: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            gateways: BTreeSet::new(),
+            advisories: BTreeSet::new(),
             announced: Announced::default(),
             rejects: Vec::new(),
             late: Vec::new(),
@@ -263,6 +269,8 @@ impl Epoch {
             asked_statsz: self.plan.ask_statsz,
             statsz: self.statsz.into_values().collect(),
             conflicts,
+            gateways: self.gateways,
+            advisories: self.advisories.into_iter().collect(),
             announcements: self.announced.in_order(),
             respondents,
             heard,
@@ -364,6 +372,11 @@ impl Epoch {
         self.last_reply = self.last_reply.max(now);
         let floor = usize::try_from(statsz.active_servers).unwrap_or(0);
         self.active_servers = self.active_servers.max(Some(floor));
+        self.gateways.extend(statsz.gateways.iter().cloned());
+        // Which are kept does not depend on the order of arrival.
+        while self.gateways.len() > GATEWAYS_MAX {
+            self.gateways.pop_last();
+        }
         if !self.plan.ask_statsz {
             return;
         }
@@ -376,7 +389,7 @@ impl Epoch {
 
     fn hear_event(&mut self, at: Stamp, subject: &str, payload: &[u8]) {
         match wire::decode_event(subject, payload) {
-            None => self.counts.unexpected += 1,
+            None => self.hear_advisory(at, subject, payload),
             Some(Err(reject)) => self.reject(reject),
             Some(Ok(announcement)) => {
                 let server = ServerKey::of(&announcement.server);
@@ -384,6 +397,19 @@ impl Epoch {
                 if !self.announced.keep(at, announcement, expected) {
                     self.counts.announcements_dropped += 1;
                 }
+            }
+        }
+    }
+
+    fn hear_advisory(&mut self, at: Stamp, subject: &str, payload: &[u8]) {
+        match wire::decode_advisory(subject, payload) {
+            None => self.counts.unexpected += 1,
+            Some(Err(reject)) => self.reject(reject),
+            Some(Ok(advisory)) => {
+                self.advisories.insert((at, advisory));
+                // The latest goes, whatever the order of arrival.
+                let dropped = self.advisories.len() > EXAMPLES_MAX && self.advisories.pop_last().is_some();
+                self.counts.announcements_dropped += u64::from(dropped);
             }
         }
     }

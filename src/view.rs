@@ -4,6 +4,8 @@
 //! reporter, and judges nobody: verdicts are [`crate::check`]'s. **Invariant:** the view of a set of replies does
 //! not depend on their order.
 
+mod connections;
+mod contact;
 mod group;
 mod grouping;
 mod history;
@@ -18,10 +20,12 @@ mod types;
 use std::collections::BTreeMap;
 
 use crate::epoch::Gathered;
-use crate::name::{Name, join_some};
+use crate::name::{Name, join_some, printable};
 use crate::rules::{BEHIND_MIN, Rules, SIZES_DIFFER_MIN};
 use crate::stamp::human_duration;
+use crate::wire::{Advisory, AdvisoryKind};
 
+pub use contact::LedFor;
 pub use history::{History, Moments, Remembered, SavedHistory, read_leniently};
 pub use streak::Streak;
 pub(crate) use types::label;
@@ -42,8 +46,37 @@ pub fn merge(gathered: &Gathered, history: &mut History, rules: &Rules) -> Clust
     tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings } = inconsistent;
     let (epoch, servers) = (facts(gathered, history), servers(gathered));
-    let notes = groups.iter().flat_map(|group| &group.peers).filter_map(behind).take(NAMED_MAX).collect();
+    let said = gathered.advisories.iter().map(|(_, advisory)| in_words(advisory));
+    let behind = groups.iter().flat_map(|group| &group.peers).filter_map(behind);
+    let notes = said.chain(groups.iter().filter_map(rescued)).chain(behind).take(NAMED_MAX).collect();
     ClusterView { epoch, groups, superseded, servers, inconsistent: all, warnings, notes }
+}
+
+/// What a server told of itself, for people: it may be what an operator has just done on purpose.
+fn in_words(advisory: &Advisory) -> String {
+    let name = printable(advisory.name.as_str());
+    match &advisory.kind {
+        AdvisoryKind::OutOfStorage { stream } if stream.is_empty() => {
+            format!("{name} says that its storage is full")
+        }
+        AdvisoryKind::OutOfStorage { stream } => {
+            let stream = printable(stream.as_str());
+            format!("{name} says that its storage is full: it could not store stream {stream}")
+        }
+        AdvisoryKind::Removed => format!("{name} says that it was removed from the meta group"),
+        AdvisoryKind::MetaRescue => {
+            format!("{name} says that an operator lowered the quorum of its meta group (rescue)")
+        }
+    }
+}
+
+/// A word on a group whose quorum is not Raft's own.
+fn rescued(group: &GroupView) -> Option<String> {
+    let quorum = group.quorum.filter(|_| group.rescue)?;
+    let (key, size) = (&group.key, group.size.unwrap_or_default());
+    Some(format!(
+        "an operator lowered the quorum of meta group {key}: {quorum} of {size} must agree (rescue)"
+    ))
 }
 
 /// A word on a member that has not been current for minutes: it is not offline, and cannot take over either.

@@ -1,4 +1,5 @@
-//! What servers send, as they spell it: the replies to `JSZ` and `STATSZ`, and the events of a server that stops.
+//! What servers send, as they spell it: the replies to `JSZ` and `STATSZ`, the events of a server that stops, and what
+//! servers tell of their storage and their membership.
 //!
 //! [`decode_jsz`] takes one payload and gives a [`Reply`] or a [`Reject`]; it never fails an epoch and never
 //! panics. One bad row costs one row and one bad field one field: what is not quite what a server sends is read once
@@ -6,15 +7,19 @@
 //! no server, where it is no complete JSON, and where what it reports on cannot be told.
 //! Which reply means what about whom is not known here: see [`crate::view`].
 
+mod advisory;
 mod fields;
 pub mod health;
 mod json;
 mod lenient;
 mod shapes;
+mod statsz;
 
 use std::fmt;
 
+pub use advisory::{Advisory, AdvisoryKind, SUBJECTS as ADVISORIES, decode_advisory};
 pub use fields::FLAWS_MAX;
+pub use statsz::{RouteTo, Statsz};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,22 +126,6 @@ pub struct Row {
     pub lag: u64,
 }
 
-/// A reply to `STATSZ` that could be read: only what a witness needs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Statsz {
-    /// Who answered.
-    pub server: Server,
-    /// The servers of its own cluster it holds a route to, in order and each once; none when it holds no route.
-    pub routes: Vec<PeerId>,
-    /// How many routes could not be read, or were too many: then a server that is not among [`Self::routes`] may
-    /// have one.
-    pub unreadable_routes: u32,
-    /// How many servers share the system account, itself included. Counts crashed ones for minutes.
-    pub active_servers: i64,
-    /// What was wrong with the answer, as in [`Reply::flaws`].
-    pub flaws: Vec<String>,
-}
-
 /// A server said that it is about to stop.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Announcement {
@@ -208,12 +197,12 @@ fn jsz(json: json::JszReply<'_>, flaws: Flaws) -> Result<Reply, Reject> {
 /// Reads one reply to `STATSZ`.
 pub fn decode_statsz(payload: &[u8]) -> Result<Statsz, Reject> {
     match strict::<json::StatszReply<'_>>(payload)? {
-        Ok(json) => statsz(json, Flaws::default()),
+        Ok(json) => statsz_of(json, Flaws::default()),
         Err(error) => lenient::Text::of(payload).statsz(&error),
     }
 }
 
-fn statsz(json: json::StatszReply<'_>, flaws: Flaws) -> Result<Statsz, Reject> {
+fn statsz_of(json: json::StatszReply<'_>, flaws: Flaws) -> Result<Statsz, Reject> {
     let server = json.server.0.into_server()?;
     match (json.error, json.statsz) {
         (Some(Object(error)), _) => Err(error.into_reject(server)),

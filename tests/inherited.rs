@@ -32,7 +32,7 @@ fn fleet(groups: usize) -> World {
         let (members, leader) = (names.iter().cloned().collect(), Some(names[0].clone()));
         Group { servers, members, leader, ..Group::default() }
     };
-    World { groups: (0..groups).map(group).collect() }
+    World { groups: (0..groups).map(group).collect(), ..World::default() }
 }
 
 /// One epoch, in which everybody answers at once who does; what it tells.

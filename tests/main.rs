@@ -17,6 +17,8 @@ mod contract;
 #[cfg(feature = "cli")]
 mod contradictions;
 mod daemon;
+#[cfg(feature = "cli")]
+mod deploy;
 mod election;
 mod hostile;
 #[cfg(feature = "cli")]
@@ -25,6 +27,7 @@ mod inherited;
 #[cfg(feature = "cli")]
 mod live;
 mod many;
+mod metrics;
 mod model;
 #[cfg(feature = "cli")]
 mod mutations;

@@ -80,6 +80,7 @@ pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
         | CauseKind::DamagedId
         | CauseKind::FlagContradicted
         | CauseKind::HiddenFromUs
+        | CauseKind::PartlyCutOff
         | CauseKind::MonitoringStuck => {
             let who = match case.missing() {
                 missing if missing.is_empty() => "the missing servers".to_owned(),

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::Daemon;
 use super::effect::{Line, LinkNews};
 use crate::election::{Election, Heard, Me, Notice, PeerMessage, Role};
 use crate::outbox::Outbox;
@@ -366,6 +367,16 @@ impl Coordinator {
     pub(super) fn farewell(&mut self, now: Stamp) -> PeerMessage {
         self.telling += 1;
         self.election.farewell(now)
+    }
+}
+
+impl Daemon {
+    /// Takes what happened to the observing connection.
+    pub(super) fn hear_of_links(&mut self, news: &[LinkNews], now: Stamp) {
+        for news in news {
+            self.dispatcher.hear_of(news, now, &mut self.lines);
+            self.coordinator.hear_of(news, &mut self.lines);
+        }
     }
 }
 

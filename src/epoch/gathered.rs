@@ -1,5 +1,6 @@
 //! What an epoch leaves behind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use super::{Conflict, Ended, ServerKey};
 use crate::name::Name;
 use crate::stamp::Stamp;
-use crate::wire::{Announcement, Reject, Reply, Server, Statsz};
+use crate::wire::{Advisory, Announcement, Reject, Reply, Server, Statsz};
 
 /// How much arrived that could not be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -24,7 +25,7 @@ pub struct Counts {
     pub unexpected: u64,
     /// Times that the client dropped messages.
     pub dropped: u64,
-    /// Announcements beyond those that are kept, most of them of servers that nobody expected.
+    /// Announcements and advisories beyond those that are kept, most of them of servers that nobody expected.
     pub announcements_dropped: u64,
 }
 
@@ -56,6 +57,10 @@ pub struct Gathered {
     pub asked_statsz: bool,
     /// The answers to that, in order.
     pub statsz: Vec<Statsz>,
+    /// The clusters that any server told of a gateway connection to, asked or not.
+    pub gateways: BTreeSet<Name>,
+    /// What servers told of themselves, and when; in the order of the times.
+    pub advisories: Vec<(Stamp, Advisory)>,
     /// The answers that contradict each other, by server; the first of them where there are too many.
     pub conflicts: Vec<Conflict>,
     /// Who announced its stop, and when; in the order of the times. Those of expected servers are kept however many

@@ -262,6 +262,8 @@ fn spoken(witness: Witness) -> String {
         Witness::Announced => "announced",
         Witness::Hearsay => "hearsay",
         Witness::Unlisted => "unlisted",
+        Witness::Standstill => "standstill",
+        Witness::OutOfStorage => "out_of_storage",
         Witness::Leaderless => "leaderless",
         Witness::Short => "short",
         Witness::Disagreement => "disagreement",

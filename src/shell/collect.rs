@@ -62,7 +62,7 @@ const MOVE_MAX: Duration = Duration::from_secs(1);
 pub enum WakeReason {
     /// The time has come.
     Time,
-    /// A server announced that it stops: the next epoch will hear of it.
+    /// A server announced that it stops, or told of its storage or its membership: the next epoch will hear of it.
     Event,
     /// The connection is there again.
     Connected,
@@ -71,7 +71,7 @@ pub enum WakeReason {
 /// What a collector does besides asking.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CollectorOptions {
-    /// It listens to the events of servers that stop.
+    /// It listens to the events of servers.
     pub events: bool,
     /// It keeps the payloads of each epoch for [`Collector::take_capture`].
     pub raw: bool,
@@ -91,8 +91,8 @@ pub struct Collector<P = NatsTransport> {
     /// Questions that the client did not take.
     unsent: u64,
     capture: Capture,
-    /// Something has come since the last epoch opened that makes the next one urgent: a server stops, a leader was
-    /// elected.
+    /// Something has come since the last epoch opened that makes the next one urgent: an event of a server, an
+    /// election.
     urgent: bool,
     /// When the server at the other end is to be left.
     leave_at: Option<Stamp>,
@@ -128,6 +128,7 @@ impl<P: Transport> Collector<P> {
             transport.listen(Subscription::Shutdown).await;
             transport.listen(Subscription::Lameduck).await;
             transport.listen(Subscription::Elected).await;
+            transport.listen(Subscription::Advisories).await;
         }
         Self {
             transport,
@@ -278,9 +279,9 @@ impl<P: Transport> Collector<P> {
         let now = self.clock.now();
         match incoming {
             Incoming::Reply(message) => self.backlog.reply(now, &message),
-            Incoming::Stop(message) => {
+            Incoming::ServerEvent(message) => {
                 self.urgent = true;
-                self.backlog.stop(now, &message);
+                self.backlog.event(now, &message);
             }
             Incoming::Elected => self.urgent = true,
             Incoming::Link(event) => {
@@ -375,7 +376,7 @@ impl<P: Transport> Collector<P> {
         match incoming {
             Incoming::Reply(message) => self.hear_reply(open, now, &message),
             Incoming::Elected => self.urgent = true,
-            Incoming::Stop(message) => {
+            Incoming::ServerEvent(message) => {
                 self.urgent = true;
                 let (subject, payload) = (message.subject.as_str(), &message.payload[..]);
                 if self.options.raw {

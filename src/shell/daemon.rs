@@ -2,6 +2,7 @@
 //! which reports with a wake. The loop itself waits for nothing but the next wake.
 
 mod epochs;
+mod page;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 use tracing::Span;
 
-use crate::alert::State;
+use crate::alert::{Reason, State};
 use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, LossKind, Options, Wake};
 use crate::epoch::Plan;
 use crate::event::AlertEvent;
@@ -24,15 +25,16 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{LinkEvent, Operation, Retry, connect};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::follow_up::FollowUpTask;
-use crate::shell::http::{HttpOptions, HttpServer};
+use crate::shell::http::HttpOptions;
 use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
+use crate::shell::service_manager::{NotifyOptions, ServiceManager};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
-use crate::status::Limits;
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
+use page::{Page, TURN_MAX};
 
 /// How long the recording and the connection may take to end, after everything else has.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
@@ -56,6 +58,8 @@ pub struct RunOptions {
     pub record: Option<PathBuf>,
     /// Where the status page is served.
     pub page: Option<HttpOptions>,
+    /// The service manager to tell how far it is, if there is one.
+    pub notify: Option<NotifyOptions>,
 }
 
 /// Watches until `shutdown` is ready. It fails when a file cannot be used at the start, and when a part of it has ended
@@ -69,8 +73,9 @@ pub async fn run(
 ) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let RunOptions { settings, system, state, alerts, mode, record, page } = options;
-    let page = page.map(HttpServer::start).transpose()?;
+    let RunOptions { settings, system, state, alerts, mode, record, page, notify } = options;
+    let mut service_manager = ServiceManager::open(notify.as_ref());
+    let page = page.map(Page::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
     let recorder = record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
@@ -84,6 +89,7 @@ pub async fn run(
             return Ok(());
         }
         link = connect(config, Retry::Forever) => link?,
+        never = service_manager.wait(clock) => match never {},
     };
     let options = CollectorOptions { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, options).await;
@@ -96,10 +102,7 @@ pub async fn run(
     let timeout = config.timeout;
     let options = Options { settings, system, mode, shared, timeout, persistent, peer_limit };
     let daemon = Daemon::new(options, held.flatten(), clock.now());
-    let connection = match alerts {
-        Some(config) => AlertConnection::own(config.watching_every(interval)),
-        None => AlertConnection::Shared(client.clone()),
-    };
+    let connection = connection_of(alerts, &client, interval);
     let (published, publications) = mpsc::channel(REPORTS_MAX);
     let (plans, planned) = mpsc::channel(1);
     let (ended, epochs) = mpsc::channel(REPORTS_MAX);
@@ -124,6 +127,7 @@ pub async fn run(
         login: config.login(),
         instance,
         undone: VecDeque::new(),
+        service_manager,
     };
     if shared {
         driver.peers.hear_heartbeats(client.clone());
@@ -135,6 +139,14 @@ pub async fn run(
     close(task).await;
     tracing::info!("stopped; incidents open: {}", daemon.pipeline().alert_table().active().count());
     driven
+}
+
+/// The connection that alerts are published on.
+fn connection_of(own: Option<ConnectConfig>, shared: &Client, interval: Duration) -> AlertConnection {
+    match own {
+        Some(config) => AlertConnection::own(config.watching_every(interval)),
+        None => AlertConnection::Shared(shared.clone()),
+    }
 }
 
 /// Ends the recording and the connection, as far as that is possible in time.
@@ -192,12 +204,13 @@ struct Driver {
     /// ... and where it is offered: nowhere, where other watchers know better.
     services: Vec<Service>,
     prefix: String,
-    page: Option<HttpServer>,
+    page: Option<Page>,
     /// The flags of the `nats` CLI that reach the same servers.
     login: String,
     instance: String,
     /// What the daemon is to be told next, in this order.
     undone: VecDeque<Wake>,
+    service_manager: ServiceManager,
 }
 
 /// What came first.
@@ -222,7 +235,11 @@ impl Driver {
             {
                 return Ok(());
             }
-            let until = self.clock.instant(self.daemon.next_wake(self.clock.now()));
+            let now = self.clock.now();
+            self.service_manager.tell(|| self.daemon.progress(now), now);
+            let (next, latest) = (self.daemon.next_wake(now), now.plus(TURN_MAX));
+            let next = if next.has_reached(latest) { latest } else { next };
+            let until = self.clock.instant(self.service_manager.wake_by(next));
             let next = tokio::select! {
                 biased;
                 () = &mut shutdown, if !leaving => {
@@ -272,10 +289,9 @@ impl Driver {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
         }
-        if (ended.is_some() || self.daemon.role() != role)
-            && let Some(page) = &self.page
-        {
-            page.publish(self.daemon.status(&self.login, Limits::PAGE));
+        let news = ended.is_some() || self.daemon.role() != role;
+        if let Some(page) = &mut self.page {
+            page.show(&self.daemon, news, &self.login, self.clients.first(), self.clock.now());
         }
         let mut over = false;
         for effect in effects {
@@ -458,10 +474,11 @@ fn log(line: &Line) {
     }
 }
 
-/// One line for one event.
+/// One line for one thing that happened: what servers say of it when they are asked is no other.
 fn announce(event: &AlertEvent) {
     let AlertEvent { summary, check, incident, seq, .. } = event;
     match event.state {
+        _ if event.reason == Reason::Diagnosed => tracing::debug!(check, incident, seq, "{summary}"),
         State::Suspected => tracing::warn!(check, incident, seq, "{summary}"),
         State::Firing => tracing::error!(check, incident, seq, "{summary}"),
         State::Resolved => tracing::info!(check, incident, seq, "{summary}"),

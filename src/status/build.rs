@@ -13,6 +13,7 @@ use crate::event::heartbeat::{ActiveIncident, worst_first};
 use crate::event::{self, Monitor};
 use crate::name::{Name, PeerId};
 use crate::pipeline::Step;
+use crate::report::selection::ChosenGroups;
 use crate::report::{self, Status, words};
 use crate::stamp::Stamp;
 use crate::view::{GroupView, Part, PeerView, label};
@@ -39,6 +40,27 @@ pub struct StatusContext<'a> {
 }
 
 impl SystemStatus {
+    /// The status after an epoch, of the chosen groups alone. Servers, replies and notes are those of the whole system.
+    pub fn of_groups(step: &Step, chosen: &ChosenGroups, context: &StatusContext<'_>) -> Self {
+        if chosen.names().is_empty() {
+            return Self::new(step, None, context);
+        }
+        let mut step = step.clone();
+        chosen.narrow(&mut step);
+        let alerts = context.alerts.of_groups(|key| chosen.contains(key));
+        let recent = context.recent.of_groups(|key| chosen.contains(key));
+        let context = StatusContext { alerts: &alerts, recent: &recent, ..*context };
+        Self { only: chosen.names().to_vec(), ..Self::new(&step, None, &context) }
+    }
+
+    /// Without the groups that are known to be well; they stay counted.
+    #[must_use]
+    pub fn only_problems(&self) -> Self {
+        let mut status = self.clone();
+        status.groups.retain(|group| group.status != Status::Ok);
+        status
+    }
+
     /// The status after an epoch.
     pub fn new(step: &Step, publishing: Option<PublishingStatus>, context: &StatusContext<'_>) -> Self {
         let Step { view, heartbeat, .. } = step;
@@ -52,6 +74,7 @@ impl SystemStatus {
             status: overall(step, alerts),
             summary: String::new(),
             system: system.map(str::to_owned),
+            only: Vec::new(),
             interval_ms: heartbeat.interval_ms,
             epoch: epoch_status(step, monitor),
             counts,
@@ -80,7 +103,7 @@ impl SystemStatus {
 }
 
 /// What `check` would say, and what the open alerts say. `Unknown` where the epoch saw nothing, whatever is remembered.
-fn overall(step: &Step, alerts: &AlertTable) -> Status {
+pub(super) fn overall(step: &Step, alerts: &AlertTable) -> Status {
     let judged = report::verdict(step);
     let open = alerts.active().map(weight).max().unwrap_or(0);
     match (judged, open) {
@@ -100,7 +123,7 @@ fn weight(alert: &Alert) -> u8 {
     }
 }
 
-fn status_of(weight: u8) -> Status {
+pub(super) fn status_of(weight: u8) -> Status {
     match weight {
         0 => Status::Ok,
         1 => Status::Unknown,
@@ -110,7 +133,7 @@ fn status_of(weight: u8) -> Status {
 }
 
 /// The worst of each group, in the order of the view: by its findings, and by its open alerts where those tell nothing.
-fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
+pub(super) fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
     let mut held: BTreeMap<&Name, u8> = BTreeMap::new();
     for alert in alerts.active() {
         let known = held.entry(&alert.identity.group).or_default();
@@ -127,11 +150,10 @@ fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
     step.view.groups.iter().map(worst).collect()
 }
 
-fn counts(step: &Step, statuses: &[u8], alerts: &AlertTable) -> Counts {
+pub(super) fn counts(step: &Step, statuses: &[u8], alerts: &AlertTable) -> Counts {
     let Step { view, findings, .. } = step;
     let of_peers = |verdict: Verdict| {
-        let such = |finding: &&Finding| finding.check == "META_001" && finding.verdict == verdict;
-        findings.iter().filter(such).count() as u64
+        check::peers_of(findings).filter(|finding| finding.verdict == verdict).count() as u64
     };
     Counts {
         groups: view.groups.len() as u64,
@@ -200,7 +222,7 @@ fn group_status(
     reporters: usize,
 ) -> GroupStatus {
     let impact = check::impact(group, findings);
-    let of_peers = check::of_group(findings, &group.key).iter().filter(|finding| finding.check == "META_001");
+    let of_peers = check::peers_of(check::of_group(findings, &group.key));
     let of_peers: BTreeMap<PeerId, &Finding> =
         of_peers.filter_map(|finding| Some((finding.peer?, finding))).collect();
     let mut peers: Vec<(&PeerView, Option<&Finding>)> =

@@ -63,6 +63,12 @@ impl RecentEvents {
         });
     }
 
+    /// Those about some groups.
+    #[must_use]
+    pub fn of_groups(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        Self { events: self.events.iter().filter(|event| wanted(&event.group)).cloned().collect() }
+    }
+
     /// The newest first.
     pub fn iter(&self) -> impl Iterator<Item = &RecentEvent> {
         self.events.iter()
@@ -76,6 +82,8 @@ pub struct Totals {
     pub epochs: u64,
     /// Of them, those in which nothing was learned of the system.
     pub blind_epochs: u64,
+    /// Of them, those that ran their course and showed something of the system, whoever did not answer.
+    pub complete_epochs: u64,
     /// Replies that were used.
     pub replies: u64,
     /// Replies that came after their epoch.
@@ -99,6 +107,7 @@ impl Totals {
             epoch.counts;
         self.epochs += 1;
         self.blind_epochs += u64::from(!epoch.informative);
+        self.complete_epochs += u64::from(epoch.is_complete());
         self.replies += epoch.heard as u64;
         self.late += late;
         self.rejected += rejected;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::grouping::GroupReplies;
 use super::history::{GroupHistory, History};
-use super::leader::{authority, claimants, complete, false_claims, followed, list_of, named_leaders};
+use super::leader::{
+    authority, claimants, complete, false_claims, followed, list_of, named_leaders, silent_leader,
+};
 use super::membership::{Roll, forget_absent, forget_surplus, learn_names, outsiders, peer_ids};
 use super::opinions::Opinions;
 use super::peer::{self, PeerEvidence};
@@ -241,6 +243,9 @@ impl Merge<'_> {
             enough: None,
             listless: BTreeSet::new(),
             led: false,
+            led_for: group.tenure.and_then(|tenure| tenure.led_for(self.gathered.closed)),
+            heard_by_leader: 0,
+            silent_leader: silent_leader(members),
             followed: followed(members, group.quorum) && !group.leader_unseen,
             unreadable_leader: self.unreadable_leader(group, members),
             held: group.held.clone(),
@@ -256,6 +261,7 @@ impl Merge<'_> {
 
     /// Counts who is online, and runs the clocks of the group.
     fn finish(&self, view: &mut GroupView, group: &mut GroupHistory, members: &Members<'_>, heard: bool) {
+        view.heard_by_leader = view.count_heard_by_leader();
         if view.authority.as_ref().is_some_and(|authority| authority.accounts_for_all) {
             for peer in &mut view.peers {
                 peer.online = peer.leader || is_online(peer, self.rules.lost_contact);
@@ -292,8 +298,6 @@ impl Merge<'_> {
         opinions: &Opinions<'_>,
     ) -> Vec<PeerView> {
         let others_answer = self.members_that_answer(group, view, &ids);
-        let led_for =
-            group.tenure.and_then(|tenure| tenure.since).map(|since| self.gathered.closed.since(since));
         let mut peers = Vec::with_capacity(ids.len());
         for id in ids {
             let (row, reply) = heard(id);
@@ -310,11 +314,12 @@ impl Merge<'_> {
                 reply_index: self.reply_index,
                 rules: self.rules,
                 authority: view.authority.as_ref(),
-                led_for,
+                led_for: view.led_for,
                 held: view.held.as_ref().is_some_and(|held| held.lacks.contains(&id)),
                 watched_since_heard: server
                     .is_some_and(|server| self.history.watched_since(server.last_heard)),
                 outsider: reply.is_some_and(|(reply, _)| view.outsiders.contains(&reply.server.name)),
+                has_gateways: server.is_some_and(|server| self.history.has_gateways_to(&server.cluster)),
                 row,
                 reply,
                 server,

@@ -8,12 +8,14 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Contact, Held, Streak};
+use super::connections::Received;
+use super::contact::Tenure;
+use super::{Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::wire::{AnnouncementKind, JetStream, Row, Server};
+use crate::wire::{AnnouncementKind, JetStream, Server};
 pub use saved::{Moments, Remembered, SavedHistory, read_leniently};
 
 /// A server outside every group is expected for this long after its last answer.
@@ -29,6 +31,8 @@ const GROUPS_MAX: usize = 4_096;
 const GROUP_FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A group that only saved alerts tell of, and that nobody has answered for, is forgotten this soon.
 const REMEMBERED_FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+/// More clusters with gateways are not remembered.
+const GATEWAYS_MAX: usize = 1_024;
 /// How many openings are kept to tell how late a late reply is.
 const OPENINGS_MAX: usize = 32;
 
@@ -43,6 +47,8 @@ pub struct History {
     /// The end of the last time in which we could not see or hear anything, events included.
     blind_until: Option<Stamp>,
     openings: VecDeque<(u64, Stamp)>,
+    /// The clusters that servers have told of gateway connections to.
+    gateways: BTreeSet<Name>,
 }
 
 /// One server, member or not.
@@ -144,15 +150,6 @@ pub(super) struct GroupHistory {
     pub(super) last_heard: Option<Stamp>,
 }
 
-/// Who leads a group, and for how long at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tenure {
-    /// `None` while nobody does.
-    pub(super) leader: Option<PeerId>,
-    /// The last moment that showed another leader or none; `None` for one that was there when we began to watch.
-    pub(super) since: Option<Stamp>,
-}
-
 /// One peer of a group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PeerHistory {
@@ -167,6 +164,14 @@ pub(super) struct PeerHistory {
     pub(super) back_since: Option<Stamp>,
     pub(super) disconnected_epochs: u32,
     pub(super) routes_held: bool,
+    /// Nobody held a route to it for a while of this silence.
+    pub(super) routes_closed: bool,
+    /// What others have received from it since it fell silent.
+    pub(super) received: Received,
+    /// It told that this stream has filled its storage.
+    pub(super) out_of_storage: Option<(Stamp, Name)>,
+    /// It told that it was removed.
+    pub(super) said_removed: bool,
     pub(super) announced: Option<(Stamp, AnnouncementKind)>,
     pub(super) unlisted: Option<Streak>,
     pub(super) absent_epochs: u32,
@@ -178,54 +183,6 @@ pub(super) struct PeerHistory {
     pub(super) behind: Option<(Streak, u64)>,
     /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.
     pub(super) met: bool,
-}
-
-impl PeerHistory {
-    /// Remembers what a row or its absence says of contact, and tells it. `led_for` is how long the leader has led at
-    /// most; `None` when it was there before us.
-    ///
-    /// Source: measured. A leader of 2.12.8 and 2.15.1 begins with `active` 0 for everybody; one of 2.10.25 that led
-    /// before begins with the ages of then. Contact older than the term is contact of another term.
-    pub(super) fn contact(
-        &mut self,
-        row: Option<&Row>,
-        gathered: &Gathered,
-        led_for: Option<Duration>,
-        rules: &Rules,
-    ) -> Contact {
-        let Some(row) = row else {
-            self.no_contact_since = None;
-            return Contact::Untold;
-        };
-        if row.active_ns < 0 && !row.current {
-            // The leader's clock jumped: it says nothing about contact.
-            return Contact::Untold;
-        }
-        let active = contact_in_term(row, led_for);
-        if row.current || active.is_some_and(|active| active <= rules.lost_contact) {
-            (self.no_contact_since, self.contact_lost) = (None, false);
-            return Contact::Fresh;
-        }
-        let away = match active {
-            Some(active) => {
-                self.no_contact_since = None;
-                active
-            }
-            None => {
-                let missed_since = self.silence.map_or(gathered.opened, |silence| silence.since);
-                let since = *self.no_contact_since.get_or_insert(gathered.opened.min(missed_since));
-                gathered.closed.since(since)
-            }
-        };
-        self.contact_lost = away > rules.lost_contact;
-        Contact::Away(away)
-    }
-}
-
-/// How long ago the leader last heard a peer, if that was in its present term.
-pub(super) fn contact_in_term(row: &Row, led_for: Option<Duration>) -> Option<Duration> {
-    let active = u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos)?;
-    led_for.is_none_or(|led| active <= led).then_some(active)
 }
 
 impl GroupHistory {
@@ -242,7 +199,8 @@ impl GroupHistory {
             peer.silence = None;
             peer.no_contact_since = None;
             peer.unlisted = None;
-            peer.disconnected_epochs = 0;
+            (peer.disconnected_epochs, peer.routes_closed) = (0, false);
+            peer.received.clear();
             peer.down_since = None;
             peer.behind = None;
         }
@@ -289,6 +247,11 @@ impl History {
             group.has_list = true;
         }
         unseen || strangers
+    }
+
+    /// Whether servers have told of gateway connections to this cluster.
+    pub(super) fn has_gateways_to(&self, cluster: &Name) -> bool {
+        self.gateways.contains(cluster)
     }
 
     /// Whether we have watched since then without a gap, so that every event of a server would have been heard.
@@ -348,6 +311,10 @@ impl History {
             self.openings.pop_front();
         }
         self.hear_all(gathered);
+        let room = GATEWAYS_MAX.saturating_sub(self.gateways.len());
+        let unknown = gathered.gateways.iter().filter(|cluster| !self.gateways.contains(*cluster));
+        let unknown: Vec<Name> = unknown.take(room).cloned().collect();
+        self.gateways.extend(unknown);
         if gathered.counts_absence() && gathered.heard > 0 {
             for Respondent { key, .. } in gathered.missing() {
                 let of_a_group = self.group_of(key).is_some();

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::fields::Flaws;
 use super::shapes::{Bounded, Object};
-use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, Statsz, bounded, malformed};
+use super::statsz::StatszData;
+use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, bounded, malformed};
 use crate::name::{Name, PeerId};
 
 #[derive(Deserialize)]
@@ -210,38 +211,5 @@ impl Replica<'_> {
             active_ns: self.active,
             lag: self.lag,
         })
-    }
-}
-
-#[derive(Deserialize)]
-pub(super) struct StatszData<'a> {
-    #[serde(borrow)]
-    pub(super) routes: Option<Bounded<Object<Route<'a>>>>,
-    #[serde(default)]
-    pub(super) active_servers: i64,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Route<'a> {
-    #[serde(borrow, default)]
-    pub(super) name: Cow<'a, str>,
-}
-
-impl StatszData<'_> {
-    pub(super) fn into_statsz(self, server: super::Server, flaws: Flaws) -> Statsz {
-        let sent = self.routes.unwrap_or_default();
-        let named = sent.entries.iter().filter(|Object(route)| !route.name.is_empty());
-        let mut routes: Vec<PeerId> = named.map(|Object(route)| PeerId::of_server(&route.name)).collect();
-        let unreadable = sent.entries.len() - routes.len() + sent.unread;
-        // One row a pooled connection: names repeat.
-        routes.sort_unstable();
-        routes.dedup();
-        Statsz {
-            server,
-            routes,
-            unreadable_routes: u32::try_from(unreadable).unwrap_or(u32::MAX),
-            active_servers: self.active_servers,
-            flaws: flaws.into_words(),
-        }
     }
 }

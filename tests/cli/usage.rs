@@ -2,7 +2,8 @@
 
 use super::{check, metawatch};
 
-const COMMANDS: [&str; 8] = ["run", "check", "view", "replay", "listen", "schema", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["run", "check", "view", "replay", "listen", "schema", "completions", "man", "install-docs"];
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
@@ -45,7 +46,7 @@ fn wrong_usage_is_a_failure_and_unknown_for_a_check() {
         (1, &["run", "--prefix", "$SYS.x"], "belong to the servers"),
         (1, &["run", "--publish-mode", "quic"], "possible values: core, jetstream"),
         (1, &["run", "--alert-password", "p"], "--alert-password is given without a user"),
-        (1, &["run", "--alert-context", "absent"], "--alert-context names the context \"absent\""),
+        (1, &["run", "--alert-context", "absent"], "the context \"absent\" (--alert-context)"),
         (1, &["listen", "--prefix", "$JS"], "belong to the servers"),
         (1, &["run", "--system", "a b"], "letters, digits, dots, hyphens and underscores"),
         (1, &["view", "--server", ""], "it names no server"),
@@ -96,6 +97,30 @@ fn completions_and_the_manual_know_every_command() {
 }
 
 #[test]
+fn one_command_installs_the_manual_and_the_completions_where_they_are_looked_for() {
+    let home = tempfile::tempdir().expect("a directory");
+    let prefix = home.path().join("new");
+    let said = super::run(&["install-docs", "--prefix", prefix.to_str().expect("UTF-8")], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let expected = [
+        ("share/man/man1/metawatch.1", ".TH metawatch 1"),
+        ("share/bash-completion/completions/metawatch", "complete -F _metawatch"),
+        ("share/zsh/site-functions/_metawatch", "#compdef metawatch"),
+        ("share/fish/vendor_completions.d/metawatch.fish", "complete -c metawatch"),
+    ];
+    let told: Vec<&str> = said.out.lines().collect();
+    for ((path, words), told) in expected.iter().zip(told) {
+        let path = prefix.join(path);
+        assert_eq!(told, path.to_str().expect("UTF-8"));
+        assert!(std::fs::read_to_string(&path).expect("a file").contains(words), "{words}");
+    }
+    let taken = home.path().join("taken");
+    std::fs::write(&taken, "").expect("a file");
+    let said = super::run(&["install-docs", "--prefix", taken.to_str().expect("UTF-8")], "");
+    assert!(said.code == Some(1) && said.err.contains("hint: name another one with --prefix"), "{said:?}");
+}
+
+#[test]
 fn secrets_are_never_printed() {
     let mut command =
         metawatch(&["view", "-v", "--token", "s3cr3t", "-s", "nats://127.0.0.1:1", "--timeout", "1s"]);
@@ -105,4 +130,26 @@ fn secrets_are_never_printed() {
     command.env("NATS_PASSWORD", "s3cr3t").env("METAWATCH_TOKEN", "s3cr3t").env("METAWATCH_FROM", "s3cr3t");
     let said = super::Said::from(command.output().expect("it runs"));
     assert!(said.code == Some(0) && !said.out.contains("s3cr3t"), "{said:?}");
+}
+
+#[test]
+fn what_is_told_is_one_json_object_a_line_where_that_is_asked_for() {
+    let unreachable = ["check", "-s", "nats://127.0.0.1:1", "--timeout", "1s"];
+    let as_flag = metawatch(&[&unreachable[..], &["--log-format", "json"]].concat());
+    let mut as_variable = metawatch(&unreachable);
+    as_variable.env("METAWATCH_LOG_FORMAT", "json").env("METAWATCH_LOG", "metawatch=debug");
+    for mut command in [as_flag, as_variable] {
+        let said = super::Said::from(command.output().expect("it runs"));
+        assert_eq!(said.code, Some(3), "{said:?}");
+        let lines: Vec<serde_json::Value> =
+            said.err.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let failure = lines.iter().find(|line| line["level"] == "ERROR").expect("an error");
+        for field in ["timestamp", "message", "hint"] {
+            assert!(failure[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {failure}");
+        }
+    }
+    let mut filtered = metawatch(&[&unreachable[..], &["--log-format", "json"]].concat());
+    let said = super::Said::from(filtered.env("METAWATCH_LOG", "off").output().expect("it runs"));
+    assert!(said.err.starts_with("error: "), "why it failed is told whatever the log shows: {said:?}");
+    check(&["check", "--log-format", "xml"], "", 3, &[], &["possible values: text, json"]);
 }

@@ -45,13 +45,14 @@ Examples:
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
   metawatch run --context system --listen 8222
-  metawatch run --context system --alert-creds alerts.creds
-  metawatch run --context system --alert-context apps --publish-mode jetstream
+  metawatch run --context system --alert-context alerts
+  metawatch run --context system --alert-context alerts --publish-mode jetstream
 
 Where alerts go:
   Without an --alert- flag, into the system account, over the same connection.
   With any of them, over a second connection, into the account of its own login.
-  Watching never waits for it; alerts do.
+  Watching never waits for it; alerts do. The rights that it needs are in
+  examples/deploy/user.conf; its context then has the inbox prefix _METAWATCH.
   --publish-mode core       delivered when the server has taken it
   --publish-mode jetstream  delivered when a stream has acknowledged it
   A stream for it: nats stream add --config examples/deploy/stream-history.json
@@ -62,10 +63,13 @@ Published subjects:
   PREFIX.heartbeat
       after every epoch; when it does not come, nobody watches
 
-Status page, with --listen:
+With --listen:
   /             a page that is always up to date
   /status.json  the same as JSON
   /events       the same as server-sent events, after each epoch
+  /metrics      numbers for Prometheus; rules and a board: examples/deploy
+  /healthz      200 while it works, whatever the servers do
+  /readyz       200 while it sees servers or stands by, else 503 and why
   It has no login, and answers on this host alone unless an address is given.
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
@@ -90,6 +94,7 @@ pub(super) const VIEW: &str = "\
 Examples:
   metawatch view --context system
   metawatch view --context system --watch
+  metawatch view --context system --watch --group edge --problems
   metawatch view --context system --format json
   metawatch view --from replies.json
 
@@ -136,13 +141,21 @@ pub(super) const MAN: &str = "\
 Example:
   metawatch man > /usr/local/share/man/man1/metawatch.1";
 
+pub(super) const INSTALL_DOCS: &str = "\
+Examples:
+  metawatch install-docs              for this user, under ~/.local/share
+  sudo metawatch install-docs         for all, under /usr/local/share
+  metawatch install-docs --prefix /usr
+
+Completions are for bash, zsh and fish. What it writes it names.";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn commands_and_columns_stay_on_one_line_of_80_columns() {
-        let all = [TOP, TOP_LONG, RUN, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN];
+        let all = [TOP, TOP_LONG, RUN, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN, INSTALL_DOCS];
         for line in all.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  ")) {
             assert!(line.chars().count() <= 80, "{line}");
         }

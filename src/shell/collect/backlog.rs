@@ -23,7 +23,7 @@ const KEPT_MAX: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 struct BufferedMessage {
     at: Stamp,
-    is_stop: bool,
+    is_event: bool,
     subject: String,
     payload: Vec<u8>,
 }
@@ -55,8 +55,8 @@ impl Backlog {
         self.keep(at, false, message);
     }
 
-    /// Keeps an event of a server that stops.
-    pub(super) fn stop(&mut self, at: Stamp, message: &Message) {
+    /// Keeps an event of a server.
+    pub(super) fn event(&mut self, at: Stamp, message: &Message) {
         self.keep(at, true, message);
     }
 
@@ -65,7 +65,7 @@ impl Backlog {
         self.dropped = true;
     }
 
-    fn keep(&mut self, at: Stamp, is_stop: bool, message: &Message) {
+    fn keep(&mut self, at: Stamp, is_event: bool, message: &Message) {
         self.forget_before(at);
         let bytes = self.bytes.saturating_add(message.payload.len());
         if self.messages.len() >= MESSAGES_MAX || bytes > BYTES_MAX {
@@ -74,7 +74,7 @@ impl Backlog {
         }
         self.bytes = bytes;
         let (subject, payload) = (message.subject.to_string(), message.payload.to_vec());
-        self.messages.push_back(BufferedMessage { at, is_stop, subject, payload });
+        self.messages.push_back(BufferedMessage { at, is_event, subject, payload });
     }
 
     /// Where no epoch has been opened for long, another watcher has heard what is old.
@@ -84,22 +84,22 @@ impl Backlog {
             && let Some(oldest) = self.messages.pop_front()
         {
             self.bytes = self.bytes.saturating_sub(oldest.payload.len());
-            self.replies = self.replies.saturating_sub(usize::from(!oldest.is_stop));
+            self.replies = self.replies.saturating_sub(usize::from(!oldest.is_event));
         }
     }
 
-    /// Tells an epoch everything; `on_stop` sees the events.
+    /// Tells an epoch everything; `on_event` sees the events.
     pub(super) fn tell(
         &mut self,
         epoch: &mut Epoch,
         now: Stamp,
         inbox: &str,
-        mut on_stop: impl FnMut(Stamp, &str, &[u8]),
+        mut on_event: impl FnMut(Stamp, &str, &[u8]),
     ) {
-        for BufferedMessage { at, is_stop, subject, payload } in self.messages.drain(..) {
+        for BufferedMessage { at, is_event, subject, payload } in self.messages.drain(..) {
             let payload = &payload[..];
-            let heard = if is_stop {
-                on_stop(at, &subject, payload);
+            let heard = if is_event {
+                on_event(at, &subject, payload);
                 Heard::Event { at, subject: &subject, payload }
             } else {
                 match reply::token(&subject, inbox) {

@@ -149,6 +149,7 @@ async fn a_refused_inbox_is_subscribed_again_later() {
             Subscription::Shutdown,
             Subscription::Lameduck,
             Subscription::Elected,
+            Subscription::Advisories,
             Subscription::Inbox
         ]
     );

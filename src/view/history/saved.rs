@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ANSWERED_MIN, GROUPS_MAX, GroupHistory, History, PeerHistory, ServerHistory, Tenure};
+use super::{
+    ANSWERED_MIN, GATEWAYS_MAX, GROUPS_MAX, GroupHistory, History, PeerHistory, ServerHistory, Tenure,
+};
 use crate::epoch::{REPLIES_MAX, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 use crate::view::Streak;
+use crate::view::contact::TermBegan;
 use crate::wire::AnnouncementKind;
 
 /// The version of the document. Another one is left out: what it tells is learned anew.
@@ -34,6 +37,9 @@ const DELAY_MIN: Duration = Duration::from_millis(100);
 pub struct SavedHistory {
     v: u32,
     groups: Vec<SavedGroup>,
+    /// The clusters that servers have told of gateway connections to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gateways: Vec<Name>,
 }
 
 /// Where on the clock of this watcher a document of another one belongs.
@@ -76,9 +82,9 @@ struct SavedGroup {
     rescue: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leader: Option<PeerId>,
-    /// For how long it has led at most; absent when it was there before anybody looked.
+    /// For how long it has led at most and at least; absent when it was there before anybody looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    led_ms: Option<u64>,
+    led_ms: Option<(u64, u64)>,
     /// Nobody of it has been heard for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unheard_ms: Option<u64>,
@@ -173,6 +179,7 @@ impl SavedHistory {
         let peers: usize = self.groups.iter().map(|group| group.peers.len()).sum();
         self.v == SAVED_VERSION
             && self.groups.len() <= GROUPS_MAX
+            && self.gateways.len() <= GATEWAYS_MAX
             && peers <= REPLIES_MAX
             && self.groups.iter().all(SavedGroup::is_sound)
     }
@@ -180,6 +187,7 @@ impl SavedHistory {
     /// Whether another one tells the same, but for ages and counts that grow by themselves.
     pub fn tells_the_same(&self, other: &Self) -> bool {
         self.groups.len() == other.groups.len()
+            && self.gateways == other.gateways
             && self.groups.iter().zip(&other.groups).all(|(one, other)| one.tells_the_same(other))
     }
 }
@@ -215,7 +223,10 @@ impl SavedGroup {
             size: group.size.zip(group.quorum),
             rescue: group.rescue,
             leader: group.tenure.and_then(|tenure| tenure.leader),
-            led_ms: group.tenure.and_then(|tenure| tenure.since).map(age),
+            led_ms: group
+                .tenure
+                .and_then(|tenure| tenure.began)
+                .map(|term| (age(term.after), age(term.seen))),
             unheard_ms: group.last_heard.filter(is_old).map(age),
             peers: shown.map(|(id, peer)| SavedPeer::of(*id, peer, group, history, now)).collect(),
         }
@@ -248,7 +259,10 @@ impl SavedGroup {
             rescue: self.rescue,
             tenure: self.leader.map(|leader| Tenure {
                 leader: Some(leader),
-                since: self.led_ms.map(|age| before(at.received, age)),
+                began: self.led_ms.map(|(after, seen)| TermBegan {
+                    after: before(at.received, after),
+                    seen: before(at.received, seen.min(after)),
+                }),
             }),
             first_heard: Some(heard),
             last_heard: Some(heard),
@@ -405,7 +419,11 @@ impl History {
             peers += group.peers.len();
             bytes <= BYTES_MAX && peers <= REPLIES_MAX
         });
-        SavedHistory { v: SAVED_VERSION, groups: groups.collect() }
+        SavedHistory {
+            v: SAVED_VERSION,
+            groups: groups.collect(),
+            gateways: self.gateways.iter().cloned().collect(),
+        }
     }
 
     /// Goes on with what another watcher remembered, where that is newer than what is known here.
@@ -414,6 +432,9 @@ impl History {
             self.last_informative = Some(at.confirmed);
         }
         self.blind_until = Some(at.now);
+        if self.gateways.is_empty() {
+            self.gateways.extend(saved.gateways);
+        }
         for group in saved.groups {
             group.restore(self, at);
         }
