@@ -323,9 +323,9 @@ impl Daemon {
         }
         self.coordinator.epoch_ended(answered);
         self.tick(now);
-        // The view of the last epoch makes room for this one.
-        self.last = None;
-        let mut step = self.pipeline.step(&gathered);
+        // What has not changed since the last epoch is taken from it.
+        let last = self.last.take().map(|last| *last);
+        let mut step = self.pipeline.step_after(&gathered, last);
         self.tell_status(&step.heartbeat, !step.events.is_empty());
         self.count_losses(&gathered);
         self.shown.take(&step.view);

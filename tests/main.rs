@@ -39,3 +39,4 @@ mod simulation;
 mod status;
 mod support;
 mod systems;
+mod unchanged;

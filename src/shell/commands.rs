@@ -122,8 +122,20 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         selection::only_groups(&mut looked.step, &flags.selection.groups)?;
         Ok(looked)
     });
+    let usual =
+        if out.is_terminal() && flags.outfile.is_none() { CheckFormat::Text } else { CheckFormat::Nagios };
+    let format = flags.format.unwrap_or(usual);
     let (report, failure) = match looked {
-        Ok(looked) => (CheckReport::new(&looked.step, looked.epochs.into(), &looked.alerts), None),
+        Ok(looked) => {
+            let judge = match format {
+                CheckFormat::Nagios | CheckFormat::Text => CheckReport::of_problems,
+                CheckFormat::Json | CheckFormat::Prometheus => CheckReport::new,
+            };
+            let report = judge(&looked.step, looked.epochs.into(), &looked.alerts);
+            // The process ends: the system takes all of it back at once.
+            std::mem::forget(looked);
+            (report, None)
+        }
         Err(failure) => (CheckReport::failed(&failure.to_string()), Some(failure)),
     };
     let login = if flags.from.is_none() {
@@ -132,9 +144,6 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         String::new()
     };
     let report = report.with_login(&login);
-    let usual =
-        if out.is_terminal() && flags.outfile.is_none() { CheckFormat::Text } else { CheckFormat::Nagios };
-    let format = flags.format.unwrap_or(usual);
     // What is scraped has the same series at every time.
     let whole = !flags.selection.problems || format == CheckFormat::Prometheus;
     let report = if whole { report } else { report.only_problems() };

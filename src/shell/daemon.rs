@@ -91,7 +91,7 @@ pub async fn run(
         link = connect(config, Retry::Forever) => link?,
         never = service_manager.wait(clock) => match never {},
     };
-    let options = CollectorOptions { events: true, raw: recorder.is_some() };
+    let options = CollectorOptions { events: true, raw: recorder.is_some(), again: true };
     let collector = Collector::new(link, clock, options).await;
     say_what_begins(&settings, &collector.server_name());
     let (shared, persistent) = (alerts.is_none(), writer.is_some());

@@ -376,6 +376,7 @@ impl SavedServer {
             cluster: self.cluster.clone(),
             last_heard: self.heard_ms.map_or(at.confirmed, |age| before(at.received, age)),
             missed: u32::from(self.heard_ms.is_some()),
+            alone: false,
             answered: if self.heard_ms.is_some() { 0 } else { ANSWERED_MIN },
             delay: Duration::from_millis(self.delay_ms.unwrap_or(0)).min(super::LATENESS_MAX),
             stopped: false,
@@ -390,6 +391,7 @@ impl History {
     pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>, now: Stamp) {
         for told in remembered {
             let mut group = self.take(&told.group);
+            group.settled = false;
             if group.first_heard.is_none() {
                 group.domain = told.domain;
                 group.last_heard = group.last_heard.or(Some(now));
