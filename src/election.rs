@@ -16,6 +16,13 @@
 //!
 //! So n watchers cost n deliveries a beat, and everything else a few; each server is asked by three.
 //!
+//! # What travels
+//!
+//! The alerts, the events that wait, and what the active watcher remembers of the servers: who there is, when each was
+//! last heard, who is silent. Standbys look themselves; a reserve keeps that until it begins to look. It goes as ages,
+//! since clocks differ, counts as true for as long as the active watcher says that it holds the same state, and makes a
+//! version of its own only where something else than its ages has changed, once in three intervals at most.
+//!
 //! # Why it holds
 //!
 //! **Invariants:** a watcher is active only while its own messages have lately come back to it, so one that was frozen
