@@ -487,7 +487,9 @@ impl Election {
         self.role = Role::Joining;
         self.members.name_nobody();
         self.standbys.clear();
-        self.patience_until = Some(now.plus(self.timing.unit * 3));
+        // One that could still watch comes back soon where the standby has just been lost, too.
+        let units = if self.sees_servers { 1 } else { 3 };
+        self.patience_until = Some(now.plus(self.timing.unit * units));
         self.next_message = Some(now);
     }
 }

@@ -262,6 +262,10 @@ impl Coordinator {
         }
         self.changed_role = true;
         lines.extend(self.line_of(before, now));
+        if role == Role::Standby {
+            let active = self.election.active_name(now).unwrap_or("nobody");
+            lines.push(Line::debug(format!("{active} names this watcher as one that takes over")));
+        }
         if before == Role::Active {
             outbox.hold();
         }
@@ -286,13 +290,12 @@ impl Coordinator {
             Role::Standby | Role::Reserve if !was_silent && before != Role::Candidate => {
                 Some(Line::info(format!("another watcher, {active}, speaks; this one stands by")))
             }
-            Role::Standby => Some(Line::debug(format!("{active} names this watcher as one that takes over"))),
             Role::Reserve => Some(Line::debug("others take over before this watcher")),
             // A frozen server or a lost connection says so itself.
             Role::Joining if before == Role::Active && watchers > 1 => Some(Line::warn(
                 "this watcher lost touch with the others, and listens before it speaks again",
             )),
-            Role::Joining | Role::Candidate | Role::Active => None,
+            Role::Joining | Role::Standby | Role::Candidate | Role::Active => None,
         }
     }
 
