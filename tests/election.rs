@@ -211,7 +211,7 @@ fn whatever_happens_one_is_active_in_the_end() {
             match random.below(5) {
                 0 => fleet.lose_electors(),
                 1 => fleet.watchers[who].runs = false,
-                2 => fleet.part(|at| (at + who) % 3 == 0),
+                2 => fleet.part(|at| (at + who).is_multiple_of(3)),
                 3 => fleet.part(|_| false),
                 _ => fleet.watchers[who].blind ^= true,
             }
