@@ -10,6 +10,7 @@ mod many;
 mod node;
 mod reserves;
 mod story;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
