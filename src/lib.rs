@@ -29,6 +29,9 @@
 //! on, the same one after a crash or another one, goes on with the same incidents and the same ids. Which of any number
 //! of watchers is active, and which stand by, is decided by [`election::Election`].
 //!
+//! With it travels what the active watcher remembers of the servers ([`view::SavedHistory`]): a reserve has asked none of
+//! them, and still tells a crash in the moment of its takeover as fast as any.
+//!
 //! # Invariants
 //!
 //! - Nothing outside [`shell`] reads a clock, awaits, prints or iterates an unordered map. Time, names and ids are

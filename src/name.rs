@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
 
@@ -103,6 +103,14 @@ impl Serialize for PeerId {
     }
 }
 
+/// What [`PeerId::parse`] refuses is an error.
+impl<'de> Deserialize<'de> for PeerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("no peer id"))
+    }
+}
+
 /// A name that somebody else chose, of bounded length: of a server, a cluster, a domain.
 ///
 /// A longer one is cut and ends in the hash of the whole, so that two names stay two. A clone allocates nothing: names
@@ -153,6 +161,13 @@ impl fmt::Debug for Name {
 impl Serialize for Name {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+/// A name that is too long is cut as any other.
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::new(&Cow::<'de, str>::deserialize(deserializer)?))
     }
 }
 

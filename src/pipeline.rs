@@ -14,7 +14,7 @@ use crate::replicated_state::ReplicatedState;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::system::{KnownSystem, SystemId};
-use crate::view::{self, ClusterView, History, Remembered};
+use crate::view::{self, ClusterView, History, Moments, Remembered, SavedHistory};
 
 /// So many alerts are asked about at once.
 const ABOUT_MAX: usize = 16;
@@ -119,6 +119,16 @@ impl Pipeline {
     ) -> ReplicatedState {
         let system = self.system.id().map(str::to_owned);
         ReplicatedState { system, ..ReplicatedState::new(&self.alert_table, waiting, &self.settings.prefix) }
+    }
+
+    /// What is remembered of the servers, for other watchers.
+    pub fn saved_history(&self, now: Stamp) -> SavedHistory {
+        self.history.save(now)
+    }
+
+    /// Goes on with what another watcher remembered of the servers.
+    pub fn inherit(&mut self, history: SavedHistory, at: Moments) {
+        self.history.restore(history, at);
     }
 
     /// Goes on where this state stands. Gives the events that still wait, and how many entries were not believed.

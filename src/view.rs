@@ -28,7 +28,7 @@ use crate::wire::{Advisory, AdvisoryKind};
 use unchanged::Unchanged;
 
 pub use contact::LedFor;
-pub use history::{History, Remembered};
+pub use history::{History, Moments, Remembered, SavedHistory, read_leniently};
 pub use streak::Streak;
 pub(crate) use types::label;
 pub use types::{

@@ -178,7 +178,16 @@ impl<P: Transport> Collector<P> {
 
     /// Listens until `at`, or until something makes the next epoch urgent.
     pub async fn idle_until(&mut self, at: Stamp) -> WakeReason {
-        if self.urgent {
+        self.listen(at, true).await
+    }
+
+    /// Listens until `at`, or until the connection is there again, whatever else comes.
+    pub async fn listen_until(&mut self, at: Stamp) -> WakeReason {
+        self.listen(at, false).await
+    }
+
+    async fn listen(&mut self, at: Stamp, or_urgent: bool) -> WakeReason {
+        if self.urgent && or_urgent {
             return WakeReason::Event;
         }
         loop {
@@ -195,7 +204,7 @@ impl<P: Transport> Collector<P> {
             if connected {
                 return WakeReason::Connected;
             }
-            if self.urgent {
+            if self.urgent && or_urgent {
                 return WakeReason::Event;
             }
         }

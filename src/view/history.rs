@@ -1,6 +1,7 @@
 //! What is remembered from epoch to epoch: who there is, who belongs to which group, and since when we see what.
 
 mod plan;
+mod saved;
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
@@ -16,6 +17,7 @@ use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::wire::{AnnouncementKind, JetStream, Reply, Server};
+pub use saved::{Moments, Remembered, SavedHistory, read_leniently};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
@@ -163,19 +165,6 @@ pub(super) struct GroupHistory {
     pub(super) settled: bool,
 }
 
-/// What saved alerts tell of a group before any epoch does: whom they are about, and how large it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
-    /// The key of the group.
-    pub group: Name,
-    /// Its domain.
-    pub domain: Name,
-    /// The peer that the alert is about, with its name; `None` for the whole group.
-    pub peer: Option<(PeerId, Name)>,
-    /// The last agreed size, and how many must agree.
-    pub size: Option<(u64, u64)>,
-}
-
 /// One peer of a group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PeerHistory {
@@ -259,30 +248,6 @@ impl History {
     /// The key of the group that each peer of a domain belongs to.
     pub(super) fn groups_in(&self, domain: &Name) -> Option<&BTreeMap<PeerId, Name>> {
         self.group_of.get(domain)
-    }
-
-    /// Remembers what saved alerts tell, as far as nothing better is known.
-    pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>, now: Stamp) {
-        for told in remembered {
-            let mut group = self.take(&told.group);
-            group.settled = false;
-            if group.first_heard.is_none() {
-                group.domain = told.domain;
-                group.last_heard = group.last_heard.or(Some(now));
-                group.size = group.size.max(told.size.map(|(size, _)| size));
-                group.quorum = group.quorum.max(told.size.map(|(_, quorum)| quorum));
-                // Whoever is missing from a list must have been removed by agreement.
-                group.has_list |= told.size.is_some();
-                group.members.extend(told.peer.iter().map(|(id, _)| *id));
-            }
-            if let Some((id, name)) = told.peer {
-                let peer = group.peers.entry(id).or_default();
-                // The name of a peer that nobody named is its id.
-                let named = (name.as_str() != id.as_str()).then_some(name);
-                peer.name = peer.name.take().or(named);
-            }
-            self.put(told.group, group);
-        }
     }
 
     /// Takes what members of a group said when they were asked about it: who belongs to it by their word, and whether

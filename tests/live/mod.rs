@@ -27,6 +27,7 @@ mod sidecars;
 mod systemd;
 mod systems;
 mod told;
+mod upgrade;
 
 use crate::cluster::{Cluster, Layout, tested_version};
 
