@@ -300,7 +300,7 @@ impl Merge<'_> {
         &self,
         view: &GroupView,
         group: &mut GroupHistory,
-        ids: BTreeSet<PeerId>,
+        ids: Vec<PeerId>,
         heard: impl Fn(PeerId) -> (Option<&'b Row>, Option<(&'b Reply, &'b Meta)>),
         opinions: &Opinions<'_>,
     ) -> Vec<PeerView> {
@@ -362,7 +362,7 @@ impl Merge<'_> {
         &self,
         group: &GroupHistory,
         view: &GroupView,
-        ids: &BTreeSet<PeerId>,
+        ids: &[PeerId],
     ) -> Vec<PeerId> {
         let counts = |id: &PeerId| group.members.contains(id) || !view.outsiders.is_empty();
         let answers = |id: &&PeerId| counts(id) && self.answer_of(group, **id) != Answer::None;
