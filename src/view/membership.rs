@@ -232,7 +232,9 @@ pub(super) fn peer_ids(
 /// Names the peers that neither answered nor were named by a leader, from what anybody's list calls them. A name
 /// is believed when it belongs to the id.
 pub(super) fn learn_names(group: &mut GroupHistory, members: &Members<'_>, ids: &[PeerId]) {
-    for row in members.values().flat_map(|(_, meta)| &meta.rows).filter(|row| ids.binary_search(&row.peer).is_ok()) {
+    for row in
+        members.values().flat_map(|(_, meta)| &meta.rows).filter(|row| ids.binary_search(&row.peer).is_ok())
+    {
         let history = group.peers.entry(row.peer).or_default();
         if history.name.is_none() {
             let named = row.name.as_ref().filter(|name| PeerId::of_server(name.as_str()) == row.peer);
