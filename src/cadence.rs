@@ -76,7 +76,7 @@ mod tests {
     fn view(contact: Option<Duration>) -> ClusterView {
         let plan = Plan {
             number: 1,
-            expected: std::collections::BTreeMap::new(),
+            expected: Vec::new(),
             learning: true,
             ask_statsz: false,
             patience: Duration::from_secs(5),

@@ -64,8 +64,8 @@ impl ServerKey {
 pub struct Plan {
     /// The number of the epoch; replies carry it back, so that a late one is known as late.
     pub number: u64,
-    /// Who should answer.
-    pub expected: BTreeMap<ServerKey, Expected>,
+    /// Who should answer, each once and in the order of the keys.
+    pub expected: Vec<(ServerKey, Expected)>,
     /// Nobody is known yet: the epoch learns from the replies who there is.
     pub learning: bool,
     /// Whether every server is also asked for its routes (`STATSZ`).
@@ -275,11 +275,14 @@ impl Epoch {
             self.servers.name(ServerKey::of(server), &server.name);
         }
         let heard = self.servers.heard();
+        let several = self.replies.are_of_several_runs();
         let (respondents, replies) = self.servers.close(self.replies);
         let contradicted = self.contradicted.iter().chain(&self.unreadable);
         let contradicted =
             contradicted.filter_map(|(key, id)| Some((id, servers::of_run(&replies, key, id)?)));
-        let mut conflicts = conflict::conflicts(&replies, contradicted);
+        // Where each server answered in one run, none contradicts another.
+        let runs = if several { replies.as_slice() } else { &[] };
+        let mut conflicts = conflict::conflicts(runs, contradicted);
         self.counts.conflicting = conflicts.len() as u64;
         conflicts.truncate(EXAMPLES_MAX);
         let gathered = Gathered {

@@ -56,7 +56,8 @@ pub fn merge_after(
     let unchanged = Unchanged::new(gathered, history, rules, last_groups.is_some());
     history.begin(gathered, rules);
     let kept = unchanged.renew(last_groups.unwrap_or_default(), gathered, history);
-    let links = grouping::link(gathered, &unchanged, history, &mut inconsistent);
+    let (links, strays) = grouping::link(gathered, &unchanged, history, &mut inconsistent);
+    history.strays = strays;
     let (groups, superseded) = group::merge_all(gathered, links, history, rules, &mut inconsistent, kept);
     history.end(gathered);
     let (groups, unchanged): (Vec<_>, Vec<_>) = groups.into_iter().unzip();

@@ -36,7 +36,7 @@ pub struct LastReplies {
 struct Known {
     reply: Arc<Reply>,
     /// Made once the server has said the same twice.
-    template: Option<Box<Template>>,
+    template: Option<Template>,
     misses: u8,
     /// When it came.
     epoch: u64,
@@ -96,7 +96,7 @@ impl LastReplies {
             *bytes -= last.template.take().map_or(0, |template| template.bytes());
             last.misses = last.misses.saturating_add(1);
             if same && last.misses <= MISSES_MAX && *bytes < TEMPLATE_BYTES_MAX {
-                last.template = Template::new(payload, &reply).map(Box::new);
+                last.template = Template::new(payload, &reply);
                 *bytes += last.template.as_ref().map_or(0, |template| template.bytes());
             }
             last.reply = Arc::new(reply);

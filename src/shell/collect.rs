@@ -353,11 +353,13 @@ impl<P: Transport> Collector<P> {
         gathered
     }
 
+    /// Hears what is there. All of it came by now: the clock is read once for many.
     fn hear_batch(&mut self, open: &mut Open, first: Incoming) {
-        self.hear(open, first);
+        let now = self.clock.now();
+        self.hear(open, now, first);
         for _ in 1..BATCH {
             let Some(incoming) = self.transport.ready() else { return };
-            self.hear(open, incoming);
+            self.hear(open, now, incoming);
         }
     }
 
@@ -369,7 +371,7 @@ impl<P: Transport> Collector<P> {
             let until = self.clock.instant(self.clock.now().plus(GRACE));
             for _ in 0..crate::epoch::REPLIES_MAX {
                 let Ok(incoming) = timeout_at(until, self.transport.next()).await else { break };
-                self.hear(open, incoming);
+                self.hear(open, self.clock.now(), incoming);
             }
         } else if let Some(incoming) = self.transport.ready() {
             self.hear_batch(open, incoming);
@@ -379,8 +381,7 @@ impl<P: Transport> Collector<P> {
         }
     }
 
-    fn hear(&mut self, open: &mut Open, incoming: Incoming) {
-        let now = self.clock.now();
+    fn hear(&mut self, open: &mut Open, now: Stamp, incoming: Incoming) {
         match incoming {
             Incoming::Reply(message) => self.hear_reply(open, now, &message),
             Incoming::Elected => self.urgent = true,

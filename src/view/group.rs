@@ -300,7 +300,7 @@ impl Merge<'_> {
         &self,
         view: &GroupView,
         group: &mut GroupHistory,
-        ids: BTreeSet<PeerId>,
+        ids: Vec<PeerId>,
         heard: impl Fn(PeerId) -> (Option<&'b Row>, Option<(&'b Reply, &'b Meta)>),
         opinions: &Opinions<'_>,
     ) -> Vec<PeerView> {
@@ -358,12 +358,7 @@ impl Merge<'_> {
 
     /// Who of the group gave any sign of life, be it under a name that nobody lists: two are enough to know for each
     /// peer whether another answered.
-    fn members_that_answer(
-        &self,
-        group: &GroupHistory,
-        view: &GroupView,
-        ids: &BTreeSet<PeerId>,
-    ) -> Vec<PeerId> {
+    fn members_that_answer(&self, group: &GroupHistory, view: &GroupView, ids: &[PeerId]) -> Vec<PeerId> {
         let counts = |id: &PeerId| group.members.contains(id) || !view.outsiders.is_empty();
         let answers = |id: &&PeerId| counts(id) && self.answer_of(group, **id) != Answer::None;
         ids.iter().filter(answers).take(2).copied().collect()

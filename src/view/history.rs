@@ -50,6 +50,8 @@ pub struct History {
     openings: VecDeque<(u64, Stamp)>,
     /// The number of the last epoch, and its end.
     last: Option<(u64, Stamp)>,
+    /// The domains in which somebody named a leader that did not answer there: it may belong to another domain's.
+    pub(super) strays: BTreeSet<Name>,
     /// The clusters that servers have told of gateway connections to.
     gateways: BTreeSet<Name>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::connections::Connections;
 use super::contact::{LedFor, contact_in_term};
 use super::history::{PeerHistory, ServerHistory};
+use super::opinions::Said;
 use super::reply_index::ReplyIndex;
 use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Streak};
 use crate::epoch::{Gathered, ServerKey};
@@ -50,7 +51,7 @@ pub(super) struct PeerEvidence<'a> {
     pub(super) moved: bool,
     pub(super) clusters: &'a BTreeSet<Name>,
     pub(super) domain: &'a Name,
-    pub(super) opinions: &'a [(&'a Name, Opinion)],
+    pub(super) opinions: &'a [Said<'a>],
     /// How many other members sent a list.
     pub(super) lists: u64,
 }
@@ -78,7 +79,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
     let cut_off = evidence.authority.is_some_and(|leader| routes.get(&leader.name) == Some(&Route::Lost));
     let hears = contact == Contact::Fresh && !cut_off && evidence.row.is_some_and(heard);
     let leader_still_hears = answer == Answer::None && hears;
-    let said_offline = evidence.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
+    let said_offline = evidence.opinions.iter().filter(|(.., said)| *said == Opinion::Offline).count();
     PeerView {
         id,
         name: history.name.clone().or_else(|| evidence.server.map(|server| server.name.clone())),
@@ -119,7 +120,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
             .opinions
             .iter()
             .take(TOLD_MAX)
-            .map(|(name, said)| ((*name).clone(), *said))
+            .map(|(_, name, said)| ((*name).clone(), *said))
             .collect(),
         more_opinions: evidence.opinions.len().saturating_sub(TOLD_MAX),
         unlisted: history.unlisted,

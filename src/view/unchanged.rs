@@ -8,7 +8,8 @@
 //!   the one that tells since when enough of its members answer;
 //! - every server of its domain gave one answer in the epoch before and one in this, which say the same but for the
 //!   sequence number and how long ago the leader heard whom ([`crate::epoch::Respondent::unchanged`]), and nothing else
-//!   arrived about any of them. Replies are joined to groups within their domain, so nobody else can belong to it;
+//!   arrived about any of them. Replies are joined to groups within their domain, so nobody else can belong to it, unless
+//!   somebody there names a leader that does not answer in it: such a domain is never unchanged;
 //! - we saw the epoch before, and this one in full.
 //!
 //! A domain with anything else in it is looked at as a whole, as if nothing had been seen before.
@@ -65,6 +66,7 @@ impl Unchanged {
         events.chain(rejects).for_each(|server| add(&server.domain));
         gathered.advisories.iter().for_each(|(_, advisory)| add(&advisory.domain));
         gathered.conflicts.iter().for_each(|conflict| add(&conflict.server.domain));
+        history.strays.iter().for_each(&mut add);
         for (_, group) in history.groups().filter(|(_, group)| !group.settled) {
             add(&group.domain);
         }

@@ -21,30 +21,43 @@ const TEMPLATE_BYTES_MAX: usize = 1 << 20;
 /// A reply without what changes in it.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The payload without the contents of its holes.
-    fixed: Box<[u8]>,
-    /// In the order in which they come.
-    holes: Box<[Hole]>,
+    /// Part by part: how long what stays the same is, that text, and what comes after it ([`Kind`]). All in one piece,
+    /// so that one pass over it and over a payload tells whether they fit.
+    parts: Box<[u8]>,
 }
 
-/// A place where something changes.
+/// Where the parts that stay the same end, and what follows each.
 #[derive(Clone, Copy, Debug)]
 struct Hole {
-    /// How many bytes of the fixed part come before it.
-    before: u32,
+    before: usize,
     kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum Kind {
     /// An integer that the decoder does not take.
-    Number,
+    Number = b'n',
     /// The inside of a string that holds a time, which the decoder does not take.
-    Time,
+    Time = b't',
     /// `server.seq`
-    Sequence,
+    Sequence = b's',
     /// `active` of a row of `data.meta_cluster.replicas`
-    Active,
+    Active = b'a',
+    /// Nothing: the payload ends.
+    End = b'e',
+}
+
+impl Kind {
+    fn of(byte: u8) -> Self {
+        match byte {
+            b'n' => Self::Number,
+            b't' => Self::Time,
+            b's' => Self::Sequence,
+            b'a' => Self::Active,
+            _ => Self::End,
+        }
+    }
 }
 
 /// What a payload that fits a template tells anew.
@@ -72,7 +85,7 @@ impl Template {
             JetStream::Standalone | JetStream::Disabled => &[],
         };
         let sequences = scan.holes.iter().filter(|hole| hole.kind == Kind::Sequence).count();
-        let template = Self { fixed: scan.fixed.into(), holes: scan.holes.into() };
+        let template = Self { parts: scan.parts()? };
         // The scan must have seen the same numbers as the decoder.
         let mut seen = Changes::default();
         let fits = whole && template.fit(payload, &mut seen);
@@ -82,32 +95,38 @@ impl Template {
 
     /// How many bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.fixed.len() + self.holes.len() * size_of::<Hole>()
+        self.parts.len()
     }
 
     /// Whether a payload is the same but for what changes, which is put into `changes`.
     pub fn fit(&self, payload: &[u8], changes: &mut Changes) -> bool {
         changes.active_ns.clear();
-        let (mut rest, mut from) = (payload, 0);
-        for Hole { before, kind } in &self.holes {
-            let before = *before as usize;
-            let Some(token) = rest.strip_prefix(&self.fixed[from..before]) else { return false };
-            from = before;
-            let length = match kind {
-                Kind::Number => number(token),
-                Kind::Time => time(token),
-                Kind::Sequence => natural(token, &mut changes.sequence),
+        self.rest(payload, changes).is_some_and(<[u8]>::is_empty)
+    }
+
+    /// What a payload has beyond the template; `None` where it does not fit.
+    fn rest<'a>(&self, payload: &'a [u8], changes: &mut Changes) -> Option<&'a [u8]> {
+        let (mut parts, mut rest) = (&*self.parts, payload);
+        loop {
+            let (length, after) = parts.split_first_chunk()?;
+            let (fixed, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            let (kind, after) = after.split_first()?;
+            rest = rest.strip_prefix(fixed)?;
+            parts = after;
+            let length = match Kind::of(*kind) {
+                Kind::Number => number(rest)?,
+                Kind::Time => time(rest)?,
+                Kind::Sequence => natural(rest, &mut changes.sequence)?,
                 Kind::Active => {
                     let mut active = 0;
-                    let length = integer(token, &mut active);
+                    let length = integer(rest, &mut active)?;
                     changes.active_ns.push(active);
                     length
                 }
+                Kind::End => return Some(rest),
             };
-            let Some(length) = length else { return false };
-            rest = &token[length..];
+            rest = &rest[length..];
         }
-        rest == &self.fixed[from..]
     }
 }
 
@@ -315,9 +334,23 @@ impl Scan<'_> {
         if self.holes.len() >= HOLES_MAX {
             return None;
         }
-        self.holes.push(Hole { before: u32::try_from(self.fixed.len()).ok()?, kind });
+        self.holes.push(Hole { before: self.fixed.len(), kind });
         self.at += length;
         Some(())
+    }
+
+    /// The parts of the template, in one piece.
+    fn parts(&self) -> Option<Box<[u8]>> {
+        let mut parts = Vec::with_capacity(self.fixed.len() + 5 * (self.holes.len() + 1));
+        let mut from = 0;
+        let end = Hole { before: self.fixed.len(), kind: Kind::End };
+        for Hole { before, kind } in self.holes.iter().chain([&end]) {
+            parts.extend_from_slice(&u32::try_from(before - from).ok()?.to_le_bytes());
+            parts.extend_from_slice(&self.fixed[from..*before]);
+            parts.push(*kind as u8);
+            from = *before;
+        }
+        Some(parts.into())
     }
 }
 

@@ -327,8 +327,8 @@ async fn epochs_of_a_lost_connection_count_against_nobody_and_the_next_one_is_pl
     let plan = bench.pipeline.plan(9, bench.clock.now(), SECOND * 5);
     assert!(!plan.learning && !plan.ask_statsz);
     let asked: Vec<_> = before.respondents.iter().map(|respondent| &respondent.key).collect();
-    assert_eq!(plan.expected.keys().collect::<Vec<_>>(), asked);
-    assert!(plan.expected.values().all(|expected| expected.awaited), "nobody is taken for silent");
+    assert_eq!(plan.expected.iter().map(|(key, _)| key).collect::<Vec<_>>(), asked);
+    assert!(plan.expected.iter().all(|(_, expected)| expected.awaited), "nobody is taken for silent");
 }
 
 #[tokio::test(start_paused = true)]
