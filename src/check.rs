@@ -191,10 +191,32 @@ pub struct Context<'a> {
 
 /// Runs every check on every group. Where this watcher knows less of a cause than what was `announced`, that stays.
 pub fn evaluate(view: &ClusterView, rules: &Rules, announced: Announced<'_>) -> Vec<Finding> {
+    evaluate_after(view, rules, announced, Vec::new(), &[])
+}
+
+/// The same where these findings are the `last` ones: they hold for the groups that have not changed since, where all
+/// was well.
+pub fn evaluate_after(
+    view: &ClusterView,
+    rules: &Rules,
+    announced: Announced<'_>,
+    last: Vec<Finding>,
+    unchanged: &[bool],
+) -> Vec<Finding> {
     let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed };
     let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 3).sum());
-    for group in &view.groups {
+    let mut last = last.into_iter().peekable();
+    for (place, group) in view.groups.iter().enumerate() {
         let before = findings.len();
+        if unchanged.get(place) == Some(&true) {
+            while last.next_if(|finding| finding.group < group.key).is_some() {}
+            findings.extend(std::iter::from_fn(|| last.next_if(|finding| finding.group == group.key)));
+            let found = &findings[before..];
+            if !found.is_empty() && found.iter().all(|finding: &Finding| finding.verdict == Verdict::Clear) {
+                continue;
+            }
+            findings.truncate(before);
+        }
         for check in CHECKS {
             (check.run)(check, group, &context, &mut findings);
         }
@@ -208,6 +230,13 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     let start = findings.partition_point(|finding| finding.group < *group);
     let count = findings[start..].partition_point(|finding| finding.group == *group);
     &findings[start..start + count]
+}
+
+/// Where the first finding is about one group of which this is so.
+pub fn position(findings: &[Finding], group: &Name, is: impl Fn(&Finding) -> bool) -> Option<usize> {
+    let start = findings.partition_point(|finding| finding.group < *group);
+    let within = of_group(findings, group).iter().position(is)?;
+    Some(start + within)
 }
 
 /// The findings that say whether a peer is offline, one a peer.

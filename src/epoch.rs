@@ -7,6 +7,7 @@
 mod announced;
 mod conflict;
 mod gathered;
+mod last_replies;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +19,12 @@ use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 use crate::wire::{self, Advisory, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
+use last_replies::Read;
 use servers::{Replies, RollCall, Servers};
 
 pub use conflict::{Conflict, ConflictKind};
 pub use gathered::{Counts, Gathered, Late, Respondent};
+pub use last_replies::LastReplies;
 
 /// More replies than this end the epoch.
 pub const REPLIES_MAX: usize = 65_536;
@@ -174,12 +177,23 @@ pub struct Epoch {
     refused: bool,
     disconnected: bool,
     denied: bool,
+    last_replies: LastReplies,
+    /// The last epoch expected the same servers.
+    expects_the_same: bool,
 }
 
 impl Epoch {
     /// Opens the epoch at the moment its requests are sent.
-    pub fn open(mut plan: Plan, now: Stamp) -> Self {
+    pub fn open(plan: Plan, now: Stamp) -> Self {
+        Self::open_after(plan, now, LastReplies::default())
+    }
+
+    /// The same for one that follows others, and knows what was answered then: that costs it less, and changes
+    /// nothing else.
+    pub fn open_after(mut plan: Plan, now: Stamp, mut last_replies: LastReplies) -> Self {
+        last_replies.begin(plan.number);
         let servers = Servers::expected(std::mem::take(&mut plan.expected));
+        let expects_the_same = last_replies.expects(servers.keys()) && !plan.learning;
         Self {
             plan,
             opened: now,
@@ -201,6 +215,8 @@ impl Epoch {
             refused: false,
             disconnected: false,
             denied: false,
+            last_replies,
+            expects_the_same,
         }
     }
 
@@ -248,7 +264,12 @@ impl Epoch {
     }
 
     /// Ends the epoch.
-    pub fn close(mut self, now: Stamp, ended: Ended) -> Gathered {
+    pub fn close(self, now: Stamp, ended: Ended) -> Gathered {
+        self.close_with_replies(now, ended).0
+    }
+
+    /// Ends the epoch. Gives its replies for the next one, too.
+    pub fn close_with_replies(mut self, now: Stamp, ended: Ended) -> (Gathered, LastReplies) {
         // Who sent something unreadable is one of them, too.
         for server in self.rejects.iter().filter_map(|reject| reject.server.as_deref()) {
             self.servers.name(ServerKey::of(server), &server.name);
@@ -261,7 +282,7 @@ impl Epoch {
         let mut conflicts = conflict::conflicts(&replies, contradicted);
         self.counts.conflicting = conflicts.len() as u64;
         conflicts.truncate(EXAMPLES_MAX);
-        Gathered {
+        let gathered = Gathered {
             number: self.plan.number,
             opened: self.opened,
             closed: now,
@@ -278,7 +299,8 @@ impl Epoch {
             late: self.late,
             counts: self.counts,
             replies,
-        }
+        };
+        (gathered, self.last_replies)
     }
 
     /// When the epoch ends if nothing more arrives, and why.
@@ -326,12 +348,11 @@ impl Epoch {
 
     fn hear_jsz(&mut self, now: Stamp, epoch: u64, payload: &[u8]) {
         self.bytes = self.bytes.saturating_add(payload.len());
-        let decoded = wire::decode_jsz(payload);
         if epoch != self.plan.number {
-            return self.hear_late(now, epoch, decoded.map(|reply| reply.server));
+            return self.hear_late(now, epoch, wire::decode_jsz(payload).map(|reply| reply.server));
         }
-        let reply = match decoded {
-            Ok(reply) => reply,
+        let read = match self.last_replies.read(epoch, payload) {
+            Ok(read) => read,
             Err(reject) => {
                 if let Some(server) = &reject.server {
                     let key = ServerKey::of(server);
@@ -343,12 +364,28 @@ impl Epoch {
                 return self.reject(reject);
             }
         };
-        self.learn_members(&reply);
+        self.take(now, read);
+    }
+
+    fn take(&mut self, now: Stamp, read: Read) {
+        let known = read.known();
+        let Read { reply, unchanged, hint, .. } = read;
+        // Who lists the same as before, all of them expected, teaches nothing new.
+        if !(unchanged && self.expects_the_same && self.last_replies.lists_expected(known)) {
+            let lists_expected = self.learn_members(&reply);
+            self.last_replies.set_lists_expected(known, lists_expected);
+        }
         self.last_reply = self.last_reply.max(now);
-        let first = self.servers.hear(ServerKey::of(&reply.server), now.since(self.opened));
-        if let Some((reply, other)) = self.replies.take(first, reply) {
+        let key = ServerKey::of(&reply.server);
+        let place = self.servers.place(&key, hint);
+        if let Some(place) = place.filter(|place| *place != hint) {
+            self.last_replies.found(known, place);
+        }
+        let answered = self.servers.hear(key, place, now.since(self.opened));
+        answered.unchanged = unchanged;
+        if let Some((reply, other)) = self.replies.take(answered, reply) {
             self.counts.duplicate += 1;
-            if !conflict::agree(&reply, other) {
+            if !conflict::agree(&reply, &*other) {
                 self.contradicted.insert((ServerKey::of(&reply.server), reply.server.id.clone()));
             }
             // The greater one counts (the later, where they differ), so that the order of arrival does not.
@@ -432,23 +469,27 @@ impl Epoch {
 
     fn sign_of_life(&mut self, now: Stamp, key: ServerKey) {
         self.last_reply = self.last_reply.max(now);
-        self.servers.hear(key, now.since(self.opened));
+        let place = self.servers.place(&key, usize::MAX);
+        self.servers.hear(key, place, now.since(self.opened));
     }
 
-    /// A leader names the members, so an epoch that knows nobody yet waits for them too.
-    fn learn_members(&mut self, reply: &Reply) {
-        let JetStream::Member(meta) = &reply.jetstream else { return };
+    /// A leader names the members, so an epoch that knows nobody yet waits for them too. Whether all that it lists are
+    /// expected.
+    fn learn_members(&mut self, reply: &Reply) -> bool {
+        let JetStream::Member(meta) = &reply.jetstream else { return true };
         if self.plan.learning {
             self.roll_call.hear(reply, meta, &self.servers);
         }
         if meta.leader.as_ref() != Some(&reply.server.name) {
-            return;
+            return true;
         }
+        let mut expected = true;
         // No server can have a damaged id: nobody can answer under it.
         for row in meta.rows.iter().filter(|row| row.peer.is_sound()) {
             let key = ServerKey { domain: reply.server.domain.clone(), peer: row.peer };
-            self.servers.list(key, row.name.as_ref());
+            expected &= self.servers.list(key, row.name.as_ref());
         }
+        expected
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Step {
     pub heartbeat: Heartbeat,
     /// When the next epoch should open, counted from the opening of this one.
     pub next_in: Duration,
+    /// How many groups have not changed since the last epoch, and were taken from it.
+    pub unchanged_groups: usize,
 }
 
 /// Further questions, to be asked once the alerts are out.
@@ -182,11 +184,19 @@ impl Pipeline {
 
     /// The path: replies → view → findings → alerts → events. Its time is the end of the epoch.
     pub fn step(&mut self, gathered: &Gathered) -> Step {
+        self.step_after(gathered, None)
+    }
+
+    /// The same, where `last` is what the last epoch led to: what has not changed since is taken from it. It leads to the
+    /// same, for less.
+    pub fn step_after(&mut self, gathered: &Gathered, last: Option<Step>) -> Step {
         let rules = &self.settings.rules;
         let now = gathered.closed;
-        let view = view::merge(gathered, &mut self.history, rules);
+        let (last_view, last_findings) = last.map(|last| (last.view, last.findings)).unzip();
+        let (view, unchanged) = view::merge_after(gathered, &mut self.history, rules, last_view);
         let announced = |finding: &Finding| self.alert_table.announced_cause(&Identity::of(finding));
-        let findings = check::evaluate(&view, rules, &announced);
+        let last_findings = last_findings.unwrap_or_default();
+        let findings = check::evaluate_after(&view, rules, &announced, last_findings, &unchanged);
         if !self.standby {
             self.system.see(&view);
         }
@@ -208,7 +218,8 @@ impl Pipeline {
         let heartbeat = Heartbeat::new(&view, &findings, &self.alert_table, rules.interval, monitor);
         let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
         let next_in = self.cadence.next_in(&view, &findings, &self.alert_table, rules.interval, now);
-        Step { view, findings, events, heartbeat, next_in }
+        let unchanged_groups = unchanged.iter().filter(|unchanged| **unchanged).count();
+        Step { view, findings, events, heartbeat, next_in, unchanged_groups }
     }
 
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each
@@ -266,7 +277,7 @@ impl Pipeline {
             // What is about to end needs no diagnosis, and what has left the view has none.
             let of =
                 |finding: &Finding| Identity::of(finding) == *identity && finding.verdict != Verdict::Clear;
-            let Some(index) = step.findings.iter().position(of) else { continue };
+            let Some(index) = check::position(&step.findings, &identity.group, of) else { continue };
             let Some(group) = step.view.group(&identity.group) else {
                 continue;
             };

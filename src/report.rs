@@ -147,17 +147,28 @@ pub struct PeerReport {
 impl CheckReport {
     /// Judges the last of `epochs` epochs. `alerts` holds what servers said when they were asked about the findings.
     pub fn new(step: &Step, epochs: u64, alerts: &AlertTable) -> Self {
+        Self::with_findings(step, epochs, alerts, |_| true)
+    }
+
+    /// The same verdict, in which the findings of what is well are left out: they are most of a large system.
+    pub fn of_problems(step: &Step, epochs: u64, alerts: &AlertTable) -> Self {
+        Self::with_findings(step, epochs, alerts, |badness| badness > 0)
+    }
+
+    fn with_findings(step: &Step, epochs: u64, alerts: &AlertTable, told: impl Fn(u8) -> bool) -> Self {
         let Step { view, findings, .. } = step;
         let held = |finding: &Finding| held(finding, step);
+        let told = |finding: &&Finding| told(badness(finding.check, finding.verdict, held(finding)));
         let status = status(view, findings, held);
         let unknown = reasons::reasons(view, findings);
-        let mut judged: Vec<FindingReport> = Vec::with_capacity(findings.len());
+        let mut judged: Vec<FindingReport> = Vec::new();
         let mut groups = Vec::with_capacity(view.groups.len());
         for (group, found) in check::by_group(view, findings) {
             let about = About { view, group, found, impact: check::impact(group, found), unknown: &unknown };
             judged.extend(
                 found
                     .iter()
+                    .filter(told)
                     .map(|finding| judge(finding, held(finding), &about, alerts.diagnosis_of(finding))),
             );
             groups.push(GroupNumbers::new(group, about.impact, found, |finding| finding.verdict));

@@ -14,12 +14,14 @@ mod json;
 mod lenient;
 mod shapes;
 mod statsz;
+mod template;
 
 use std::fmt;
 
 pub use advisory::{Advisory, AdvisoryKind, SUBJECTS as ADVISORIES, decode_advisory};
 pub use fields::FLAWS_MAX;
 pub use statsz::{RouteTo, Statsz};
+pub use template::{Changes, Template};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,22 @@ pub struct Reply {
     pub flaws: Vec<String>,
 }
 
+impl Reply {
+    /// Whether the same run of a server says the same again, but for its sequence number and how long ago it heard
+    /// whom. Answers with flaws never do.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let (one, two) = (&self.server, &other.server);
+        let same_run = one.peer == two.peer
+            && (&one.name, &one.id, &one.cluster, &one.domain, &one.version)
+                == (&two.name, &two.id, &two.cluster, &two.domain, &two.version);
+        let same_part = match (&self.jetstream, &other.jetstream) {
+            (JetStream::Member(one), JetStream::Member(two)) => one.says_the_same(two),
+            (one, two) => one == two,
+        };
+        same_run && same_part && self.flaws.is_empty() && other.flaws.is_empty()
+    }
+}
+
 /// What part a server has in JetStream, by its own word.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JetStream {
@@ -101,6 +119,16 @@ pub struct Meta {
 }
 
 impl Meta {
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self { cluster, leader, leader_id, rows, unreadable_rows, size, quorum_needed, rescue } = self;
+        let same_row = |(one, two): (&Row, &Row)| Row { active_ns: two.active_ns, ..one.clone() } == *two;
+        (cluster, leader, leader_id) == (&other.cluster, &other.leader, &other.leader_id)
+            && (unreadable_rows, size) == (&other.unreadable_rows, &other.size)
+            && (quorum_needed, rescue) == (&other.quorum_needed, &other.rescue)
+            && rows.len() == other.rows.len()
+            && rows.iter().zip(&other.rows).all(same_row)
+    }
+
     /// Whether nothing is left of it that tells of a group: a member that knows no leader still tells the size.
     fn tells_nothing(&self) -> bool {
         self.size <= 0 && self.leader_id.is_none() && self.rows.is_empty() && self.unreadable_rows == 0

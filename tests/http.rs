@@ -139,7 +139,7 @@ async fn probes_tell_a_watcher_that_works_from_one_that_can_be_relied_on() {
     has(&get(address, "GET /healthz", "").await, 200, &["\r\n\r\nok\n"]);
     has(&get(address, "GET /readyz", "").await, 503, &["\r\n\r\nno server has been reached yet\n"]);
     let interval = Duration::from_secs(1_000);
-    let vitals = |complete| Vitals { interval, complete, follows: false };
+    let vitals = |complete| Vitals { interval, complete, follows: false, stuck: false };
     server.beat(vitals(None));
     has(&get(address, "GET /readyz", "").await, 503, &["no complete epoch yet"]);
     server.beat(vitals(Some(interval)));

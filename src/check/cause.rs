@@ -163,7 +163,7 @@ impl Facts<'_> {
             (_, Some(heard)) => {
                 format!("its last answer came {} ago", human_duration(self.context.now.since(heard)))
             }
-            (_, None) => "it has not answered since we watch".to_owned(),
+            (_, None) => "it has not answered since we began to watch".to_owned(),
         }
     }
 }
@@ -275,7 +275,7 @@ fn before_term(facts: &Facts<'_>) -> Option<Cause> {
     };
     Some(Cause {
         kind: CauseKind::DownBeforeTerm,
-        because: vec![met.to_owned(), "it has not answered since we watch".to_owned()],
+        because: vec![met.to_owned(), "it has not answered since we began to watch".to_owned()],
     })
 }
 

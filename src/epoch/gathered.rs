@@ -1,6 +1,7 @@
 //! What an epoch leaves behind.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -52,7 +53,7 @@ pub struct Gathered {
     /// Why it ended.
     pub ended: Ended,
     /// The replies, in an order that does not depend on how they arrived; one a run of a server.
-    pub replies: Vec<Reply>,
+    pub replies: Vec<Arc<Reply>>,
     /// Whether every server was asked for its routes.
     pub asked_statsz: bool,
     /// The answers to that, in order.
@@ -87,6 +88,11 @@ pub struct Respondent {
     pub name: Option<Name>,
     /// How long it took to give a sign of life; `None` where it gave none in time.
     pub delay: Option<Duration>,
+    /// How many answers it gave, readable or not.
+    pub answers: u32,
+    /// It gave one answer, the one that the same run of it gave in the epoch before, but for its sequence number and how
+    /// long ago it heard whom. Never told of an epoch that does not know the one before.
+    pub unchanged: bool,
 }
 
 impl Gathered {
@@ -109,6 +115,33 @@ impl Gathered {
     /// Who should have answered and did not.
     pub fn missing(&self) -> impl Iterator<Item = &Respondent> {
         self.respondents.iter().filter(|respondent| respondent.delay.is_none())
+    }
+
+    /// The replies of everybody who is not unchanged.
+    pub fn changed(&self) -> Vec<&Reply> {
+        let mut replies = self.replies.as_slice();
+        let mut changed = Vec::new();
+        // Both are in the order of the keys, and who is unchanged has one reply.
+        for Respondent { key, unchanged, .. } in self.respondents.iter().filter(|heard| heard.answers > 0) {
+            while let Some((reply, rest)) = replies.split_first() {
+                if !unchanged && (reply.server.peer != key.peer || reply.server.domain != key.domain) {
+                    break;
+                }
+                replies = rest;
+                if *unchanged {
+                    break;
+                }
+                changed.push(&**reply);
+            }
+        }
+        changed
+    }
+
+    /// The reply of a server, where it gave one.
+    pub fn reply(&self, key: &ServerKey) -> Option<&Reply> {
+        let of = |reply: &Arc<Reply>| (reply.server.peer, &reply.server.domain).cmp(&(key.peer, &key.domain));
+        let place = self.replies.binary_search_by(of);
+        place.ok().map(|place| &*self.replies[place])
     }
 
     fn respondent(&self, key: &ServerKey) -> Option<&Respondent> {

@@ -26,7 +26,7 @@ pub use diagnose_access::{Access, Trouble};
 pub use transport::{Incoming, NatsTransport, Subscription, Transport};
 
 use crate::daemon::LossKind;
-use crate::epoch::{Epoch, Gathered, Heard, Plan};
+use crate::epoch::{Epoch, Gathered, Heard, LastReplies, Plan};
 use crate::shell::clock::Clock;
 use crate::shell::connect::{Link, LinkEvent};
 use crate::stamp::Stamp;
@@ -75,6 +75,8 @@ pub struct CollectorOptions {
     pub events: bool,
     /// It keeps the payloads of each epoch for [`Collector::take_capture`].
     pub raw: bool,
+    /// Epoch follows epoch: what servers answered is kept, to know what has not changed.
+    pub again: bool,
 }
 
 /// Asks the servers and hears them. One epoch at a time.
@@ -91,6 +93,8 @@ pub struct Collector<P = NatsTransport> {
     /// Questions that the client did not take.
     unsent: u64,
     capture: Capture,
+    /// What was answered in the last epochs.
+    last_replies: LastReplies,
     /// Something has come since the last epoch opened that makes the next one urgent: an event of a server, an
     /// election.
     urgent: bool,
@@ -140,6 +144,7 @@ impl<P: Transport> Collector<P> {
             news_dropped: 0,
             unsent: 0,
             capture: Capture::default(),
+            last_replies: if options.again { LastReplies::new() } else { LastReplies::default() },
             urgent: false,
             leave_at: None,
             moving_until: None,
@@ -159,7 +164,8 @@ impl<P: Transport> Collector<P> {
         let (learning, ask_statsz) = (plan.learning, plan.ask_statsz);
         self.capture = Capture::of(self.transport.server_name());
         let (generation, opened) = (self.transport.generation(), self.clock.now());
-        let mut open = Open { number, generation, epoch: Epoch::open(plan, opened) };
+        let last_replies = std::mem::take(&mut self.last_replies);
+        let mut open = Open { number, generation, epoch: Epoch::open_after(plan, opened, last_replies) };
         self.tell_backlog(&mut open);
         if may_ask {
             self.ask(number, learning, ask_statsz).await;
@@ -333,7 +339,9 @@ impl<P: Transport> Collector<P> {
                 Err(_) => self.last_chance(&mut open, wake).await,
             }
         };
-        open.epoch.close(self.clock.now(), ended)
+        let (gathered, last_replies) = open.epoch.close_with_replies(self.clock.now(), ended);
+        self.last_replies = last_replies;
+        gathered
     }
 
     fn hear_batch(&mut self, open: &mut Open, first: Incoming) {

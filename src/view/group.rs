@@ -13,6 +13,7 @@ use super::membership::{Roll, forget_absent, forget_surplus, learn_names, outsid
 use super::opinions::Opinions;
 use super::peer::{self, PeerEvidence};
 use super::reply_index::ReplyIndex;
+use super::unchanged::is_settled;
 use super::{Answer, Authority, Contact, GroupView, Inconsistencies, PeerView, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
@@ -28,8 +29,10 @@ pub(super) fn merge_all(
     history: &mut History,
     rules: &Rules,
     inconsistent: &mut Inconsistencies,
-) -> (Vec<GroupView>, BTreeSet<Name>) {
-    for (key, group) in history.groups() {
+    unchanged: Vec<GroupView>,
+) -> (Vec<(GroupView, bool)>, BTreeSet<Name>) {
+    let is_unchanged = |key: &Name| unchanged.binary_search_by(|view| view.key.cmp(key)).is_ok();
+    for (key, group) in history.groups().filter(|(key, _)| !is_unchanged(key)) {
         let replies = links.entry(key.clone()).or_default();
         // A group keeps its domain for life; its key was made from it.
         replies.domain = group.domain.clone();
@@ -46,7 +49,9 @@ pub(super) fn merge_all(
             let moved = moved_away(&key, &group, replies.members.is_empty(), history);
             group.members.retain(|peer| !moved.contains(peer));
             let merge = Merge { gathered, reply_index: &reply_index, rules, history, moved };
+            let told = inconsistent.told;
             let (view, gone) = merge.group(&key, replies, &mut group, inconsistent);
+            group.settled = inconsistent.told == told && is_settled(&view, &group, gathered);
             for peer in gone {
                 history.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
             }
@@ -57,7 +62,7 @@ pub(super) fn merge_all(
         let group = history.take(&key);
         views.push(merge_one(key, &replies, group, history));
     }
-    let successors = Successors::new(&views);
+    let successors = Successors::new(unchanged.iter().chain(&views));
     let mut silent = Vec::with_capacity(unheard.len());
     for (key, replies) in unheard {
         let group = history.take(&key);
@@ -69,7 +74,9 @@ pub(super) fn merge_all(
     }
     drop(successors);
     views.extend(silent);
-    views.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut views: Vec<_> = views.into_iter().map(|view| (view, false)).collect();
+    views.extend(unchanged.into_iter().map(|view| (view, true)));
+    views.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
     (views, superseded)
 }
 
@@ -77,9 +84,9 @@ pub(super) fn merge_all(
 struct Successors<'a>(BTreeMap<&'a Name, Vec<&'a GroupView>>);
 
 impl<'a> Successors<'a> {
-    fn new(views: &'a [GroupView]) -> Self {
+    fn new(views: impl Iterator<Item = &'a GroupView>) -> Self {
         let mut by_cluster: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for view in views.iter().filter(|view| view.answering > 0) {
+        for view in views.filter(|view| view.answering > 0) {
             view.clusters.iter().for_each(|cluster| by_cluster.entry(cluster).or_default().push(view));
         }
         Self(by_cluster)

@@ -5,6 +5,7 @@ mod plan;
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connections::Received;
@@ -14,7 +15,7 @@ use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::wire::{AnnouncementKind, JetStream, Server};
+use crate::wire::{AnnouncementKind, JetStream, Reply, Server};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
@@ -45,6 +46,8 @@ pub struct History {
     /// The end of the last time in which we could not see or hear anything, events included.
     blind_until: Option<Stamp>,
     openings: VecDeque<(u64, Stamp)>,
+    /// The number of the last epoch, and its end.
+    last: Option<(u64, Stamp)>,
     /// The clusters that servers have told of gateway connections to.
     gateways: BTreeSet<Name>,
 }
@@ -60,6 +63,8 @@ pub(super) struct ServerHistory {
     missed: u32,
     /// How many epochs running it has answered, in whatever run of it.
     answered: u32,
+    /// It gave one answer to the last epoch, and no more.
+    pub(super) alone: bool,
     /// How long it takes to answer: the last answer, or a slower one not long ago.
     delay: Duration,
     stopped: bool,
@@ -78,11 +83,19 @@ impl ServerHistory {
             last_heard,
             missed: 0,
             answered: 1,
+            alone: false,
             delay,
             stopped: false,
             member,
             member_run: if member { server.id.clone() } else { Name::default() },
         }
+    }
+
+    /// It has said the same once more.
+    fn hear_again(&mut self, closed: Stamp, delay: Duration) {
+        (self.last_heard, self.missed, self.stopped) = (closed, 0, false);
+        self.delay = delay.max(self.delay * 3 / 4);
+        self.answered = self.answered.saturating_add(1);
     }
 
     /// It has answered once more, in this run or in another one.
@@ -102,7 +115,7 @@ impl ServerHistory {
             }
         } else {
             let (answered, run) = (self.answered, std::mem::take(&mut self.member_run));
-            *self = Self { answered, ..Self::of(server, closed, delay, member) };
+            *self = Self { answered, alone: self.alone, ..Self::of(server, closed, delay, member) };
             if !of_a_member {
                 self.member_run = run;
             }
@@ -146,6 +159,8 @@ pub(super) struct GroupHistory {
     pub(super) first_heard: Option<Stamp>,
     /// When anybody of it last gave a sign of life; before that, when it was taken over from saved alerts.
     pub(super) last_heard: Option<Stamp>,
+    /// The same answers would lead to the same view again, as far as it holds no times: see [`super::unchanged`].
+    pub(super) settled: bool,
 }
 
 /// What saved alerts tell of a group before any epoch does: whom they are about, and how large it was.
@@ -200,6 +215,7 @@ impl GroupHistory {
     /// We saw nothing of the group for a while: what happened meanwhile is not known, so nothing counts as having
     /// lasted.
     pub(super) fn restart_clocks(&mut self) {
+        self.settled = false;
         (self.leaderless, self.claimed, self.short, self.enough) = (None, None, None, None);
         (self.disagreement, self.sizes, self.unheard, self.last_online) = (None, None, None, None);
         if let Some(held) = &mut self.held {
@@ -249,6 +265,7 @@ impl History {
     pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>, now: Stamp) {
         for told in remembered {
             let mut group = self.take(&told.group);
+            group.settled = false;
             if group.first_heard.is_none() {
                 group.domain = told.domain;
                 group.last_heard = group.last_heard.or(Some(now));
@@ -272,6 +289,7 @@ impl History {
     /// they have lost sight of their leader. Tells whether that may change what the next epoch shows.
     pub fn take_raft(&mut self, key: &Name, expected: &BTreeSet<PeerId>, leader_unseen: bool) -> bool {
         let Some(group) = self.groups.get_mut(key) else { return false };
+        group.settled = false;
         let unseen = leader_unseen && !group.leader_unseen;
         group.leader_unseen |= leader_unseen;
         // Who answers under names that no member expects is none of them.
@@ -322,10 +340,28 @@ impl History {
         }
     }
 
+    /// Whether nothing was seen of the system for a while before this epoch.
+    pub(super) fn is_blind(&self, gathered: &Gathered, rules: &Rules) -> bool {
+        self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3)
+    }
+
+    /// The end of the epoch before this one, where that was seen.
+    pub(super) fn last_closed(&self, gathered: &Gathered) -> Option<Stamp> {
+        self.last.filter(|(number, _)| number + 1 == gathered.number).map(|(_, closed)| closed)
+    }
+
+    /// What is remembered of the servers, in the order of their keys.
+    pub(super) fn servers(&self) -> impl Iterator<Item = (&ServerKey, &ServerHistory)> {
+        self.servers.iter()
+    }
+
+    pub(super) fn group_mut(&mut self, key: &Name) -> Option<&mut GroupHistory> {
+        self.groups.get_mut(key)
+    }
+
     /// Takes in who answered, before the groups are looked at.
     pub(super) fn begin(&mut self, gathered: &Gathered, rules: &Rules) {
-        let blind =
-            self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3);
+        let blind = self.is_blind(gathered, rules);
         if blind {
             self.groups.values_mut().for_each(GroupHistory::restart_clocks);
         }
@@ -374,25 +410,39 @@ impl History {
     /// Takes in the replies. They, the respondents and the known servers are all in the order of the keys: one walk
     /// over the three finds what belongs together.
     fn hear_all(&mut self, gathered: &Gathered) {
+        let last = self.last_closed(gathered);
         let mut known = self.servers.iter_mut().peekable();
-        let mut respondents = gathered.respondents.iter().peekable();
+        let mut replies = gathered.replies.iter();
         let mut strangers = Vec::new();
-        for reply in &gathered.replies {
-            let server = &reply.server;
-            let before = |key: &ServerKey| (key.peer, &key.domain) < (server.peer, &server.domain);
-            let is = |key: &ServerKey| key.peer == server.peer && key.domain == server.domain;
-            while respondents.next_if(|respondent| before(&respondent.key)).is_some() {}
-            while known.next_if(|(key, _)| before(key)).is_some() {}
-            let respondent = respondents.peek().filter(|respondent| is(&respondent.key));
-            let delay = respondent.and_then(|respondent| respondent.delay).unwrap_or_default();
-            let member = matches!(reply.jetstream, JetStream::Member(_));
-            match known.peek_mut().filter(|(key, _)| is(key)) {
-                Some((_, known)) => known.hear(server, gathered.closed, delay, member),
-                None => strangers.push((server, delay, member)),
+        for Respondent { key, delay, answers, unchanged, .. } in &gathered.respondents {
+            while known.next_if(|(before, _)| *before < key).is_some() {}
+            let mut known = known.next_if(|(known, _)| *known == key).map(|(_, server)| server);
+            let Some(delay) = *delay else { continue };
+            let alone = *answers == 1;
+            if let Some(server) = known.as_deref_mut() {
+                if *unchanged && server.alone && Some(server.last_heard) == last {
+                    server.hear_again(gathered.closed, delay);
+                    replies.next();
+                    continue;
+                }
+                server.alone = alone;
+            }
+            let of_it =
+                |reply: &&Arc<Reply>| reply.server.peer == key.peer && reply.server.domain == key.domain;
+            while let Some(reply) = replies.as_slice().first().filter(|reply| of_it(reply)) {
+                replies.next();
+                let (server, member) = (&reply.server, matches!(reply.jetstream, JetStream::Member(_)));
+                match known.as_deref_mut() {
+                    Some(known) => known.hear(server, gathered.closed, delay, member),
+                    None => strangers.push((server, delay, member, alone)),
+                }
             }
         }
-        for (server, delay, member) in strangers {
+        for (server, delay, member, alone) in strangers {
             self.heard(server, gathered.closed, delay, member);
+            if let Some(server) = self.servers.get_mut(&ServerKey::of(server)) {
+                server.alone = alone;
+            }
         }
     }
 
@@ -437,6 +487,7 @@ impl History {
     /// Forgets what is over.
     pub(super) fn end(&mut self, gathered: &Gathered) {
         let now = gathered.closed;
+        self.last = Some((gathered.number, now));
         let of_a_group = |key: &ServerKey| {
             self.group_of.get(&key.domain).is_some_and(|group_of| group_of.contains_key(&key.peer))
         };

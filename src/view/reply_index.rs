@@ -1,6 +1,7 @@
 //! What everyone sent in one epoch, by server, and whose answer it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Answer;
 use super::history::ServerHistory;
@@ -121,8 +122,9 @@ fn answers(gathered: &Gathered) -> (Vec<Answered<'_>>, BTreeMap<ServerKey, Vec<&
     for respondent in gathered.respondents.iter().filter(|respondent| respondent.delay.is_some()) {
         let ServerKey { peer, domain } = &respondent.key;
         let mut answered = Answered { peer: *peer, domain, answer: Answer::Unreadable, reply: None };
-        let is = |reply: &Reply| reply.server.peer == *peer && reply.server.domain == *domain;
+        let is = |reply: &Arc<Reply>| reply.server.peer == *peer && reply.server.domain == *domain;
         while let Some(reply) = replies.next_if(|reply| is(reply)) {
+            let reply = &**reply;
             let answer = answer_of(reply);
             // Of two servers with one name, the member counts.
             let counts = answered.answer != Answer::Member && answer == Answer::Member;

@@ -16,6 +16,8 @@ pub struct ClusterView {
     pub epoch: EpochFacts,
     /// The meta groups, by key.
     pub groups: Vec<GroupView>,
+    /// How many of them somebody answers for.
+    pub answering_groups: usize,
     /// The keys of groups that go on under another key: what was known under these is over.
     pub superseded: BTreeSet<Name>,
     /// Every server that answered, by name.

@@ -25,6 +25,15 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("nats context add", "needs the nats CLI; the context that it writes is written here"),
     ("curl ", "the tests of the page ask for the same"),
     ("ssh ", "needs another host"),
+    ("sudo ", "changes the host; the tests of what is deployed look at the same files"),
+    ("rustup ", "changes the toolchain"),
+    ("nsc ", "the test of the recipe runs it where there is an nsc"),
+    ("--allow-", "belongs to the command before it"),
+    ("export CC_", "builds for another processor"),
+    ("buildah ", "the test of the image builds it where there is a buildah"),
+    ("METAWATCH_PASSWORD=secret docker ", "needs images of others"),
+    ("kubectl ", "needs a cluster"),
+    ("helm ", "needs a cluster; the tests of what is deployed render the same chart where they can"),
     ("metawatch run --context system --listen", "the tests of the page run it, on a port that is free"),
 ];
 

@@ -51,7 +51,7 @@ Examples:
 Where alerts go:
   Without an --alert- flag, into the system account, over the same connection.
   With any of them, over a second connection, into the account of its own login.
-  Watching never waits for it; alerts do. The rights that this login needs are in
+  Watching never waits for it; alerts do. The rights that it needs are in
   examples/deploy/user.conf; its context then has the inbox prefix _METAWATCH.
   --publish-mode core       delivered when the server has taken it
   --publish-mode jetstream  delivered when a stream has acknowledged it
@@ -63,10 +63,13 @@ Published subjects:
   PREFIX.heartbeat
       after every epoch; when it does not come, nobody watches
 
-Status page, with --listen:
+With --listen:
   /             a page that is always up to date
   /status.json  the same as JSON
   /events       the same as server-sent events, after each epoch
+  /metrics      numbers for Prometheus; rules and a board: examples/deploy
+  /healthz      200 while it works, whatever the servers do
+  /readyz       200 while it sees servers or stands by, else 503 and why
   It has no login, and answers on this host alone unless an address is given.
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
@@ -91,6 +94,7 @@ pub(super) const VIEW: &str = "\
 Examples:
   metawatch view --context system
   metawatch view --context system --watch
+  metawatch view --context system --watch --group edge --problems
   metawatch view --context system --format json
   metawatch view --from replies.json
 
