@@ -64,7 +64,9 @@ pub fn merge_after(
     tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings, .. } = inconsistent;
     let (epoch, servers) = (facts(gathered, history), servers(gathered, last_servers));
-    let said = gathered.advisories.iter().map(|(_, advisory)| in_words(advisory));
+    // Anybody can say something in a name that nobody has.
+    let of_a_peer = |advisory: &&Advisory| groups.iter().any(|group| group.peer(advisory.peer).is_some());
+    let said = gathered.advisories.iter().map(|(_, advisory)| advisory).filter(of_a_peer).map(in_words);
     // Whoever has not changed is not behind.
     let changed = groups.iter().zip(&unchanged).filter(|(_, unchanged)| !**unchanged);
     let behind = changed.flat_map(|(group, _)| &group.peers).filter_map(behind);
