@@ -41,7 +41,7 @@ pub fn merge(gathered: &Gathered, history: &mut History, rules: &Rules) -> Clust
     merge_after(gathered, history, rules, None).0
 }
 
-/// The same where `last` is the view of the epoch before: what has not changed since is taken from it ([`unchanged`]).
+/// The same where `last` is the view of the epoch before: what has not changed since is taken from it (`view/unchanged.rs`).
 /// Tells, too, of which groups that is, in their order.
 pub fn merge_after(
     gathered: &Gathered,
