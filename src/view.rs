@@ -41,7 +41,7 @@ pub fn merge(gathered: &Gathered, history: &mut History, rules: &Rules) -> Clust
     merge_after(gathered, history, rules, None).0
 }
 
-/// The same where `last` is the view of the epoch before: what has not changed since is taken from it ([`unchanged`]).
+/// The same where `last` is the view of the epoch before: what has not changed since is taken from it (`view/unchanged.rs`).
 /// Tells, too, of which groups that is, in their order.
 pub fn merge_after(
     gathered: &Gathered,
@@ -65,7 +65,9 @@ pub fn merge_after(
     tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings, .. } = inconsistent;
     let (epoch, servers) = (facts(gathered, history), servers(gathered, last_servers));
-    let said = gathered.advisories.iter().map(|(_, advisory)| in_words(advisory));
+    // Anybody can say something in a name that nobody has.
+    let of_a_peer = |advisory: &&Advisory| groups.iter().any(|group| group.peer(advisory.peer).is_some());
+    let said = gathered.advisories.iter().map(|(_, advisory)| advisory).filter(of_a_peer).map(in_words);
     // Whoever has not changed is not behind.
     let changed = groups.iter().zip(&unchanged).filter(|(_, unchanged)| !**unchanged);
     let behind = changed.flat_map(|(group, _)| &group.peers).filter_map(behind);

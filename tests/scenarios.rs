@@ -215,6 +215,31 @@ fn every_scenario_tells_what_its_script_says() {
 }
 
 #[test]
+fn what_servers_tell_of_themselves_stands_in_the_notes() {
+    let mut script = Script::default();
+    assert!(script.header("group s1 s2 s3 leader s1 version 2.15"));
+    for clause in
+        ["s2 tells OUT_OF_STORAGE FILL", "s3 tells REMOVED", "s1 tells META_RESCUE", "rescue quorum 1"]
+    {
+        script.apply(clause).expect("a clause");
+    }
+    let stranger = crate::model::server("s9", "c1", "", 15);
+    script.announced.push((stranger, "REMOVED".to_owned(), false));
+    let (rules, life) = settings(&script);
+    let (step, _) = play(&script, &mut pipeline_with(rules, life), 1, Stamp::new(0, BEGIN_NS));
+    assert_eq!(
+        step.view.notes,
+        [
+            "s1 says that an operator lowered the quorum of its meta group (rescue)",
+            "s2 says that its storage is full: it could not store stream FILL",
+            "s3 says that it was removed from the meta group",
+            "an operator lowered the quorum of meta group default: 1 of 3 must agree (rescue)",
+        ]
+    );
+    assert!(step.events.is_empty(), "none of it is a verdict");
+}
+
+#[test]
 fn a_server_that_is_silent_answers_nothing() {
     let mut script = Script::default();
     assert!(script.header("group s1 s2 s3 leader s1 version 2.14"));
