@@ -26,6 +26,10 @@ use shapes::Object;
 pub const REPLY_BYTES_MAX: usize = 4 << 20;
 /// More replicas, or routes, of one list are not read, only counted.
 pub const ROWS_MAX: usize = 20_000;
+/// More bytes, streams or requests than this are none: a server that subtracts too much tells numbers like 2^64 - 1.
+const AMOUNT_MAX: i64 = 1 << 60;
+/// No snapshot takes longer: 1 day.
+const SNAPSHOT_NS_MAX: i64 = 24 * 60 * 60 * 1_000_000_000;
 /// Who sent a reply that is too large is looked for in so much of it.
 const ENVELOPE_BYTES_MAX: usize = 64 << 10;
 
@@ -93,6 +97,29 @@ pub struct Meta {
     pub quorum_needed: Option<i64>,
     /// Whether an operator lowered the quorum (`rescue`, 2.15).
     pub rescue: bool,
+    /// How much this server stores and has to do.
+    pub usage: Usage,
+}
+
+/// What a member says of its own load. `None` is a number that was not sent, or that cannot be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Usage {
+    /// How many streams it holds a replica of (`data.streams`).
+    pub streams: Option<u64>,
+    /// How many consumers it holds a replica of (`data.consumers`).
+    pub consumers: Option<u64>,
+    /// How many bytes its streams take on disk (`data.storage`).
+    pub storage: Option<u64>,
+    /// How many bytes of disk its streams have reserved (`data.reserved_storage`); streams without a limit reserve
+    /// nothing.
+    pub reserved_storage: Option<u64>,
+    /// How many bytes of disk JetStream may take (`data.config.max_storage`); 0 before JetStream has started.
+    pub max_storage: Option<u64>,
+    /// How many JetStream API requests wait (`meta_cluster.pending`, since 2.10).
+    pub pending: Option<u64>,
+    /// How many nanoseconds the last snapshot of the meta group took on this server
+    /// (`meta_cluster.snapshot.last_duration`, since 2.11.11); absent before the first one.
+    pub snapshot_ns: Option<u64>,
 }
 
 impl Meta {

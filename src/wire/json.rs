@@ -6,8 +6,11 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 
 use super::fields::Flaws;
-use super::shapes::{Bounded, Object};
-use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, Statsz, bounded, malformed};
+use super::shapes::{Amount, Bounded, Object};
+use super::{
+    AMOUNT_MAX, JetStream, Meta, Reject, RejectReason, Reply, Row, SNAPSHOT_NS_MAX, Statsz, Usage, bounded,
+    malformed,
+};
 use crate::name::{Name, PeerId};
 
 #[derive(Deserialize)]
@@ -92,6 +95,10 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
 pub(super) struct JszData<'a> {
     #[serde(default = "absent", deserialize_with = "flag")]
     pub(super) disabled: Option<bool>,
+    pub(super) storage: Option<Amount>,
+    pub(super) reserved_storage: Option<Amount>,
+    pub(super) streams: Option<Amount>,
+    pub(super) consumers: Option<Amount>,
     #[serde(borrow)]
     pub(super) config: Option<Object<Config<'a>>>,
     #[serde(borrow)]
@@ -102,6 +109,7 @@ pub(super) struct JszData<'a> {
 pub(super) struct Config<'a> {
     #[serde(borrow, default)]
     pub(super) domain: Cow<'a, str>,
+    pub(super) max_storage: Option<Amount>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +127,13 @@ pub(super) struct MetaCluster<'a> {
     pub(super) quorum_needed: Option<i64>,
     #[serde(default)]
     pub(super) rescue: bool,
+    pub(super) pending: Option<Amount>,
+    pub(super) snapshot: Option<Object<Snapshot>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Snapshot {
+    pub(super) last_duration: Option<Amount>,
 }
 
 #[derive(Deserialize)]
@@ -147,7 +162,24 @@ impl JszData<'_> {
         let jetstream = match (self.disabled, self.meta_cluster) {
             (Some(true), _) => JetStream::Disabled,
             (_, Some(Object(meta))) => {
-                let meta = meta.into_meta(&server, &mut flaws);
+                let max_storage = self.config.as_ref().and_then(|Object(config)| config.max_storage);
+                let usage = Usage {
+                    streams: believed("streams", self.streams, AMOUNT_MAX, &mut flaws),
+                    consumers: believed("consumers", self.consumers, AMOUNT_MAX, &mut flaws),
+                    storage: believed("storage", self.storage, AMOUNT_MAX, &mut flaws),
+                    reserved_storage: believed(
+                        "reserved_storage",
+                        self.reserved_storage,
+                        AMOUNT_MAX,
+                        &mut flaws,
+                    ),
+                    // Without a limit it is negative; as much as there can be is none either.
+                    max_storage: max_storage
+                        .filter(|Amount(bytes)| (0..=AMOUNT_MAX).contains(bytes))
+                        .map(|Amount(bytes)| bytes.unsigned_abs()),
+                    ..Usage::default()
+                };
+                let meta = meta.into_meta(&server, usage, &mut flaws);
                 if meta.tells_nothing() {
                     return Err(malformed(
                         "its meta group has neither a size, a leader nor peers",
@@ -167,8 +199,18 @@ impl JszData<'_> {
     }
 }
 
+/// A number that a server can send; one beyond all bounds is told and counts as absent.
+fn believed(name: &str, amount: Option<Amount>, most: i64, flaws: &mut Flaws) -> Option<u64> {
+    let Amount(number) = amount?;
+    if (0..=most).contains(&number) {
+        return Some(number.unsigned_abs());
+    }
+    flaws.add(format_args!("{name} is {number}, which cannot be"));
+    None
+}
+
 impl MetaCluster<'_> {
-    fn into_meta(self, server: &super::Server, flaws: &mut Flaws) -> Meta {
+    fn into_meta(self, server: &super::Server, usage: Usage, flaws: &mut Flaws) -> Meta {
         let replicas = self.replicas.unwrap_or_default();
         let sent = replicas.entries.len() + replicas.unread;
         let mut rows = Vec::with_capacity(replicas.entries.len());
@@ -178,6 +220,10 @@ impl MetaCluster<'_> {
         let named = (!self.leader.is_empty()).then(|| Name::new(&self.leader));
         let leader_id = told.or_else(|| named.is_some().then(|| PeerId::of_server(&self.leader)));
         let itself = || (leader_id == Some(server.peer)).then(|| server.name.clone());
+        let snapshot = self.snapshot.and_then(|Object(snapshot)| snapshot.last_duration);
+        let pending = believed("meta_cluster.pending", self.pending, AMOUNT_MAX, flaws);
+        let snapshot_ns =
+            believed("meta_cluster.snapshot.last_duration", snapshot, SNAPSHOT_NS_MAX, flaws);
         Meta {
             cluster: Name::new(&self.name),
             leader: named.or_else(itself),
@@ -187,6 +233,7 @@ impl MetaCluster<'_> {
             size: self.cluster_size,
             quorum_needed: self.quorum_needed,
             rescue: self.rescue,
+            usage: Usage { pending, snapshot_ns, ..usage },
         }
     }
 }

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use super::fields::{Fields, Flaws};
 use super::json::{
-    ApiError, Config, JszData, JszReply, MetaCluster, Replica, Route, Server, StatszData, StatszReply,
+    ApiError, Config, JszData, JszReply, MetaCluster, Replica, Route, Server, Snapshot, StatszData, StatszReply,
 };
-use super::shapes::Object;
+use super::shapes::{Amount, Object};
 use super::{Reject, Reply, Statsz, malformed};
 
 /// A payload as text. Bytes that are none are replaced, as nats-server does with what it sends.
@@ -67,10 +67,17 @@ impl<'a> Text<'a> {
         if meta_cluster.is_none() && data.has("meta_cluster") && disabled != Some(true) && error.is_none() {
             return Err(malformed("`meta_cluster` is no object", Some(server.into_server()?)));
         }
-        let config = data.object("config", &mut flaws);
+        let config = data.object("config", &mut flaws).map(|config| Config {
+            domain: config.text("domain", &mut flaws).into(),
+            max_storage: amount(&config, "max_storage", &mut flaws),
+        });
         let data = JszData {
             disabled,
-            config: config.map(|config| Object(Config { domain: config.text("domain", &mut flaws).into() })),
+            storage: amount(&data, "storage", &mut flaws),
+            reserved_storage: amount(&data, "reserved_storage", &mut flaws),
+            streams: amount(&data, "streams", &mut flaws),
+            consumers: amount(&data, "consumers", &mut flaws),
+            config: config.map(Object),
             meta_cluster: meta_cluster.map(|meta| Object(self::meta_cluster(&meta, &mut flaws))),
         };
         super::jsz(JszReply { server: Object(server), data: Some(Object(data)), error }, flaws)
@@ -125,7 +132,15 @@ fn meta_cluster(meta: &Fields<'_>, flaws: &mut Flaws) -> MetaCluster<'static> {
         cluster_size: meta.number("cluster_size", flaws).unwrap_or_default(),
         quorum_needed: meta.number("quorum_needed", flaws),
         rescue: meta.flag("rescue", true, flaws).unwrap_or_default(),
+        pending: amount(meta, "pending", flaws),
+        snapshot: meta
+            .object("snapshot", flaws)
+            .map(|snapshot| Object(Snapshot { last_duration: amount(&snapshot, "last_duration", flaws) })),
     }
+}
+
+fn amount(fields: &Fields<'_>, name: &str, flaws: &mut Flaws) -> Option<Amount> {
+    fields.number(name, flaws).map(Amount)
 }
 
 fn replica(row: &Fields<'_>, flaws: &mut Flaws) -> Replica<'static> {
