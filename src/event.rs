@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::Advice;
 use crate::alert::{Reason, State};
-use crate::check::{Cause, Grounds, Severity};
+use crate::check::{Cause, Grounds, Measure, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
@@ -25,7 +25,7 @@ pub use build::{EventContext, Explained, alert_event, event_group, explain};
 pub(crate) use build::{event_epoch, evidence, opinion};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
-pub use summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX, more_unwell, peers_online, sums, without_a_list};
+pub use summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX, more_unwell, peers_online, sums, well, without_a_list};
 pub use truncate::{Fit, fit_heartbeat, fit_to, header_bytes};
 
 /// The beginning of every alert event's type; the check's own word follows.
@@ -99,9 +99,13 @@ pub struct AlertEvent {
     /// Why a fault is believed: the servers report it, or two independent witnesses agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Grounds>,
-    /// Who says what of the peer; absent for an alert about a whole group.
+    /// Who says what of the peer; absent for an alert about a whole group, and for one that goes by what the peer says
+    /// of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
+    /// The number that it goes by; absent where it goes by none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<Measure>,
     /// The best guess at what happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,

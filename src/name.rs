@@ -213,6 +213,22 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
+/// `1.5 GB`: an amount of bytes for people, in powers of 1,000.
+pub fn bytes(amount: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut scaled = amount as f64;
+    let mut unit = "bytes";
+    for next in units {
+        // Rounded to three digits it would be 1,000.
+        if scaled < 999.5 {
+            break;
+        }
+        (scaled, unit) = (scaled / 1_000.0, next);
+    }
+    let digits = if unit == "bytes" || scaled >= 99.95 { 0 } else { 1 };
+    format!("{scaled:.digits$} {unit}")
+}
+
 /// The first bytes of `text`, at most `limit` of them, with `…` where some are left out.
 pub fn shortened(text: &str, limit: usize) -> String {
     if text.len() <= limit {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::alert::{About, Alert, AlertTable, Identity, LifeRules, Shown, State};
 use crate::cadence::Cadence;
-use crate::check::{self, Finding, Verdict};
+use crate::check::{self, Finding, Known, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, EventContext, Heartbeat, Monitor, Outgoing};
@@ -186,7 +186,9 @@ impl Pipeline {
         let now = gathered.closed;
         let view = view::merge(gathered, &mut self.history, rules);
         let announced = |finding: &Finding| self.alert_table.announced_cause(&Identity::of(finding));
-        let findings = check::evaluate(&view, rules, &announced);
+        let is_open = |alert: &Alert| alert.state != State::Resolved;
+        let open = |finding: &Finding| self.alert_table.get(&Identity::of(finding)).is_some_and(is_open);
+        let findings = check::evaluate(&view, rules, Known { announced: &announced, open: &open });
         if !self.standby {
             self.system.see(&view);
         }
@@ -270,7 +272,8 @@ impl Pipeline {
             let Some(group) = step.view.group(&identity.group) else {
                 continue;
             };
-            let said = diagnosis::conclude(identity.peer, group, replies);
+            let cause = step.findings[index].cause.as_ref().map(|cause| cause.kind);
+            let said = diagnosis::conclude(identity.peer, cause, group, replies);
             let transition = self.alert_table.diagnose(identity, *since, said, index, now);
             events.extend(transition.and_then(|transition| event::alert_event(&transition, &context)));
         }

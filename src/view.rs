@@ -4,10 +4,12 @@
 //! reporter, and judges nobody: verdicts are [`crate::check`]'s. **Invariant:** the view of a set of replies does
 //! not depend on their order.
 
+mod changes;
 mod group;
 mod grouping;
 mod history;
 mod leader;
+mod load;
 mod membership;
 mod opinions;
 mod peer;
@@ -16,13 +18,16 @@ mod streak;
 mod types;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::epoch::Gathered;
 use crate::name::{Name, join_some};
-use crate::rules::{BEHIND_MIN, Rules, SIZES_DIFFER_MIN};
+use crate::rules::{Rules, SIZES_DIFFER_MIN};
 use crate::stamp::human_duration;
 
+pub use changes::{LeaderChange, Removed, Shrunk};
 pub use history::{History, Remembered};
+pub use load::{Growth, Load, Restart, Run};
 pub use streak::Streak;
 pub(crate) use types::label;
 pub use types::{
@@ -42,13 +47,14 @@ pub fn merge(gathered: &Gathered, history: &mut History, rules: &Rules) -> Clust
     tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings } = inconsistent;
     let (epoch, servers) = (facts(gathered, history), servers(gathered));
+    let behind = |peer| behind(peer, rules.limits.behind);
     let notes = groups.iter().flat_map(|group| &group.peers).filter_map(behind).take(NAMED_MAX).collect();
     ClusterView { epoch, groups, superseded, servers, inconsistent: all, warnings, notes }
 }
 
 /// A word on a member that has not been current for minutes: it is not offline, and cannot take over either.
-fn behind(peer: &PeerView) -> Option<String> {
-    let (streak, first, last) = peer.behind.filter(|(streak, ..)| streak.lasted() >= BEHIND_MIN)?;
+fn behind(peer: &PeerView, limit: Duration) -> Option<String> {
+    let (streak, first, last) = peer.behind.filter(|(streak, ..)| streak.lasted() >= limit)?;
     let grows = if last > first { format!(", up from {first}") } else { String::new() };
     let lasted = human_duration(streak.lasted());
     Some(format!("{} has not been current for {lasted}, {last} operations behind{grows}", peer.label()))

@@ -6,7 +6,7 @@
 //! witnesses, and two independent ones that agree are a fault too.
 
 use super::cause;
-use super::{Check, Context, Finding, Grounds, Severity, Verdict, Witness};
+use super::{Check, Context, Finding, Grounds, Severity, Subject, Verdict, Witness};
 use crate::rules::{
     Basis, LEADERLESS_MIN, SILENCE_MIN, SILENT_EPOCHS_MIN, STANDING_EPOCHS_MIN, UNLISTED_MIN,
 };
@@ -19,6 +19,9 @@ pub(super) const CHECK: Check = Check {
     category: "Health",
     severity: Severity::Critical,
     event: "offline_replica",
+    usual: true,
+    about: Subject::Membership,
+    well: "{} is well",
     run,
 };
 

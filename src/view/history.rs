@@ -7,6 +7,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::changes::Changes;
+use super::load::{RunHistory, StorageHistory};
 use super::{Contact, Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
@@ -61,6 +63,7 @@ pub(super) struct ServerHistory {
     pub(super) member: bool,
     /// The id of the run in which it last did; empty when it never did.
     pub(super) member_run: Name,
+    pub(super) runs: RunHistory,
 }
 
 impl ServerHistory {
@@ -76,6 +79,7 @@ impl ServerHistory {
             stopped: false,
             member,
             member_run: if member { server.id.clone() } else { Name::default() },
+            runs: RunHistory::of(server),
         }
     }
 
@@ -85,6 +89,9 @@ impl ServerHistory {
         if self.member && !member && !same_cluster {
             // Another server of the same name.
             return;
+        }
+        if same_cluster {
+            self.runs.hear(&self.id, server, self.last_heard, closed);
         }
         let (of_a_member, member) = (member, member || (self.member && same_cluster));
         let delay = delay.max(self.delay * 3 / 4);
@@ -96,7 +103,11 @@ impl ServerHistory {
             }
         } else {
             let (answered, run) = (self.answered, std::mem::take(&mut self.member_run));
+            let runs = std::mem::take(&mut self.runs);
             *self = Self { answered, ..Self::of(server, closed, delay, member) };
+            if same_cluster {
+                self.runs = runs;
+            }
             if !of_a_member {
                 self.member_run = run;
             }
@@ -137,6 +148,7 @@ pub(super) struct GroupHistory {
     /// Who was last known to be online, and when.
     pub(super) last_online: Option<(BTreeSet<PeerId>, Stamp)>,
     pub(super) peers: BTreeMap<PeerId, PeerHistory>,
+    pub(super) changes: Changes,
     pub(super) first_heard: Option<Stamp>,
     /// When anybody of it last gave a sign of life; before that, when it was taken over from saved alerts.
     pub(super) last_heard: Option<Stamp>,
@@ -189,6 +201,7 @@ pub(super) struct PeerHistory {
     pub(super) behind: Option<(Streak, u64)>,
     /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.
     pub(super) met: bool,
+    pub(super) storage: StorageHistory,
 }
 
 impl PeerHistory {

@@ -1,0 +1,150 @@
+//! What a member has to carry, how fast that grows, and in which run of its server it does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::name::Name;
+use crate::rules::{CHANGE_SHOWN, GROWTH_MAX, GROWTH_MIN};
+use crate::stamp::Stamp;
+use crate::wire::{Server, Usage};
+
+/// What a member that answers says of itself beside its part in the group.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// How much it stores and has to do.
+    pub usage: Usage,
+    /// The version of its server.
+    pub version: Name,
+    /// How fast its storage has grown lately; `None` where it has not, or where that is not known yet.
+    pub growth: Option<Growth>,
+    /// Whether its server was started anew.
+    pub run: Run,
+}
+
+/// How much a storage has grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// By so many bytes,
+    pub bytes: u64,
+    /// ... within so long.
+    pub within: Duration,
+}
+
+impl Growth {
+    /// How long it takes at this pace to grow by so much more.
+    pub fn time_for(self, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * self.within.as_nanos() / u128::from(self.bytes.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// In which run of its server a member answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// It is heard for the first time, so that nothing is known of an earlier run.
+    First,
+    /// The same as before, for as long as a restart is told.
+    Same,
+    /// It was started anew, in the same version.
+    Restarted(Restart),
+}
+
+/// A restart of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// When the new run was first heard.
+    pub at: Stamp,
+    /// How long nothing had been heard of the server then.
+    pub away: Duration,
+    /// How often it was restarted since it was last calm.
+    pub times: u32,
+}
+
+/// More ids of earlier runs than this are not remembered.
+const EARLIER_MAX: usize = 3;
+
+/// The runs of one server, remembered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RunHistory {
+    version: Name,
+    /// The ids of other runs, the last of them first: who answers as one of them again is another server of the same
+    /// name, or an answer that came late.
+    earlier: [Name; EARLIER_MAX],
+    heard: bool,
+    restart: Option<Restart>,
+}
+
+impl RunHistory {
+    pub(super) fn of(server: &Server) -> Self {
+        Self { version: server.version.clone(), ..Self::default() }
+    }
+
+    /// The server answers once more. `id` is the run that was heard last, at `last_heard`.
+    pub(super) fn hear(&mut self, id: &Name, server: &Server, last_heard: Stamp, closed: Stamp) {
+        self.heard = true;
+        if *id == server.id {
+            return;
+        }
+        // Two runs that answer one request run side by side, under one name.
+        let is_new = !server.id.is_empty()
+            && !id.is_empty()
+            && last_heard != closed
+            && !self.earlier.contains(&server.id);
+        self.earlier.rotate_right(1);
+        self.earlier[0] = id.clone();
+        if is_new && self.version == server.version {
+            let lately = self.restart.filter(|restart| closed.since(restart.at) <= CHANGE_SHOWN);
+            self.restart = Some(Restart {
+                at: closed,
+                away: closed.since(last_heard),
+                times: lately.map_or(1, |restart| restart.times.saturating_add(1)),
+            });
+        }
+        // With a new version the restart was meant.
+        self.version = server.version.clone();
+    }
+
+    pub(super) fn view(&self, now: Stamp) -> Run {
+        match self.restart.filter(|restart| now.since(restart.at) <= CHANGE_SHOWN) {
+            Some(restart) => Run::Restarted(restart),
+            None if self.heard => Run::Same,
+            None => Run::First,
+        }
+    }
+}
+
+/// How often the storage is noted.
+const SAMPLE_EVERY: Duration = Duration::from_secs(30);
+
+/// How much a member stored, remembered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StorageHistory {
+    samples: VecDeque<(Stamp, u64)>,
+}
+
+impl StorageHistory {
+    /// Notes how much is stored, and tells how much more that is than a while ago. Below half of what there is room for
+    /// nobody asks.
+    pub(super) fn take(&mut self, usage: &Usage, now: Stamp) -> Option<Growth> {
+        let room = [usage.max_storage, usage.reserved_storage].into_iter().flatten().filter(|room| *room > 0);
+        let (Some(stored), Some(room)) = (usage.storage, room.min()) else { return None };
+        if stored < room / 2 {
+            self.samples = VecDeque::new();
+            return None;
+        }
+        // What was deleted is no pace to go by.
+        if self.samples.back().is_some_and(|(_, last)| *last > stored) {
+            self.samples.clear();
+        }
+        while self.samples.front().is_some_and(|(at, _)| now.since(*at) > GROWTH_MAX) {
+            self.samples.pop_front();
+        }
+        if self.samples.back().is_none_or(|(at, _)| now.since(*at) >= SAMPLE_EVERY) {
+            self.samples.push_back((now, stored));
+        }
+        let (at, first) = *self.samples.front()?;
+        let within = now.since(at);
+        let bytes = stored.checked_sub(first).filter(|bytes| *bytes > 0)?;
+        (within >= GROWTH_MIN).then_some(Growth { bytes, within })
+    }
+}
