@@ -45,7 +45,7 @@ fn wrong_usage_is_a_failure_and_unknown_for_a_check() {
         (1, &["run", "--prefix", "$SYS.x"], "belong to the servers"),
         (1, &["run", "--publish-mode", "quic"], "possible values: core, jetstream"),
         (1, &["run", "--alert-password", "p"], "--alert-password is given without a user"),
-        (1, &["run", "--alert-context", "absent"], "--alert-context names the context \"absent\""),
+        (1, &["run", "--alert-context", "absent"], "the context \"absent\" (--alert-context)"),
         (1, &["listen", "--prefix", "$JS"], "belong to the servers"),
         (1, &["run", "--system", "a b"], "letters, digits, dots, hyphens and underscores"),
         (1, &["view", "--server", ""], "it names no server"),
