@@ -92,6 +92,8 @@ fn rules(flags: &RuleFlags) -> Rules {
         lost_contact: flags.lost_contact,
         basis: flags.basis.into(),
         ghost_after: flags.ghost_after,
+        checks: flags.limits.checks(),
+        limits: flags.limits.limits(),
         ..Rules::default()
     }
 }
