@@ -423,9 +423,9 @@ impl Alert {
     fn fire(&mut self, finding: &Finding, now: Stamp) -> Option<Reason> {
         let cause = finding.cause.as_ref().map(|cause| cause.kind);
         let announced_causes = (finding.grounds, cause);
-        let worse = finding.severity > self.worst;
-        self.worst = self.worst.max(finding.severity);
         if self.state == State::Firing {
+            let worse = finding.severity > self.worst;
+            self.worst = self.worst.max(finding.severity);
             self.grounds = finding.grounds;
             if worse {
                 return Some(Reason::Updated);
@@ -450,6 +450,7 @@ impl Alert {
         }
         self.state = State::Firing;
         self.fired = true;
+        self.worst = self.worst.max(finding.severity);
         self.grounds = finding.grounds;
         self.announced_causes.push(announced_causes);
         Some(match finding.grounds {

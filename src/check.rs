@@ -301,8 +301,7 @@ pub struct Known<'a> {
 
 /// Runs every chosen check on every group. Where this watcher knows less of a cause than what was announced, that stays.
 pub fn evaluate(view: &ClusterView, rules: &Rules, known: Known<'_>) -> Vec<Finding> {
-    let context =
-        Context { rules, opened: view.epoch.opened, now: view.epoch.closed, open: known.open };
+    let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed, open: known.open };
     let chosen: Vec<&Check> = CHECKS.iter().filter(|check| check.is_chosen(rules)).collect();
     let peers: usize = view.groups.iter().map(|group| group.peers.len() + 3).sum();
     let mut findings = Vec::with_capacity(peers);
@@ -321,6 +320,11 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     let start = findings.partition_point(|finding| finding.group < *group);
     let count = findings[start..].partition_point(|finding| finding.group == *group);
     &findings[start..start + count]
+}
+
+/// The findings that say whether a peer is offline, one a peer.
+pub fn peers_of(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(|finding| finding.check == meta_001::CHECK.code && finding.peer.is_some())
 }
 
 /// Each group with the findings about it, in one walk over both: they are in the same order.

@@ -12,6 +12,7 @@ mod effect;
 mod losses;
 mod persistence;
 mod status;
+mod supervision;
 
 use std::time::Duration;
 
@@ -23,7 +24,6 @@ use crate::outbox::Outbox;
 use crate::pipeline::{FollowUp, Pipeline, Settings, Step};
 use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
-use crate::status::{RecentEvents, Totals};
 use crate::system::SystemId;
 use crate::wire::AnnouncementKind;
 use coordinator::Coordinator;
@@ -35,6 +35,7 @@ pub use losses::LossKind;
 use losses::Losses;
 use persistence::Persistence;
 use status::Shown;
+pub use supervision::{Progress, Supervision};
 
 /// What is announced brings the next epoch forward, but not closer than this to the last one.
 const EPOCHS_APART_MIN: Duration = Duration::from_millis(100);
@@ -140,7 +141,7 @@ impl Daemon {
             peer_limit,
             hears_all: false,
             farewell: false,
-            shown: Shown { since: now, recent: RecentEvents::default(), totals: Totals::default() },
+            shown: Shown::new(now),
             lines: Vec::new(),
         };
         if let Some(state) = restored {
@@ -329,7 +330,7 @@ impl Daemon {
         let mut step = self.pipeline.step(&gathered);
         self.tell_status(&step.heartbeat);
         self.count_losses(&gathered);
-        self.shown.totals.take(&step.view.epoch);
+        self.shown.take(&step.view, gathered.counts_absence());
         let events = std::mem::take(&mut step.events);
         self.decide(events, now, effects);
         self.changed = true;

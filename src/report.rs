@@ -1,8 +1,10 @@
 //! One verdict on a whole system, with its reasons: what `metawatch check` says in every format.
 
+pub mod exposition;
 pub mod json;
 pub mod lines;
 pub mod nagios;
+pub mod numbers;
 mod overview;
 pub mod prometheus;
 mod reasons;
@@ -23,12 +25,12 @@ use crate::advice::Advice;
 use crate::alert::{AlertTable, State};
 use crate::check::{self, Cause, Finding, Grounds, Measure, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
-use crate::epoch::Ended;
 use crate::event::heartbeat::ActiveIncident;
-use crate::event::{self, EventEpoch, EventGroup};
+use crate::event::{self, EventEpoch};
 use crate::name::PeerId;
 use crate::pipeline::Step;
-use crate::view::{Answer, ClusterView, EpochFacts, GroupView, PeerView};
+use crate::view::{ClusterView, GroupView, PeerView};
+pub use numbers::{GroupNumbers, PeerNumbers};
 
 /// How many reasons and names are told.
 const TOLD_MAX: usize = 16;
@@ -100,24 +102,6 @@ pub struct CheckReport {
     pub closed_ns: Option<i64>,
 }
 
-/// A group in numbers: those of events, and how many of its peers are spoken against.
-#[derive(Clone, Debug, Serialize)]
-pub struct GroupNumbers {
-    /// The numbers that events carry.
-    #[serde(flatten)]
-    pub numbers: EventGroup,
-    /// How many peers are offline.
-    pub offline: u64,
-    /// How many peers may be offline.
-    pub suspected: u64,
-    /// How many peers did not answer.
-    pub silent: u64,
-    /// How many peers answer and are not current.
-    pub not_current: u64,
-    /// By how many operations the peer is behind that is most so; `null` without a leader's list.
-    pub lag: Option<u64>,
-}
-
 /// One finding, in words.
 #[derive(Clone, Debug, Serialize)]
 pub struct FindingReport {
@@ -160,9 +144,9 @@ pub struct PeerReport {
     pub id: String,
     /// Its name; `null` where nobody ever told it.
     pub name: Option<String>,
-    /// The cluster it last answered from.
+    /// What else is known of it.
     #[serde(skip)]
-    pub cluster: String,
+    pub numbers: PeerNumbers,
 }
 
 impl CheckReport {
@@ -181,7 +165,7 @@ impl CheckReport {
                     .iter()
                     .map(|finding| judge(finding, held(finding), &about, alerts.diagnosis_of(finding))),
             );
-            groups.push(numbers(&about));
+            groups.push(GroupNumbers::new(group, about.impact, found, |finding| finding.verdict));
         }
         // Of many groups, those that are worst off come first.
         let order: BTreeMap<&str, usize> = match view.groups.len() {
@@ -308,23 +292,6 @@ struct About<'a> {
     unknown: &'a [String],
 }
 
-fn numbers(about: &About<'_>) -> GroupNumbers {
-    let About { group, found, impact, .. } = about;
-    let count = |verdict: Verdict| {
-        let of_peer = |finding: &&Finding| finding.check == "META_001" && finding.verdict == verdict;
-        found.iter().filter(of_peer).count() as u64
-    };
-    let silent = group.peers.iter().filter(|peer| peer.answer == Answer::None && peer.absent_epochs == 0);
-    GroupNumbers {
-        numbers: event::event_group(group, *impact),
-        offline: count(Verdict::Fault),
-        suspected: count(Verdict::Suspect),
-        silent: silent.count() as u64,
-        not_current: group.peers.iter().filter(|peer| peer.behind.is_some()).count() as u64,
-        lag: group.peers.iter().filter_map(|peer| peer.row.as_ref()).map(|row| row.lag).max(),
-    }
-}
-
 /// A fault of a critical check is critical, one of a lesser check and every suspicion a warning. Health takes a
 /// group, and positive evidence for every part of every group. An epoch that saw nothing at all tells nothing.
 fn status(
@@ -341,7 +308,7 @@ fn status(
     };
     let worst = findings.iter().map(bad).max().unwrap_or(0);
     let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
-    let complete = ran_its_course(&view.epoch);
+    let complete = view.epoch.ran_its_course();
     // A list that a row is missing from may hide one that is offline.
     let whole = |group: &GroupView| group.authority.as_ref().is_some_and(|authority| authority.complete);
     let complete = complete && view.groups.iter().all(whole);
@@ -432,7 +399,7 @@ fn judge(
         peer: peer.map(|peer| PeerReport {
             id: peer.id.as_str().to_owned(),
             name: peer.name.as_ref().map(|name| name.as_str().to_owned()),
-            cluster: peer.cluster.as_str().to_owned(),
+            numbers: PeerNumbers::new(group, peer, finding.verdict),
         }),
         verdict: finding.verdict,
         severity,
@@ -472,8 +439,4 @@ fn settled(
 
 fn no_list(group: &GroupView) -> String {
     format!("{} (meta group {})", event::without_a_list(group), group.key)
-}
-
-fn ran_its_course(epoch: &EpochFacts) -> bool {
-    matches!(epoch.ended, Ended::AllHeard | Ended::Quiet | Ended::Deadline) && epoch.counts.dropped == 0
 }

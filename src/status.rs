@@ -7,8 +7,11 @@
 
 pub mod access;
 mod build;
+pub mod metrics;
+pub mod numbers;
 pub mod page;
 mod recent;
+pub mod vitals;
 
 use std::collections::BTreeMap;
 

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use metawatch::shell::failure::FailureKind;
 use metawatch::shell::http::{HttpOptions, HttpServer};
 use metawatch::status::Limits;
+use metawatch::status::vitals::Vitals;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::metrics::Samples;
 use crate::model::World;
 use crate::status::{Looking, group, healthy};
 
@@ -30,7 +32,7 @@ fn looking(epochs: usize) -> Looking {
 }
 
 /// Everything that is answered to these bytes, until the server closes the connection.
-async fn ask(address: SocketAddr, request: &[u8]) -> String {
+pub(crate) async fn ask(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // A server that refuses early may close before it has read all.
     stream.write_all(request).await.ok();
@@ -69,7 +71,7 @@ async fn the_page_and_its_document_are_served_and_nothing_else() {
     let before = get(address, "GET /status.json", "").await;
     has(&before, 200, &["content-type: application/json\r\n", "\r\n\r\nnull"]);
     has(&get(address, "GET /", "").await, 200, &["waiting for the first epoch"]);
-    server.publish(Some(looking(3).status()));
+    server.publish(Some(looking(3).status()), None);
     let document = get(address, "GET /status.json", "").await;
     has(&document, 200, &[r#""status":"OK""#, r#""role":"active""#]);
     let page = get(address, "GET /", "").await;
@@ -95,6 +97,97 @@ async fn the_page_and_its_document_are_served_and_nothing_else() {
         document.lines().last(),
         "nothing changed"
     );
+}
+
+#[tokio::test]
+async fn numbers_are_served_in_the_format_that_is_asked_for() {
+    let server = serve(&[]);
+    let address = server.address();
+    let before = get(address, "GET /metrics", "").await;
+    has(
+        &before,
+        200,
+        &["content-type: text/plain; version=0.0.4; charset=utf-8\r\n", "metawatch_build_info{"],
+    );
+    has(&before, 200, &["\nmetawatch_ready 0\n", "nosniff"]);
+    server.publish(None, Some(looking(3).numbers()));
+    let accept =
+        "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n";
+    let open = get(address, "GET /metrics", accept).await;
+    has(&open, 200, &["content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"]);
+    assert!(open.ends_with("\n# EOF\n"), "{open}");
+    let plain = get(address, "GET /metrics?name=ignored", "Accept: text/plain\r\n").await;
+    assert!(!plain.contains("# EOF"), "{plain}");
+    let [open, plain] = [open, plain].map(|answer| {
+        let (_, page) = answer.split_once("\r\n\r\n").unwrap();
+        Samples::read(page)
+    });
+    assert_eq!((open.series(), open.len() > 100), (plain.series(), true));
+    let head = get(address, "HEAD /metrics", "").await;
+    has(&head, 200, &["content-length: "]);
+    assert!(head.ends_with("\r\n\r\n"), "no body: {head}");
+    let long = format!("Accept: {}\r\n", "application/openmetrics-text;q=0.1,".repeat(400));
+    has(&get(address, "GET /metrics", &long).await, 200, &["# EOF"]);
+    has(&get(address, "GET /metrics", "Accept: \u{e9};q=\"\r\n").await, 200, &["text/plain"]);
+    has(&get(address, "POST /metrics", "").await, 405, &[]);
+}
+
+#[tokio::test]
+async fn probes_tell_a_watcher_that_works_from_one_that_can_be_relied_on() {
+    let server = serve(&[]);
+    let address = server.address();
+    has(&get(address, "GET /healthz", "").await, 200, &["\r\n\r\nok\n"]);
+    has(&get(address, "GET /readyz", "").await, 503, &["\r\n\r\nno server has been reached yet\n"]);
+    let interval = Duration::from_secs(1_000);
+    let vitals = |complete| Vitals { interval, complete, follows: false };
+    server.beat(vitals(None));
+    has(&get(address, "GET /readyz", "").await, 503, &["no complete epoch yet"]);
+    server.beat(vitals(Some(interval)));
+    has(&get(address, "GET /readyz", "").await, 200, &["ok\n"]);
+    assert!(get(address, "HEAD /readyz", "").await.ends_with("\r\n\r\n"));
+    server.beat(vitals(Some(interval * 4)));
+    has(&get(address, "GET /readyz", "").await, 503, &["longer than 3 intervals"]);
+    has(&get(address, "GET /metrics", "").await, 200, &["\nmetawatch_ready 0\n"]);
+    server.beat(Vitals { follows: true, ..vitals(None) });
+    has(&get(address, "GET /readyz", "").await, 200, &[]);
+    has(&get(address, "GET /metrics", "").await, 200, &["\nmetawatch_ready 1\n"]);
+    has(&get(address, "GET /healthz", "").await, 200, &[]);
+    has(&get(address, "DELETE /healthz", "").await, 405, &[]);
+}
+
+#[tokio::test]
+async fn twenty_scrapers_at_once_get_whole_pages_while_epochs_go_on() {
+    let server = serve(&[]);
+    let address = server.address();
+    let names: Vec<String> = (0..150).map(|number| format!("n{number}\"\\")).collect();
+    let of_group = |(number, names): (usize, &[String])| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        group(&names, &format!("c{number}"), &format!("d{number:03}"))
+    };
+    let mut looking = Looking::new(Limits::PAGE);
+    looking.watch(&World { groups: names.chunks(5).enumerate().map(of_group).collect() }, 2);
+    let numbers = looking.numbers();
+    server.publish(None, Some(numbers.clone()));
+    let scrapers: Vec<_> = (0..20)
+        .map(|number| {
+            tokio::spawn(async move {
+                let accept = if number % 2 == 0 { "" } else { "Accept: application/openmetrics-text\r\n" };
+                for _ in 0..4 {
+                    let answer = get(address, "GET /metrics", accept).await;
+                    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+                    assert!(head.contains(&format!("content-length: {}", page.len())), "{head}");
+                    assert_eq!(Samples::read(page).all("metawatch_meta_peer_offline", &[]).len(), 150);
+                }
+            })
+        })
+        .collect();
+    while !scrapers.iter().all(tokio::task::JoinHandle::is_finished) {
+        server.publish(None, Some(numbers.clone()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for scraper in scrapers {
+        scraper.await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -180,7 +273,7 @@ async fn a_client_that_never_ends_its_request_is_dropped() {
 #[tokio::test]
 async fn a_thousand_connections_have_a_limit_and_the_next_ones_are_served_again() {
     let server = serve(&[]);
-    server.publish(Some(looking(2).status()));
+    server.publish(Some(looking(2).status()), None);
     let before = resident();
     let mut open = Vec::new();
     for _ in 0..1_000 {
@@ -234,7 +327,7 @@ async fn every_page_hears_of_every_epoch_and_of_the_end() {
         // Before the first epoch there is nothing to tell, and that is told.
         let mut words = "event: status\ndata: null".to_owned();
         if number > 0 {
-            server.publish(Some(looking.status()));
+            server.publish(Some(looking.status()), None);
             looking.watch(&healthy(), 1);
             words = format!(r#""epoch":{{"number":{number},"#);
         }
@@ -264,7 +357,7 @@ async fn a_page_that_takes_nothing_is_dropped_and_holds_up_nobody() {
     // It takes nothing; what it is sent fills its buffers, and then waits for it.
     let mut published = 0;
     while began.elapsed() < Duration::from_secs(18) {
-        server.publish(Some(status.clone()));
+        server.publish(Some(status.clone()), None);
         published += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -24,6 +24,7 @@ mod http;
 #[cfg(feature = "cli")]
 mod live;
 mod many;
+mod metrics;
 mod model;
 #[cfg(feature = "cli")]
 mod mutations;

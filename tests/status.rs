@@ -12,6 +12,7 @@ use metawatch::pipeline::{Pipeline, Step};
 use metawatch::report::Status;
 use metawatch::screen::{Key, Line, Reaction, Size, Sort, Viewer, plain_line};
 use metawatch::stamp::Stamp;
+use metawatch::status::numbers::{LeaderChanges, Numbers, Seen};
 use metawatch::status::{Limits, PublishingStatus, RecentEvents, StatusContext, SystemStatus, Totals, page};
 
 use crate::model::{Answers, Group, World, server};
@@ -24,6 +25,7 @@ pub(crate) struct Looking {
     pipeline: Pipeline,
     recent: RecentEvents,
     totals: Totals,
+    leaders: LeaderChanges,
     now: Stamp,
     number: u64,
     limits: Limits,
@@ -36,6 +38,7 @@ impl Looking {
             pipeline: pipeline(Duration::from_secs(1)),
             recent: RecentEvents::default(),
             totals: Totals::default(),
+            leaders: LeaderChanges::default(),
             now: Stamp::new(0, START),
             number: 0,
             limits,
@@ -58,6 +61,7 @@ impl Looking {
         let ended = epoch.ended(closed.plus(Duration::from_secs(60))).expect("an end");
         let step = self.pipeline.step(&epoch.close(closed, ended));
         self.totals.take(&step.view.epoch);
+        self.leaders.take(&step.view);
         for outgoing in &step.events {
             self.recent.take(&outgoing.event);
         }
@@ -72,19 +76,43 @@ impl Looking {
     }
 
     pub(crate) fn status(&self) -> SystemStatus {
-        let monitor = Monitor { name: "metawatch".into(), version: "0.1.0".into(), instance: "i1".into() };
-        let context = StatusContext {
+        let monitor = monitor();
+        let context = self.context(&monitor);
+        let publishing = PublishingStatus { role: "active", watchers: 1, ..PublishingStatus::default() };
+        SystemStatus::new(self.step.as_ref().expect("an epoch"), Some(publishing), &context)
+    }
+
+    /// The same in numbers.
+    pub(crate) fn numbers(&self) -> Numbers {
+        let monitor = monitor();
+        let step = self.step.as_ref().expect("an epoch");
+        Numbers {
+            monitor: monitor.clone(),
+            since: Stamp::new(0, START),
+            system: Some("prod".to_owned()),
+            interval: Duration::from_secs(1),
+            role: "active",
+            totals: self.totals,
+            epochs_took: Duration::from_millis(4 * self.number),
+            complete: Some(step.view.epoch.closed),
+            reconnects: 0,
+            publishing: PublishingStatus::default(),
+            losses: vec![("replies", 0)],
+            seen: Some(Seen::new(step, &self.leaders, &self.context(&monitor))),
+        }
+    }
+
+    fn context<'a>(&'a self, monitor: &'a Monitor) -> StatusContext<'a> {
+        StatusContext {
             alerts: self.pipeline.alert_table(),
             recent: &self.recent,
             totals: &self.totals,
-            monitor: &monitor,
+            monitor,
             since: Stamp::new(0, START),
             system: Some("prod"),
             login: "--context system",
             limits: self.limits,
-        };
-        let publishing = PublishingStatus { role: "active", watchers: 1, ..PublishingStatus::default() };
-        SystemStatus::new(self.step.as_ref().expect("an epoch"), Some(publishing), &context)
+        }
     }
 
     fn viewer(&self) -> Viewer {
@@ -96,6 +124,10 @@ impl Looking {
     fn wall_ns(&self) -> i64 {
         self.now.wall_ns()
     }
+}
+
+fn monitor() -> Monitor {
+    Monitor { name: "metawatch".into(), version: "0.1.0".into(), instance: "i1".into() }
 }
 
 pub(crate) fn group(names: &[&str], cluster: &str, domain: &str) -> Group {
@@ -116,8 +148,11 @@ pub(crate) fn healthy() -> World {
 }
 
 /// A server that is gone at once: no route to it is left.
-fn crash(world: &mut World, name: &str) {
-    let group = &mut world.groups[0];
+pub(crate) fn crash(world: &mut World, name: &str) {
+    crash_in(&mut world.groups[0], name);
+}
+
+pub(crate) fn crash_in(group: &mut Group, name: &str) {
     let lost = group.server(name).expect("a server");
     (lost.answers, lost.cut) = (Answers::Not, true);
     let leader = group.leader.clone().expect("a leader");

@@ -1,6 +1,6 @@
 //! What to do about a member or a group that takes part and does not fare well.
 
-use super::{Advice, run, say, shell_quoted};
+use super::{Advice, run, say};
 use crate::check::CauseKind;
 use crate::name::printable;
 
@@ -9,8 +9,7 @@ use crate::name::printable;
 pub(super) fn for_condition(cause: CauseKind, name: Option<&str>) -> Option<Vec<Advice>> {
     let shown = name.map_or_else(|| "the server".to_owned(), |name| printable(name).into_owned());
     let report = || {
-        let of = name.map_or_else(String::new, |name| format!(" --name {}", shell_quoted(name)));
-        run("see what uses it", format!("nats server report jetstream{of}"))
+        run("see which server and which account stores how much", "nats server report jetstream --sort file")
     };
     Some(match cause {
         CauseKind::LeaderFlapping => vec![
@@ -24,17 +23,23 @@ pub(super) fn for_condition(cause: CauseKind, name: Option<&str>) -> Option<Vec<
         ],
         CauseKind::StateGrowth => vec![
             run("see who holds how many", "nats server report jetstream"),
-            say("look for clients that create a consumer each time they connect; let unused ones expire (--inactive-threshold)"),
+            say(
+                "look for clients that create a consumer each time they connect; let unused ones expire (--inactive-threshold)",
+            ),
             say("if so many are meant, raise --max-assets"),
         ],
         CauseKind::SizeDecreased => vec![
             say("if the removal was meant, nothing is to be done: this ends by itself"),
-            say("if not, start the server again under the same name: it joins again 5 minutes after its removal"),
+            say(
+                "if not, start the server again under the same name: it joins again 5 minutes after its removal",
+            ),
         ],
         CauseKind::PendingHigh => vec![
-            say("look for clients that ask for stream or consumer information again and again, or create and delete many"),
+            say(
+                "look for clients that ask for stream or consumer information again and again, or create and delete many",
+            ),
             say("look at the load and the disk of the leader; another one may be faster"),
-            run("let another member lead", "nats server raft step-down"),
+            run("let another member lead", "nats server cluster step-down"),
         ],
         CauseKind::Behind => vec![
             say(format!("stop no other server before {shown} has caught up")),
@@ -42,7 +47,9 @@ pub(super) fn for_condition(cause: CauseKind, name: Option<&str>) -> Option<Vec<
             say("if it falls further behind, restart it at a quiet time, while all others are well"),
         ],
         CauseKind::VersionMismatch => vec![
-            say(format!("if an upgrade is under way, go on with it; if not, bring {shown} to the version of the others")),
+            say(format!(
+                "if an upgrade is under way, go on with it; if not, bring {shown} to the version of the others"
+            )),
             run("see who runs what", "nats server list"),
         ],
         CauseKind::Restarted => vec![
@@ -51,10 +58,9 @@ pub(super) fn for_condition(cause: CauseKind, name: Option<&str>) -> Option<Vec<
                 "if not, the log of {shown} and of its host says why: a panic, out of memory, a failed liveness probe"
             )),
         ],
-        CauseKind::ReservationFilling => vec![
-            report(),
-            say("raise the limits of the streams that are nearly full, or let them keep less"),
-        ],
+        CauseKind::ReservationFilling => {
+            vec![report(), say("raise the limits of the streams that are nearly full, or let them keep less")]
+        }
         CauseKind::StorageFilling => vec![
             report(),
             say("delete what nobody needs, or let streams keep less (max_bytes, max_age)"),

@@ -25,9 +25,8 @@ pub(super) const CHECK: Check = Check {
 
 fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
     let finding = Finding::new(check, group, None, Verdict::Unknown);
-    let counts = |change: &&LeaderChange| {
-        !change.announced && context.now.since(change.at) >= LEADER_CHANGE_SETTLES
-    };
+    let counts =
+        |change: &&LeaderChange| !change.announced && context.now.since(change.at) >= LEADER_CHANGE_SETTLES;
     let changes: Vec<&LeaderChange> = group.leader_changes.iter().filter(counts).collect();
     let value = changes.len() as u64;
     let limit = context.rules.limits.leader_changes.saturating_add(1);

@@ -25,21 +25,20 @@ pub(super) const CHECK: Check = Check {
 
 fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut Vec<Finding>) {
     let limits = &context.rules.limits;
-    // More than the limit counts, not the limit itself.
-    let beyond = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     each_member(check, group, context, findings, |finding, peer: &PeerView| {
         let took = Duration::from_nanos(peer.load.as_ref()?.usage.snapshot_ns?);
         let level = Level {
-            value: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            limit: beyond(limits.snapshot_warning),
-            critical: Some(beyond(limits.snapshot_critical)),
+            value: millis(took),
+            limit: millis(limits.snapshot_warning),
+            critical: Some(millis(limits.snapshot_critical)),
             unit: Unit::Ms,
         };
         Some(compare(finding, level, context, CauseKind::SnapshotSlow, || {
             let (name, took) = (peer.label(), human_duration(took));
             let limit = human_duration(limits.snapshot_warning);
             let words = format!("{name} took {took} for its last meta snapshot");
-            (words, vec![format!("the snapshot took {took}, {limit} is usual at most")])
+            (words, vec![format!("less than {limit} is usual")])
         }))
     });
 }

@@ -7,7 +7,6 @@
 use super::level::{fault, untold};
 use super::{CauseKind, Check, Context, Finding, Severity, Subject, Verdict};
 use crate::name::join_some;
-use crate::stamp::human_duration;
 use crate::view::{GroupView, PeerView, Removed, label};
 
 pub(super) const CHECK: Check = Check {
@@ -42,10 +41,9 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
     };
     let size = group.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
     let words = format!("meta group {} has {size} peers, {} before", group.key, shrunk.from);
-    let ago = human_duration(context.now.since(shrunk.at));
     let removed = shrunk.removed.iter().map(|(name, how)| match how {
-        Removed::Running => format!("{name} was removed {ago} ago while it ran"),
-        Removed::Down => format!("{name} was removed {ago} ago while it was down"),
+        Removed::Running => format!("{name} was removed while it ran"),
+        Removed::Down => format!("{name} was removed while it was down"),
     });
     let finding = fault(finding, CauseKind::SizeDecreased, words, removed.collect());
     findings.push(Finding { since: Some(shrunk.at), ..finding });

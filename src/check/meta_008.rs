@@ -32,13 +32,15 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
     let level = Level { value: pending, limit, critical: None, unit: Unit::Requests };
     let mut finding = compare(finding, level, context, CauseKind::PendingHigh, || {
         let pending = thousands(pending);
-        let words = format!("{pending} API requests wait at {}, the leader of meta group {}", leader.name, group.key);
+        let words =
+            format!("{pending} API requests wait at {}, the leader of meta group {}", leader.name, group.key);
         (words, vec![format!("{pending} requests wait, {} may", thousands(context.rules.limits.pending))])
     });
     let standing = group.pending_over.is_some_and(|over| over.epochs >= STANDING_EPOCHS_MIN);
     if finding.verdict == Verdict::Fault && !standing && !context.is_open(&finding) {
         // One epoch of it is a burst, as far as is known.
-        (finding.verdict, finding.cause, finding.words, finding.grounds) = (Verdict::Unknown, None, None, None);
+        (finding.verdict, finding.cause, finding.words, finding.grounds) =
+            (Verdict::Unknown, None, None, None);
     }
     if finding.verdict == Verdict::Fault {
         finding.since = group.pending_over.map(|over| over.since);

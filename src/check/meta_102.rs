@@ -31,9 +31,14 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
             return (!context.is_open(&finding)).then_some(Finding { verdict: Verdict::Clear, ..finding });
         }
         let (name, lasted) = (peer.label(), human_duration(streak.lasted()));
-        let words = format!("{name} has not been current for {lasted}, {} operations behind", thousands(last));
+        let words =
+            format!("{name} has not been current for {lasted}, {} operations behind", thousands(last));
         let grows = if last > first { "it falls further behind" } else { "it does not fall further behind" };
-        let because = vec![format!("{} operations behind at first, {} now: {grows}", thousands(first), thousands(last))];
+        let because = vec![format!(
+            "{} operations behind at first, {} now: {grows}",
+            thousands(first),
+            thousands(last)
+        )];
         let finding = fault(finding, CauseKind::Behind, words, because);
         Some(Finding { since: Some(streak.since), ..finding })
     });

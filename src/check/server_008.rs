@@ -34,7 +34,7 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
         };
         let name = peer.label();
         let words = match restart.times {
-            1 => format!("{name} was restarted {} ago", human_duration(context.now.since(restart.at))),
+            1 => format!("{name} was restarted"),
             times => {
                 let within = human_duration(CHANGE_SHOWN);
                 format!("{name} was restarted {times} times, each within {within} of the one before")

@@ -23,7 +23,11 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
     each_member(check, group, context, findings, |finding, peer| {
         let load = peer.load.as_ref()?;
         let room = load.usage.reserved_storage?;
-        let of = server_019::Room { bytes: room, called: "the disk space that its streams reserve", critical: None };
+        let of = server_019::Room {
+            bytes: room,
+            called: "the disk space that its streams reserve",
+            critical: None,
+        };
         server_019::share(finding, peer, load, &of, context, CauseKind::ReservationFilling)
     });
 }

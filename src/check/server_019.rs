@@ -57,19 +57,24 @@ pub(super) fn share(
     // Both are below 2^60: a hundred times as much fits 128 bits.
     let value = u64::try_from(u128::from(stored) * 100 / u128::from(room.bytes).max(1)).ok();
     let value = value.filter(|share| room.bytes > 0 && *share <= SHARE_MAX)?;
-    let level =
-        Level { value, limit: context.rules.limits.storage_warning, critical: room.critical, unit: Unit::Percent };
+    let level = Level {
+        value,
+        limit: context.rules.limits.storage_warning,
+        critical: room.critical,
+        unit: Unit::Percent,
+    };
     Some(compare(finding, level, context, kind, || {
         let (used, all) = (bytes(stored), bytes(room.bytes));
         let growth = load.growth.filter(|_| stored < room.bytes);
         let full = growth.map(|growth| human_duration(growth.time_for(room.bytes - stored)));
         let when = full.map_or_else(String::new, |full| format!(", full in {full} if it goes on like this"));
-        let words =
-            format!("{} has used {value} % of {}, {used} of {all}{when}", peer.label(), room.called);
+        let words = format!("{} has used {value} % of {}, {used} of {all}{when}", peer.label(), room.called);
         let mut because = vec![format!("it stores {used}, {all} is all")];
-        because.extend(growth.map(|growth| {
-            format!("{} more within {}", bytes(growth.bytes), human_duration(growth.within))
-        }));
+        because.extend(
+            growth.map(|growth| {
+                format!("{} more within {}", bytes(growth.bytes), human_duration(growth.within))
+            }),
+        );
         (words, because)
     }))
 }

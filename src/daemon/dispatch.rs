@@ -252,7 +252,8 @@ impl Dispatcher {
         } else if rest.starts_with("critical.") {
             // The event itself goes its own way.
             if !std::mem::replace(&mut self.critical_said, true) {
-                let text = format!("this user may not publish on {subject}: who subscribes to it hears nothing");
+                let text =
+                    format!("this user may not publish on {subject}: who subscribes to it hears nothing");
                 let hint = format!("add \"{}.>\" to what the user may publish", self.prefix);
                 lines.push(Line::warn(text).hint(hint));
             }

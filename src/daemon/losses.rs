@@ -48,6 +48,24 @@ pub enum LossKind {
 }
 
 impl LossKind {
+    /// Every kind.
+    pub(super) const ALL: [Self; 14] = [
+        Self::PeerMessages,
+        Self::Disbelieved,
+        Self::Requests,
+        Self::Replies,
+        Self::Unreadable,
+        Self::Questions,
+        Self::FollowUps,
+        Self::ConnectionEvents,
+        Self::Heartbeats,
+        Self::Shortened,
+        Self::Alerts,
+        Self::SavedEntries,
+        Self::Unsynced,
+        Self::Recorded,
+    ];
+
     /// The name that heartbeats carry.
     pub fn as_str(self) -> &'static str {
         match self {

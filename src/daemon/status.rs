@@ -1,12 +1,21 @@
 //! What a watcher shows of itself and of its system.
 
+use std::time::Duration;
+
 use super::Daemon;
 use super::effect::Line;
+use super::losses::LossKind;
 use crate::election::Role;
 use crate::event::Heartbeat;
 use crate::event::heartbeat::Status;
 use crate::stamp::Stamp;
+use crate::status::numbers::{LeaderChanges, Numbers, Seen};
+use crate::status::vitals::Vitals;
 use crate::status::{Limits, PublishingStatus, RecentEvents, StatusContext, SystemStatus, Totals};
+use crate::view::ClusterView;
+
+/// What was seen longer ago is the past: that is so long, or four intervals if that is longer, as for heartbeats.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// What is remembered to be shown.
 #[derive(Clone, Debug)]
@@ -16,7 +25,39 @@ pub(super) struct Shown {
     /// The last events.
     pub(super) recent: RecentEvents,
     /// What happened in all epochs together.
-    pub(super) totals: Totals,
+    totals: Totals,
+    /// How long all epochs together took.
+    took: Duration,
+    /// When the last complete one ended.
+    complete: Option<Stamp>,
+    leaders: LeaderChanges,
+    /// Servers were seen in an epoch that ran its course.
+    pub(super) whole_epoch: bool,
+}
+
+impl Shown {
+    pub(super) fn new(since: Stamp) -> Self {
+        Self {
+            since,
+            recent: RecentEvents::default(),
+            totals: Totals::default(),
+            took: Duration::ZERO,
+            complete: None,
+            leaders: LeaderChanges::default(),
+            whole_epoch: false,
+        }
+    }
+
+    /// Takes what an epoch shows that has ended.
+    pub(super) fn take(&mut self, view: &ClusterView, ran_its_course: bool) {
+        self.totals.take(&view.epoch);
+        self.took = self.took.saturating_add(view.epoch.closed.since(view.epoch.opened));
+        if view.epoch.is_complete() {
+            self.complete = Some(view.epoch.closed);
+        }
+        self.leaders.take(view);
+        self.whole_epoch |= view.epoch.informative && ran_its_course;
+    }
 }
 
 impl Daemon {
@@ -39,7 +80,46 @@ impl Daemon {
     /// How the system stands, and this watcher; `None` before the first epoch. `login` holds the flags of the `nats` CLI
     /// that whoever takes the advice logs in with.
     pub fn status(&self, login: &str, limits: Limits) -> Option<SystemStatus> {
-        let context = StatusContext {
+        let context = self.status_context(login, limits);
+        Some(SystemStatus::new(self.last()?, Some(self.publishing()), &context))
+    }
+
+    /// The same in numbers. `reconnects` is how often the watching connection was made again.
+    pub fn numbers(&self, reconnects: u64, now: Stamp) -> Numbers {
+        let settings = self.pipeline.settings();
+        let interval = settings.rules.interval;
+        let is_fresh = |closed: Stamp| now.since(closed) <= FRESH.max(interval * 4);
+        let last = self.last().filter(|last| is_fresh(last.view.epoch.closed));
+        let last = last.filter(|_| self.coordinator.collects(now));
+        let context = self.status_context("", Limits::PAGE);
+        let publishing = self.publishing();
+        Numbers {
+            monitor: settings.monitor.clone(),
+            since: self.shown.since,
+            system: self.pipeline.system().map(str::to_owned),
+            interval,
+            role: if self.role() == Role::Reserve { "reserve" } else { publishing.role },
+            totals: self.shown.totals,
+            epochs_took: self.shown.took,
+            complete: self.shown.complete,
+            reconnects,
+            publishing,
+            losses: LossKind::ALL.map(|kind| (kind.as_str(), self.losses.total(kind))).to_vec(),
+            seen: last.map(|last| Seen::new(last, &self.shown.leaders, &context)),
+        }
+    }
+
+    /// What it knows of itself now.
+    pub fn vitals(&self, now: Stamp) -> Vitals {
+        Vitals {
+            interval: self.pipeline.settings().rules.interval,
+            complete: self.shown.complete.map(|at| now.since(at)),
+            follows: matches!(self.role(), Role::Standby | Role::Reserve),
+        }
+    }
+
+    fn status_context<'a>(&'a self, login: &'a str, limits: Limits) -> StatusContext<'a> {
+        StatusContext {
             alerts: self.pipeline.alert_table(),
             recent: &self.shown.recent,
             totals: &self.shown.totals,
@@ -48,8 +128,7 @@ impl Daemon {
             system: self.pipeline.system(),
             login,
             limits,
-        };
-        Some(SystemStatus::new(self.last()?, Some(self.publishing()), &context))
+        }
     }
 
     fn publishing(&self) -> PublishingStatus {

@@ -60,9 +60,7 @@ pub fn alert_event(transition: &Transition, context: &EventContext<'_>) -> Optio
     let subject = || name.clone().unwrap_or_else(|| format!("meta group {}", group.key));
     let condition = check.about == check::Subject::Condition;
     let mut summary = match &name {
-        _ if condition => {
-            summary::of_condition(alert, transition.reason, finding, check, &subject(), now)
-        }
+        _ if condition => summary::of_condition(alert, transition.reason, finding, check, &subject(), now),
         Some(name) => summary::of_peer(alert, transition.reason, finding, name, group, impact, now),
         None => summary::of_group(alert, transition.reason, finding, group, impact, now),
     };

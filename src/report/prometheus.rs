@@ -1,39 +1,99 @@
-//! The verdict for the textfile collector of the Prometheus node exporter.
+//! The verdict for the textfile collector of the Prometheus node exporter, and the series of meta groups that it
+//! shares with `/metrics` ([`crate::status::metrics`]).
 //!
 //! Every series has the same labels whatever happens, and is there whatever happens: a number that is not known is
 //! `NaN`. Names can change, so they stand in `_info` series of their own.
 
+use super::exposition::{Exposition, Family, Format, number};
+use super::numbers::{CheckNumbers, GroupNumbers, PeerNumbers};
 use crate::check::{CHECKS, Verdict};
 use crate::report::{CheckReport, FindingReport};
 
 /// The report.
 pub fn page(report: &CheckReport) -> String {
-    let mut page = Page::default();
-    page.metric("metawatch_info", "The version of metawatch.");
-    page.sample("metawatch_info", &[("version", env!("CARGO_PKG_VERSION"))], "1");
-    page.metric("metawatch_status", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.");
-    page.sample("metawatch_status", &[], &report.code.to_string());
-    epoch(report, &mut page);
-    groups(report, &mut page);
-    peers(report, &mut page);
-    page.text
+    let mut page = Exposition::new(Format::Prometheus);
+    page.info("metawatch_info", "The version of metawatch.")
+        .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    status(&mut page, report.code);
+    let heard = report.epoch.as_ref().map_or(0, |epoch| epoch.heard);
+    let epoch = EpochNumbers {
+        heard,
+        expected: report.epoch.as_ref().map(|epoch| epoch.expected),
+        seconds: report.epoch.as_ref().map(|_| report.elapsed.as_secs_f64()),
+        closed_ns: report.closed_ns,
+    };
+    of_epoch(&mut page, epoch);
+    let groups: Vec<&GroupNumbers> = report.groups.iter().collect();
+    of_groups(&mut page, &groups);
+    of_checks(&mut page, &checks(&report.findings));
+    of_peers(&mut page, &peers(&report.findings));
+    page.into_text()
 }
 
-fn epoch(report: &CheckReport, page: &mut Page) {
-    let epoch = report.epoch.as_ref();
-    let heard = epoch.map_or(0, |epoch| epoch.heard);
-    let expected = number(epoch.map(|epoch| epoch.expected));
-    let at = report.closed_ns.map(|ns| format!("{}.{:03}", ns / 1_000_000_000, ns / 1_000_000 % 1_000));
-    let seconds = epoch.map(|_| format!("{:.6}", report.elapsed.as_secs_f64()));
-    page.single("metawatch_servers_heard", "Servers that answered the last epoch.", &heard.to_string());
-    page.single("metawatch_servers_expected", "Servers that should have answered it.", &expected);
-    page.single("metawatch_epoch_seconds", "How long the last epoch took.", &number(seconds));
-    page.single("metawatch_epoch_timestamp_seconds", "When it ended, in seconds since 1970.", &number(at));
+fn checks(findings: &[FindingReport]) -> Vec<CheckNumbers> {
+    let told =
+        findings.iter().filter(|finding| finding.check != "META_001" && finding.verdict != Verdict::Gone);
+    let mut checks: Vec<CheckNumbers> = told
+        .map(|finding| CheckNumbers {
+            check: finding.check,
+            group: finding.group.clone(),
+            domain: finding.domain.clone(),
+            peer: finding.peer.as_ref().map(|peer| peer.id.clone()),
+            verdict: finding.verdict,
+            measure: finding.measure,
+        })
+        .collect();
+    checks.sort_by(|one, other| (&one.group, &one.peer).cmp(&(&other.group, &other.peer)));
+    checks
 }
 
-fn groups(report: &CheckReport, page: &mut Page) {
-    type Value = fn(&crate::report::GroupNumbers) -> String;
-    let metrics: [(&str, &str, Value); 7] = [
+fn peers(findings: &[FindingReport]) -> Vec<PeerNumbers> {
+    let of_peers = findings.iter().filter(|finding| finding.check == "META_001");
+    let mut peers: Vec<PeerNumbers> = of_peers
+        .filter_map(|finding| {
+            Some(PeerNumbers { verdict: finding.verdict, ..finding.peer.as_ref()?.numbers.clone() })
+        })
+        .filter(|peer| peer.verdict != Verdict::Gone)
+        .collect();
+    peers.sort_by(|one, other| (&one.group, &one.id).cmp(&(&other.group, &other.id)));
+    peers
+}
+
+/// An epoch in numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EpochNumbers {
+    pub(crate) heard: u64,
+    pub(crate) expected: Option<u64>,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) closed_ns: Option<i64>,
+}
+
+/// The verdict on the whole.
+pub(crate) fn status(page: &mut Exposition, code: u8) {
+    page.gauge("metawatch_status", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.").single(code);
+}
+
+/// The last epoch.
+pub(crate) fn of_epoch(page: &mut Exposition, epoch: EpochNumbers) {
+    let EpochNumbers { heard, expected, seconds, closed_ns } = epoch;
+    page.gauge("metawatch_servers_heard", "Servers that answered the last epoch.").single(heard);
+    page.gauge("metawatch_servers_expected", "Servers that should have answered it.")
+        .single(number(expected));
+    let seconds = number(seconds.map(|seconds| format!("{seconds:.6}")));
+    page.gauge("metawatch_epoch_seconds", "How long the last epoch took.").single(seconds);
+    page.gauge("metawatch_epoch_timestamp_seconds", "When it ended, in seconds since 1970.")
+        .single(number(closed_ns.map(unix_seconds)));
+}
+
+/// A moment in seconds, of nanoseconds since 1970.
+pub(crate) fn unix_seconds(ns: i64) -> String {
+    format!("{}.{:03}", ns / 1_000_000_000, ns / 1_000_000 % 1_000)
+}
+
+/// The series of meta groups.
+pub(crate) fn of_groups(page: &mut Exposition, groups: &[&GroupNumbers]) {
+    type Value = fn(&GroupNumbers) -> String;
+    let metrics: [(&'static str, &str, Value); 10] = [
         ("metawatch_meta_peers", "Peers of the meta group, the dead ones included.", |group| {
             number(group.numbers.size)
         }),
@@ -44,45 +104,73 @@ fn groups(report: &CheckReport, page: &mut Page) {
             "How many more peers may go before the JetStream API stops; negative when it has.",
             |group| number(group.numbers.failures_left),
         ),
+        ("metawatch_meta_answering", "Members that answered.", |group| number(group.numbers.answering)),
         ("metawatch_meta_offline", "Peers that are offline (META_001).", |group| group.offline.to_string()),
         ("metawatch_meta_suspected", "Peers that may be offline.", |group| group.suspected.to_string()),
         ("metawatch_meta_silent", "Peers that did not answer.", |group| group.silent.to_string()),
+        ("metawatch_meta_not_current", "Peers that answer and stay behind the leader.", |group| {
+            group.not_current.to_string()
+        }),
+        ("metawatch_meta_lag", "Operations that the peer is behind that is most so.", |group| {
+            number(group.lag)
+        }),
     ];
     for (name, help, value) in metrics {
-        page.metric(name, help);
-        for group in &report.groups {
+        let mut family = page.gauge(name, help);
+        for group in groups {
             let labels = [("domain", group.numbers.domain.as_str()), ("group", group.numbers.name.as_str())];
-            page.sample(name, &labels, &value(group));
+            family.sample(&labels, value(group));
         }
     }
-    page.metric("metawatch_meta_group_info", "The leader whose list counts; empty when there is none.");
-    for group in &report.groups {
+    let help = "The leader whose list counts; empty when there is none.";
+    let mut family = page.info("metawatch_meta_group_info", help);
+    for group in groups {
         let leader = group.numbers.leader.as_deref().unwrap_or_default();
         let labels = [
             ("domain", group.numbers.domain.as_str()),
             ("group", group.numbers.name.as_str()),
             ("leader", leader),
         ];
-        page.sample("metawatch_meta_group_info", &labels, "1");
-    }
-    page.metric("metawatch_meta_check", "Checks of a whole group: 0 well, 1 fault, NaN not known.");
-    for check in CHECKS {
-        for finding in of_groups(report).filter(|finding| finding.check == check.code) {
-            let labels = [
-                ("check", check.code),
-                ("domain", finding.domain.as_str()),
-                ("group", finding.group.as_str()),
-            ];
-            page.sample("metawatch_meta_check", &labels, said(finding.verdict, Verdict::Fault));
-        }
+        family.sample(&labels, 1);
     }
 }
 
-fn of_groups(report: &CheckReport) -> impl Iterator<Item = &FindingReport> {
-    report.findings.iter().filter(|finding| finding.peer.is_none())
+/// What the checks say of whole groups, and of how their peers fare; and the numbers that they go by.
+pub(crate) fn of_checks(page: &mut Exposition, checks: &[CheckNumbers]) {
+    let by_check =
+        || CHECKS.iter().flat_map(|check| checks.iter().filter(move |said| said.check == check.code));
+    let mut family =
+        page.gauge("metawatch_meta_check", "Checks of a whole group: 0 well, 1 fault, NaN not known.");
+    for said in by_check().filter(|said| said.peer.is_none()) {
+        let labels = [("check", said.check), ("domain", &said.domain), ("group", &said.group)];
+        family.sample(&labels, of_verdict(said.verdict, Verdict::Fault));
+    }
+    let labels = |said: &CheckNumbers| {
+        let peer = said.peer.clone().unwrap_or_default();
+        [
+            ("check", said.check.to_owned()),
+            ("domain", said.domain.clone()),
+            ("group", said.group.clone()),
+            ("peer", peer),
+        ]
+    };
+    let help = "Checks of how a peer fares: 0 well, 1 fault, NaN not known.";
+    let mut family = page.gauge("metawatch_meta_peer_check", help);
+    for said in by_check().filter(|said| said.peer.is_some()) {
+        let labels = labels(said);
+        let labels = labels.each_ref().map(|(label, value)| (*label, value.as_str()));
+        family.sample(&labels, of_verdict(said.verdict, Verdict::Fault));
+    }
+    let help = "The number that a check goes by, in its own unit; the peer is empty for a whole group.";
+    let mut family = page.gauge("metawatch_meta_check_value", help);
+    for (said, measure) in by_check().filter_map(|said| Some((said, said.measure?))) {
+        let labels = labels(said);
+        let labels = labels.each_ref().map(|(label, value)| (*label, value.as_str()));
+        family.sample(&labels, measure.value);
+    }
 }
 
-fn said(verdict: Verdict, what: Verdict) -> &'static str {
+fn of_verdict(verdict: Verdict, what: Verdict) -> &'static str {
     match verdict {
         Verdict::Unknown => "NaN",
         verdict if verdict == what => "1",
@@ -90,76 +178,52 @@ fn said(verdict: Verdict, what: Verdict) -> &'static str {
     }
 }
 
-fn peers(report: &CheckReport, page: &mut Page) {
-    let mut peers: Vec<_> = report
-        .findings
-        .iter()
-        .filter(|finding| finding.check == "META_001" && finding.verdict != Verdict::Gone)
-        .filter_map(|finding| Some((finding, finding.peer.as_ref()?)))
-        .collect();
-    peers.sort_by(|(a, peer), (b, other)| (&a.group, &peer.id).cmp(&(&b.group, &other.id)));
-    let metrics = [
-        (
-            "metawatch_meta_peer_offline",
-            "Whether the peer is offline (META_001); NaN: not known.",
-            Verdict::Fault,
-        ),
-        (
-            "metawatch_meta_peer_suspected",
-            "Whether the peer may be offline; NaN: not known.",
-            Verdict::Suspect,
-        ),
-    ];
-    for (name, help, what) in metrics {
-        page.metric(name, help);
-        for (finding, peer) in &peers {
-            let labels = [("domain", finding.domain.as_str()), ("group", &finding.group), ("peer", &peer.id)];
-            page.sample(name, &labels, said(finding.verdict, what));
+/// The series of peers.
+pub(crate) fn of_peers(page: &mut Exposition, peers: &[PeerNumbers]) {
+    let each = |mut family: Family<'_>, value: &dyn Fn(&PeerNumbers) -> String| {
+        for peer in peers {
+            let labels = [("domain", peer.domain.as_str()), ("group", &peer.group), ("peer", &peer.id)];
+            family.sample(&labels, value(peer));
         }
-    }
-    page.metric("metawatch_meta_peer_info", "The name of the peer, and the cluster it last answered from.");
-    for (finding, peer) in &peers {
+    };
+    let offline = "Whether the peer is offline (META_001); NaN: not known.";
+    each(page.gauge("metawatch_meta_peer_offline", offline), &|peer| {
+        of_verdict(peer.verdict, Verdict::Fault).to_owned()
+    });
+    let suspected = "Whether the peer may be offline; NaN: not known.";
+    each(page.gauge("metawatch_meta_peer_suspected", suspected), &|peer| {
+        of_verdict(peer.verdict, Verdict::Suspect).to_owned()
+    });
+    let current = "Whether it is up to date by the leader's list; NaN: no leader tells.";
+    each(page.gauge("metawatch_meta_peer_current", current), &|peer| {
+        number(of_row(peer, 1, |row| Some(u64::from(row.current))))
+    });
+    let active = "How long ago the leader heard it; NaN: no leader tells, or it has not in its term.";
+    each(page.gauge("metawatch_meta_peer_active_seconds", active), &|peer| {
+        let told = |row: super::numbers::RowNumbers| u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0);
+        number(of_row(peer, 0, told).map(|ns| format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)))
+    });
+    let lag = "Operations that it is behind by the leader's list; NaN: no leader tells.";
+    each(page.gauge("metawatch_meta_peer_lag", lag), &|peer| number(of_row(peer, 0, |row| Some(row.lag))));
+    let help = "The name of the peer, and the cluster it last answered from.";
+    let mut family = page.info("metawatch_meta_peer_info", help);
+    for peer in peers {
         let labels = [
             ("cluster", peer.cluster.as_str()),
-            ("domain", &finding.domain),
-            ("group", &finding.group),
+            ("domain", &peer.domain),
+            ("group", &peer.group),
             ("name", peer.name.as_deref().unwrap_or_default()),
             ("peer", &peer.id),
         ];
-        page.sample("metawatch_meta_peer_info", &labels, "1");
+        family.sample(&labels, 1);
     }
 }
 
-fn number<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(|| "NaN".to_owned(), |value| value.to_string())
-}
-
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn metric(&mut self, name: &str, help: &str) {
-        self.text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: &str) {
-        let labels: Vec<String> =
-            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        self.text.push_str(&format!("{name}{labels} {value}\n"));
-    }
-
-    fn single(&mut self, name: &str, help: &str, value: &str) {
-        self.metric(name, help);
-        self.sample(name, &[], value);
-    }
-}
-
-/// Hidden characters become visible first: the page may be shown on a terminal, too.
-fn escaped(value: &str) -> String {
-    let visible = crate::name::printable(value);
-    // The backslashes that `printable` adds are text now, and are escaped like all others.
-    visible.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// A number of the leader's list; `of_leader` is that of the leader, which is in no list of its own.
+fn of_row(
+    peer: &PeerNumbers,
+    of_leader: u64,
+    number: impl Fn(super::numbers::RowNumbers) -> Option<u64>,
+) -> Option<u64> {
+    if peer.leader { Some(of_leader) } else { peer.row.and_then(number) }
 }

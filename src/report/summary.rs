@@ -44,9 +44,7 @@ pub(super) fn of_system(
             heads
         }
     };
-    let told = |group: &&GroupView| {
-        !check::of_group(findings, &group.key).iter().any(cannot_work)
-    };
+    let told = |group: &&GroupView| !check::of_group(findings, &group.key).iter().any(cannot_work);
     let several = view.groups.len() > 1;
     let groups: Vec<String> = view
         .groups

@@ -22,9 +22,12 @@ use crate::shell::http::HttpOptions;
 use crate::status::access;
 use crate::system::SystemId;
 
+/// The version of this program, with the commit that it is built from where that is known: `0.1.0 (0123456789)`.
+pub const VERSION: &str = env!("METAWATCH_VERSION");
+
 /// Watches the JetStream meta group of a NATS system and says, over NATS, which peer is offline.
 #[derive(Debug, Parser)]
-#[command(name = "metawatch", version, about, after_help = help::TOP, after_long_help = help::TOP_LONG)]
+#[command(name = "metawatch", version = VERSION, about, after_help = help::TOP, after_long_help = help::TOP_LONG)]
 #[command(disable_help_subcommand = true, max_term_width = 110)]
 pub struct Cli {
     /// What to do.
@@ -111,6 +114,13 @@ pub enum Command {
     /// Print the manual page
     #[command(after_help = help::MAN)]
     Man,
+    /// Install the manual page and the completions where man and the shells look for them
+    #[command(after_help = help::INSTALL_DOCS)]
+    InstallDocs {
+        /// Install under share/ of this folder [default: /usr/local for root, else ~/.local]
+        #[arg(long, value_name = "FOLDER")]
+        prefix: Option<PathBuf>,
+    },
 }
 
 impl Command {
@@ -403,9 +413,9 @@ pub struct ListenFlags {
 
 /// The commands that talk to no server: the flags of the connection are not shown in their help.
 const OFFLINE: &[&str] = if cfg!(unix) {
-    &["demo", "replay", "schema", "completions", "man"]
+    &["demo", "replay", "schema", "completions", "man", "install-docs"]
 } else {
-    &["replay", "schema", "completions", "man"]
+    &["replay", "schema", "completions", "man", "install-docs"]
 };
 
 /// The whole command line, as it is parsed, completed and documented.

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod docs;
 mod live;
 
 use std::hash::BuildHasher;
@@ -17,11 +18,12 @@ use crate::shell::cli::{
 };
 use crate::shell::config::{ConnectConfig, ConnectFlags, Env};
 use crate::shell::daemon::RunOptions;
-use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::failure::Failure;
 use crate::shell::offline;
 use crate::shell::one_shot::Looked;
 use crate::shell::replay::{self, ReplaySink};
 use crate::shell::report::{self, Out};
+use crate::shell::service_manager::NotifyOptions;
 use crate::shell::state_file::StateLocation;
 
 /// Does what the command line asks for, and gives the exit code.
@@ -51,8 +53,9 @@ fn dispatch(cli: Cli, around: &Env, out: &mut Out) -> Result<u8, Failure> {
         Command::Replay(flags) => replay(&flags, &place, out).map(|()| 0),
         Command::Listen(flags) => live::listen(&place.config()?, &flags, place.quiet, out),
         Command::Schema => out.write(&json::document(&AlertEvent::schema(), true)?).map(|()| 0),
-        Command::Completions { shell } => completions(shell, out).map(|()| 0),
-        Command::Man => man(out).map(|()| 0),
+        Command::Completions { shell } => out.write(&docs::completions(shell)).map(|()| 0),
+        Command::Man => out.write(&docs::manual()?).map(|()| 0),
+        Command::InstallDocs { prefix } => docs::install(prefix, around, out).map(|()| 0),
     }
 }
 
@@ -265,35 +268,6 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
     let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;
     let (mode, record) = (flags.delivery.mode(), flags.record.clone());
     let system = flags.system.clone();
-    let page = flags.page();
-    live::run(&config, RunOptions { settings, system, state, alerts, mode, record, page })
-}
-
-fn completions(shell: clap_complete::Shell, out: &mut Out) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut cli::command(), "metawatch", &mut text);
-    out.write(&String::from_utf8_lossy(&text))
-}
-
-/// The page of `metawatch` itself, with a section for each command.
-fn man(out: &mut Out) -> Result<(), Failure> {
-    let command = cli::command().mut_args(|arg| arg.hide_short_help(false));
-    let mut page = Vec::new();
-    let failed = |error: std::io::Error| {
-        let message = format!("cannot write the manual page: {error}");
-        Failure::new(FailureKind::Io, message, "report this as a defect")
-    };
-    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(failed)?;
-    for sub in command.get_subcommands() {
-        let name = format!("metawatch {}", sub.get_name());
-        page.extend(format!(".SH \"{}\"\n", name.to_uppercase()).into_bytes());
-        let mut section = Vec::new();
-        let sub = clap_mangen::Man::new(sub.clone().bin_name(name).disable_help_flag(true));
-        sub.render_synopsis_section(&mut section).map_err(failed)?;
-        sub.render_description_section(&mut section).map_err(failed)?;
-        sub.render_options_section(&mut section).map_err(failed)?;
-        sub.render_extra_section(&mut section).map_err(failed)?;
-        page.extend(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").into_bytes());
-    }
-    out.write(&String::from_utf8_lossy(&page))
+    let (page, notify) = (flags.page(), NotifyOptions::of(place.around));
+    live::run(&config, RunOptions { settings, system, state, alerts, mode, record, page, notify })
 }

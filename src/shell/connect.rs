@@ -18,7 +18,7 @@ mod tls;
 pub use event::{LinkEvent, Operation};
 
 use crate::epoch::REPLIES_MAX;
-use crate::shell::config::{Auth, ConnectConfig};
+use crate::shell::config::ConnectConfig;
 use crate::shell::failure::{Failure, FailureKind};
 use event::{State, Watcher};
 use identity::Identity;
@@ -257,13 +257,6 @@ fn options(config: &ConnectConfig, each: Duration, watcher: &Watcher) -> Connect
         }),
         None => ConnectOptions::new(),
     };
-    match &config.auth {
-        Auth::Token(token) => options = options.token(token.expose().to_owned()),
-        Auth::Password { user, password } => {
-            options = options.user_and_password(user.expose().to_owned(), password.expose().to_owned());
-        }
-        Auth::Nothing | Auth::Nkey(_) | Auth::Creds(_) | Auth::Jwt { .. } => {}
-    }
     if let Some(ca) = &config.tls.ca {
         options = options.add_root_certificates(ca.clone());
     }

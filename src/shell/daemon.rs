@@ -6,6 +6,7 @@ mod epochs;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -29,13 +30,17 @@ use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
+use crate::shell::service_manager::{NotifyOptions, ServiceManager};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
+use crate::stamp::Stamp;
 use crate::status::Limits;
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
 
 /// How long the recording and the connection may take to end, after everything else has.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
+/// The loop turns at least so often, for whoever asks whether it hangs; what is shown is never older.
+const TURN_MAX: Duration = Duration::from_secs(2);
 /// Reports that may wait. Who reports waits then; nobody waits for who reports.
 const REPORTS_MAX: usize = 1_024;
 
@@ -56,6 +61,8 @@ pub struct RunOptions {
     pub record: Option<PathBuf>,
     /// Where the status page is served.
     pub page: Option<HttpOptions>,
+    /// The service manager to tell how far it is, if there is one.
+    pub notify: Option<NotifyOptions>,
 }
 
 /// Watches until `shutdown` is ready. It fails when a file cannot be used at the start, and when a part of it has ended
@@ -69,7 +76,8 @@ pub async fn run(
 ) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let clock = Clock::new();
-    let RunOptions { settings, system, state, alerts, mode, record, page } = options;
+    let RunOptions { settings, system, state, alerts, mode, record, page, notify } = options;
+    let mut service_manager = ServiceManager::open(notify.as_ref());
     let page = page.map(HttpServer::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
@@ -84,6 +92,7 @@ pub async fn run(
             return Ok(());
         }
         link = connect(config, Retry::Forever) => link?,
+        never = service_manager.wait(clock) => match never {},
     };
     let options = CollectorOptions { events: true, raw: recorder.is_some() };
     let collector = Collector::new(link, clock, options).await;
@@ -121,9 +130,11 @@ pub async fn run(
         epochs,
         prefix,
         page,
+        shown: None,
         login: config.login(),
         instance,
         undone: VecDeque::new(),
+        service_manager,
     };
     if shared {
         driver.peers.hear_heartbeats(client.clone());
@@ -193,11 +204,14 @@ struct Driver {
     services: Vec<Service>,
     prefix: String,
     page: Option<HttpServer>,
+    /// When the page was shown something last.
+    shown: Option<Stamp>,
     /// The flags of the `nats` CLI that reach the same servers.
     login: String,
     instance: String,
     /// What the daemon is to be told next, in this order.
     undone: VecDeque<Wake>,
+    service_manager: ServiceManager,
 }
 
 /// What came first.
@@ -222,7 +236,11 @@ impl Driver {
             {
                 return Ok(());
             }
-            let until = self.clock.instant(self.daemon.next_wake(self.clock.now()));
+            let now = self.clock.now();
+            self.service_manager.tell(|| self.daemon.progress(now), now);
+            let (next, latest) = (self.daemon.next_wake(now), now.plus(TURN_MAX));
+            let next = if next.has_reached(latest) { latest } else { next };
+            let until = self.clock.instant(self.service_manager.wake_by(next));
             let next = tokio::select! {
                 biased;
                 () = &mut shutdown, if !leaving => {
@@ -272,17 +290,30 @@ impl Driver {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
         }
-        if ended.is_some()
-            && let Some(page) = &self.page
-        {
-            page.publish(self.daemon.status(&self.login, Limits::PAGE));
-        }
+        self.show(ended.is_some() || self.daemon.role() != role);
         let mut over = false;
         for effect in effects {
             over |= self.carry_out(effect);
         }
         drop((election, epoch));
         over
+    }
+
+    /// Shows how things stand where there is `news`, and from time to time where no epochs bring any.
+    fn show(&mut self, news: bool) {
+        let Some(page) = &self.page else { return };
+        let now = self.clock.now();
+        page.beat(self.daemon.vitals(now));
+        let waits =
+            self.daemon.answers_requests(now) || self.shown.is_some_and(|shown| now.since(shown) < TURN_MAX);
+        if !news && waits {
+            return;
+        }
+        self.shown = Some(now);
+        let connects =
+            self.clients.first().map_or(0, |client| client.statistics().connects.load(Ordering::Relaxed));
+        let numbers = self.daemon.numbers(connects.saturating_sub(1), now);
+        page.publish(self.daemon.status(&self.login, Limits::PAGE), Some(numbers));
     }
 
     fn carry_out(&mut self, effect: Effect) -> bool {

@@ -1,4 +1,4 @@
-//! The HTTP side of `metawatch run --listen`: a status page, and what it is made of.
+//! The HTTP side of `metawatch run --listen`: a status page and what it is made of, numbers for Prometheus, and probes.
 //!
 //! It runs in a thread of its own and gets a snapshot after each epoch; nothing that a client does or does not do holds
 //! up the watcher. It answers `GET` and `HEAD`, changes nothing, and has a limit for everything: connections, headers,
@@ -21,8 +21,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::shell::clock::Clock;
 use crate::shell::failure::{Failure, FailureKind};
+use crate::stamp::Stamp;
 use crate::status::SystemStatus;
+use crate::status::numbers::Numbers;
+use crate::status::vitals::Vitals;
 use answer::Site;
 use body::Snapshot;
 use stream::Deadlined;
@@ -62,6 +66,8 @@ pub struct HttpOptions {
 pub struct HttpServer {
     address: SocketAddr,
     snapshots: Option<watch::Sender<Arc<Snapshot>>>,
+    vitals: watch::Sender<Option<(Stamp, Vitals)>>,
+    clock: Clock,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -78,7 +84,9 @@ impl HttpServer {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (snapshots, receiver) = watch::channel(Arc::new(Snapshot::default()));
-        let site = Arc::new(Site::new(receiver, hosts));
+        let (vitals, told) = watch::channel(None);
+        let clock = Clock::new();
+        let site = Arc::new(Site::new(receiver, told, hosts, clock));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
             runtime.block_on(serve(listener, site));
@@ -92,7 +100,7 @@ impl HttpServer {
                 "whoever reaches {address} can read the status of the system"
             );
         }
-        Ok(Self { address, snapshots: Some(snapshots), thread: Some(thread.map_err(failed)?) })
+        Ok(Self { address, snapshots: Some(snapshots), vitals, clock, thread: Some(thread.map_err(failed)?) })
     }
 
     /// Where it listens.
@@ -101,10 +109,15 @@ impl HttpServer {
     }
 
     /// From now on this is shown.
-    pub fn publish(&self, status: Option<SystemStatus>) {
+    pub fn publish(&self, status: Option<SystemStatus>, numbers: Option<Numbers>) {
         if let Some(snapshots) = &self.snapshots {
-            snapshots.send_replace(Arc::new(Snapshot::new(status)));
+            snapshots.send_replace(Arc::new(Snapshot::new(status, numbers)));
         }
+    }
+
+    /// The watcher works, and knows this of itself. Probes are told so until it is silent for too long.
+    pub fn beat(&self, vitals: Vitals) {
+        self.vitals.send_replace(Some((self.clock.now(), vitals)));
     }
 }
 

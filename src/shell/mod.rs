@@ -23,6 +23,8 @@ pub mod peer_channel;
 
 pub mod follow_up;
 
+pub mod service_manager;
+
 pub mod daemon;
 
 pub mod one_shot;

@@ -80,7 +80,7 @@ impl SystemStatus {
 }
 
 /// What `check` would say, and what the open alerts say. `Unknown` where the epoch saw nothing, whatever is remembered.
-fn overall(step: &Step, alerts: &AlertTable) -> Status {
+pub(super) fn overall(step: &Step, alerts: &AlertTable) -> Status {
     let judged = report::verdict(step);
     let open = alerts.active().map(weight).max().unwrap_or(0);
     match (judged, open) {
@@ -100,7 +100,7 @@ fn weight(alert: &Alert) -> u8 {
     }
 }
 
-fn status_of(weight: u8) -> Status {
+pub(super) fn status_of(weight: u8) -> Status {
     match weight {
         0 => Status::Ok,
         1 => Status::Unknown,
@@ -110,7 +110,7 @@ fn status_of(weight: u8) -> Status {
 }
 
 /// The worst of each group, in the order of the view: by its findings, and by its open alerts where those tell nothing.
-fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
+pub(super) fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
     let mut held: BTreeMap<&Name, u8> = BTreeMap::new();
     for alert in alerts.active() {
         let known = held.entry(&alert.identity.group).or_default();
@@ -127,11 +127,10 @@ fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
     step.view.groups.iter().map(worst).collect()
 }
 
-fn counts(step: &Step, statuses: &[u8], alerts: &AlertTable) -> Counts {
+pub(super) fn counts(step: &Step, statuses: &[u8], alerts: &AlertTable) -> Counts {
     let Step { view, findings, .. } = step;
     let of_peers = |verdict: Verdict| {
-        let such = |finding: &&Finding| finding.check == "META_001" && finding.verdict == verdict;
-        findings.iter().filter(such).count() as u64
+        check::peers_of(findings).filter(|finding| finding.verdict == verdict).count() as u64
     };
     Counts {
         groups: view.groups.len() as u64,
@@ -200,7 +199,7 @@ fn group_status(
     reporters: usize,
 ) -> GroupStatus {
     let impact = check::impact(group, findings);
-    let of_peers = check::of_group(findings, &group.key).iter().filter(|finding| finding.check == "META_001");
+    let of_peers = check::peers_of(check::of_group(findings, &group.key));
     let of_peers: BTreeMap<PeerId, &Finding> =
         of_peers.filter_map(|finding| Some((finding.peer?, finding))).collect();
     let mut peers: Vec<(&PeerView, Option<&Finding>)> =

@@ -76,6 +76,8 @@ pub struct Totals {
     pub epochs: u64,
     /// Of them, those in which nothing was learned of the system.
     pub blind_epochs: u64,
+    /// Of them, those that ran their course and showed something of the system, whoever did not answer.
+    pub complete_epochs: u64,
     /// Replies that were used.
     pub replies: u64,
     /// Replies that came after their epoch.
@@ -99,6 +101,7 @@ impl Totals {
             epoch.counts;
         self.epochs += 1;
         self.blind_epochs += u64::from(!epoch.informative);
+        self.complete_epochs += u64::from(epoch.is_complete());
         self.replies += epoch.heard as u64;
         self.late += late;
         self.rejected += rejected;

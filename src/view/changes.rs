@@ -101,9 +101,8 @@ impl Changes {
         let window = rules.limits.leader_window;
         self.leaders.retain(|change| now.since(change.at) <= window);
         let is_back = |shrunk: &Shrunk| view.size.is_some_and(|size| size >= shrunk.from);
-        self.shrunk = self.shrunk.take().filter(|shrunk| {
-            now.since(shrunk.at) <= CHANGE_SHOWN && !is_back(shrunk)
-        });
+        self.shrunk =
+            self.shrunk.take().filter(|shrunk| now.since(shrunk.at) <= CHANGE_SHOWN && !is_back(shrunk));
         match pending {
             Some(pending) if pending > rules.limits.pending => {
                 self.pending = Some(Streak::again(self.pending, gathered));

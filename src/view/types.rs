@@ -67,6 +67,19 @@ pub struct EpochFacts {
     pub informative: bool,
 }
 
+impl EpochFacts {
+    /// Whether nothing cut it short: who did not answer had the time to.
+    pub fn ran_its_course(&self) -> bool {
+        let in_time = matches!(self.ended, Ended::AllHeard | Ended::Quiet | Ended::Deadline);
+        in_time && self.counts.dropped == 0
+    }
+
+    /// Whether it ran its course and showed something of the system, whoever did not answer.
+    pub fn is_complete(&self) -> bool {
+        self.informative && self.ran_its_course()
+    }
+}
+
 /// A server that answered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerView {

@@ -222,8 +222,7 @@ impl MetaCluster<'_> {
         let itself = || (leader_id == Some(server.peer)).then(|| server.name.clone());
         let snapshot = self.snapshot.and_then(|Object(snapshot)| snapshot.last_duration);
         let pending = believed("meta_cluster.pending", self.pending, AMOUNT_MAX, flaws);
-        let snapshot_ns =
-            believed("meta_cluster.snapshot.last_duration", snapshot, SNAPSHOT_NS_MAX, flaws);
+        let snapshot_ns = believed("meta_cluster.snapshot.last_duration", snapshot, SNAPSHOT_NS_MAX, flaws);
         Meta {
             cluster: Name::new(&self.name),
             leader: named.or_else(itself),

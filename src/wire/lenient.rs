@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use super::fields::{Fields, Flaws};
 use super::json::{
-    ApiError, Config, JszData, JszReply, MetaCluster, Replica, Route, Server, Snapshot, StatszData, StatszReply,
+    ApiError, Config, JszData, JszReply, MetaCluster, Replica, Route, Server, Snapshot, StatszData,
+    StatszReply,
 };
 use super::shapes::{Amount, Object};
 use super::{Reject, Reply, Statsz, malformed};

@@ -2,7 +2,8 @@
 
 use super::{check, metawatch};
 
-const COMMANDS: [&str; 8] = ["run", "check", "view", "replay", "listen", "schema", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["run", "check", "view", "replay", "listen", "schema", "completions", "man", "install-docs"];
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
@@ -93,6 +94,30 @@ fn completions_and_the_manual_know_every_command() {
     check(&["completions", "tcsh"], "", 1, &[], &["error: "]);
     let words = [".TH metawatch 1", ".SH \"METAWATCH CHECK\"", "lost\\-contact", "METAWATCH_CREDS"];
     check(&["man"], "", 0, &words, &[]);
+}
+
+#[test]
+fn one_command_installs_the_manual_and_the_completions_where_they_are_looked_for() {
+    let home = tempfile::tempdir().expect("a directory");
+    let prefix = home.path().join("new");
+    let said = super::run(&["install-docs", "--prefix", prefix.to_str().expect("UTF-8")], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let expected = [
+        ("share/man/man1/metawatch.1", ".TH metawatch 1"),
+        ("share/bash-completion/completions/metawatch", "complete -F _metawatch"),
+        ("share/zsh/site-functions/_metawatch", "#compdef metawatch"),
+        ("share/fish/vendor_completions.d/metawatch.fish", "complete -c metawatch"),
+    ];
+    let told: Vec<&str> = said.out.lines().collect();
+    for ((path, words), told) in expected.iter().zip(told) {
+        let path = prefix.join(path);
+        assert_eq!(told, path.to_str().expect("UTF-8"));
+        assert!(std::fs::read_to_string(&path).expect("a file").contains(words), "{words}");
+    }
+    let taken = home.path().join("taken");
+    std::fs::write(&taken, "").expect("a file");
+    let said = super::run(&["install-docs", "--prefix", taken.to_str().expect("UTF-8")], "");
+    assert!(said.code == Some(1) && said.err.contains("hint: name another one with --prefix"), "{said:?}");
 }
 
 #[test]

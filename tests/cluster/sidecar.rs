@@ -12,6 +12,7 @@ use super::Cluster;
 pub struct Sidecar {
     binary: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -24,6 +25,18 @@ impl Sidecar {
         name: &str,
         servers: &str,
         more: &[&str],
+    ) -> io::Result<Self> {
+        Self::start_in(cluster, binary, name, servers, more, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn start_in(
+        cluster: &Cluster,
+        binary: &Path,
+        name: &str,
+        servers: &str,
+        more: &[&str],
+        environment: &[(&str, &str)],
     ) -> io::Result<Self> {
         let state = cluster.folder().join(format!("{name}.state"));
         let system = ["--user", "admin", "--password", "admin"];
@@ -40,7 +53,9 @@ impl Sidecar {
             arguments.extend(["--state".to_owned(), state.display().to_string()]);
         }
         let log = cluster.folder().join(format!("{name}.log"));
-        let mut sidecar = Self { binary: binary.to_owned(), arguments, log, child: None };
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = environment.iter().map(owned).collect();
+        let mut sidecar = Self { binary: binary.to_owned(), arguments, environment, log, child: None };
         sidecar.again()?;
         Ok(sidecar)
     }
@@ -54,6 +69,7 @@ impl Sidecar {
             .args(&self.arguments)
             .env_clear()
             .env("XDG_CONFIG_HOME", "/nowhere")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -115,6 +115,7 @@ impl Cluster {
             mode: Mode::Core,
             record: None,
             page: watching.listen.map(|listen| HttpOptions { listen, hosts: Vec::new() }),
+            notify: None,
         };
         let daemon = tokio::spawn(async move {
             let shutdown = async {

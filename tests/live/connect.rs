@@ -24,27 +24,27 @@ fn free_port() -> u16 {
 }
 
 /// A directory with a configuration, and the server that runs from it.
-struct Server {
-    home: TempDir,
+pub(super) struct Server {
+    pub(super) home: TempDir,
     port: u16,
     process: Option<Process>,
-    reaper: Reaper,
+    pub(super) reaper: Reaper,
 }
 
 impl Server {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let home = tempfile::tempdir().expect("a directory");
         let reaper = Reaper::start(home.path()).expect("a reaper");
         Self { home, port: free_port(), process: None, reaper }
     }
 
-    async fn with(config: &str) -> Self {
+    pub(super) async fn with(config: &str) -> Self {
         let mut server = Self::new();
         server.start(config).await;
         server
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(super) fn write(&self, name: &str, text: &str) -> String {
         let path = self.home.path().join(name);
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("UTF-8").to_owned()
@@ -54,7 +54,7 @@ impl Server {
         self.write("server.conf", &format!("listen: \"127.0.0.1:{}\"\n{config}\n", self.port))
     }
 
-    async fn start(&mut self, config: &str) {
+    pub(super) async fn start(&mut self, config: &str) {
         let path = self.configure(config);
         let binary = nats_server(tested_version().as_deref()).expect("a server");
         let log = self.home.path().join("log");
@@ -69,12 +69,17 @@ impl Server {
         panic!("the server does not start: {}", self.log());
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.process.take().expect("a process").kill(&mut self.reaper).expect("an end");
     }
 
     fn signal(&self, signal: &str) {
         self.process.as_ref().expect("a process").signal(signal).expect("a signal");
+    }
+
+    /// Its address for clients.
+    pub(super) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
     }
 
     fn log(&self) -> String {
@@ -185,41 +190,73 @@ async fn an_nkey_signs_and_its_file_is_read_anew() {
 }
 
 /// A signed JWT as nsc makes them; the server does not check the id.
-fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: serde_json::Value) -> String {
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: serde_json::Value, expires: u64) -> String {
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = serde_json::json!({
         "jti": "x", "iat": 1, "iss": issuer.public_key(), "sub": subject.public_key(), "name": name, "nats": nats,
+        "exp": expires,
     });
     let text = format!("{}.{}", part(serde_json::json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(claims));
     let signature = URL_SAFE_NO_PAD.encode(issuer.sign(text.as_bytes()).expect("a signature"));
     format!("{text}.{signature}")
 }
 
-#[tokio::test]
-async fn credentials_of_an_operator_work_as_a_file_and_in_parts() {
-    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
-    let operator_jwt = jwt(&operator, &operator, "O", serde_json::json!({"type": "operator", "version": 2}));
-    let free = serde_json::json!({"type": "account", "version": 2, "limits": {"subs": -1, "conn": -1, "leaf": -1,
-        "imports": -1, "exports": -1, "data": -1, "payload": -1, "wildcards": true}});
-    let account_jwt = jwt(&operator, &account, "SYS", free);
-    let of_user = |issuer: &KeyPair| {
+/// An operator with a system account, and a user of it.
+pub(super) struct Operator {
+    account: KeyPair,
+    user: KeyPair,
+    /// The configuration of a server.
+    pub(super) config: String,
+}
+
+impl Operator {
+    pub(super) fn new() -> Self {
+        let (operator, account, user) =
+            (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+        let of_operator = serde_json::json!({"type": "operator", "version": 2});
+        let operator_jwt = jwt(&operator, &operator, "O", of_operator, 0);
+        let free = serde_json::json!({"type": "account", "version": 2, "limits": {"subs": -1, "conn": -1,
+            "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1, "wildcards": true}});
+        let (account_jwt, id) = (jwt(&operator, &account, "SYS", free, 0), account.public_key());
+        let config = format!(
+            "operator: {operator_jwt}\nsystem_account: {id}\nresolver: MEMORY\n\
+             resolver_preload: {{ {id}: {account_jwt} }}"
+        );
+        Self { account, user, config }
+    }
+
+    /// The JWT of the user; it expires at this second since 1970, or never at 0.
+    pub(super) fn user_jwt(&self, expires: u64) -> String {
+        self.jwt_by(&self.account, expires)
+    }
+
+    fn jwt_by(&self, issuer: &KeyPair, expires: u64) -> String {
         let nats = serde_json::json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
-        jwt(issuer, &user, "u", nats)
-    };
-    let (user_jwt, seed) = (of_user(&account), user.seed().expect("a seed"));
-    let id = account.public_key();
-    let server = Server::with(&format!(
-        "operator: {operator_jwt}\nsystem_account: {id}\nresolver: MEMORY\nresolver_preload: {{ {id}: {account_jwt} }}"
-    ))
-    .await;
-    let creds = |jwt: &str| {
+        jwt(issuer, &self.user, "u", nats, expires)
+    }
+
+    pub(super) fn seed(&self) -> String {
+        self.user.seed().expect("a seed")
+    }
+
+    /// The text of a credentials file.
+    pub(super) fn creds(&self, jwt: &str) -> String {
+        let seed = self.seed();
         format!(
             "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
              -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
         )
-    };
-    let file = server.write("user.creds", &creds(&user_jwt));
-    let foreign = server.write("foreign.creds", &creds(&of_user(&KeyPair::new_account())));
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_an_operator_work_as_a_file_and_in_parts() {
+    let operator = Operator::new();
+    let (user_jwt, seed) = (operator.user_jwt(0), operator.seed());
+    let server = Server::with(&operator.config).await;
+    let file = server.write("user.creds", &operator.creds(&user_jwt));
+    let foreign = operator.jwt_by(&KeyPair::new_account(), 0);
+    let foreign = server.write("foreign.creds", &operator.creds(&foreign));
     let with = |file: &str| ConnectFlags { creds: secret(file), ..server.flags() };
     works("a file", &server, with(&file)).await;
     fails("a foreign file", with(&foreign), FailureKind::Credentials, "refuses the credentials", "expired")
@@ -227,20 +264,24 @@ async fn credentials_of_an_operator_work_as_a_file_and_in_parts() {
     let fields = serde_json::json!({"user_jwt": user_jwt, "user_seed": seed}).to_string();
     let context = Some(server.write("context.json", &fields));
     works("a context", &server, ConnectFlags { context, ..server.flags() }).await;
+    let apart = ConnectFlags { jwt: secret(&user_jwt), seed: secret(&seed), ..server.flags() };
+    works("flags", &server, apart).await;
+    let alone = ConnectFlags { jwt: secret(&user_jwt), ..server.flags() };
+    fails("a JWT alone", alone, FailureKind::Credentials, "refuses the credentials", "--seed").await;
 }
 
-/// Certificates, as files in the directory of a server.
-struct Certificates {
-    ca: String,
+/// Certificates, as files in the directory of a server; making them anew overwrites them.
+pub(super) struct Certificates {
+    pub(super) ca: String,
     other_ca: String,
-    server: String,
+    pub(super) server: String,
     elsewhere: String,
-    client: (String, String),
+    pub(super) client: (String, String),
     foreign: (String, String),
 }
 
 impl Certificates {
-    fn new(server: &Server) -> Self {
+    pub(super) fn new(server: &Server) -> Self {
         let authority = |name: &str| {
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -13,11 +13,14 @@ mod harness;
 mod listen;
 mod own_server;
 mod page;
+mod prometheus;
 mod readme;
 mod recipes;
+mod rotation;
 mod screen;
 mod service;
 mod sidecars;
+mod systemd;
 mod systems;
 mod told;
 

@@ -149,11 +149,11 @@ async fn a_page_that_stays_open_stays_small_and_shows_hostile_names_as_they_are(
     (lost.answers, lost.cut) = (Answers::Not, true);
     let mut looking = Looking::new(Limits::PAGE);
     looking.watch(&well, 3);
-    server.publish(Some(looking.status()));
+    server.publish(Some(looking.status()), None);
     browser.told.tell(json!(["open", format!("http://{}/", server.address())])).await;
     browser.wait("document.querySelectorAll('tbody tr').length === 4").await;
     looking.watch(&broken, 12);
-    server.publish(Some(looking.status()));
+    server.publish(Some(looking.status()), None);
     browser.wait("document.title.startsWith('CRITICAL')").await;
     let text = browser.text().await;
     for words in [names[0], "</script><b id=bold> is offline", "\\u{202e}txe\\u{1b}[31m", "<i>c1</i>"] {
@@ -168,7 +168,7 @@ async fn a_page_that_stays_open_stays_small_and_shows_hostile_names_as_they_are(
             for world in [&well, &broken] {
                 for _ in 0..12 {
                     looking.watch(world, 1);
-                    server.publish(Some(looking.status()));
+                    server.publish(Some(looking.status()), None);
                     tokio::time::sleep(Duration::from_millis(8)).await;
                 }
             }

@@ -198,9 +198,9 @@ fn change(server: &mut Server, words: &[&str]) -> Result<(), String> {
 /// `streams 200`, `storage 91GB`, `snapshot 6s`, or a value of JSON; `nothing` is no field at all.
 fn tells(server: &mut Server, field: &str, told: &str) -> Result<(), String> {
     let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000_u64)];
-    let sized = units.iter().find_map(|(unit, bytes)| {
-        told.strip_suffix(unit)?.parse::<u64>().ok().map(|amount| amount * bytes)
-    });
+    let sized = units
+        .iter()
+        .find_map(|(unit, bytes)| told.strip_suffix(unit)?.parse::<u64>().ok().map(|amount| amount * bytes));
     let lasted = humantime::parse_duration(told).ok().filter(|_| field == "snapshot");
     let value = match (sized, lasted) {
         _ if told == "nothing" => {

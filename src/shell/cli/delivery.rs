@@ -47,6 +47,12 @@ pub struct DeliveryFlags {
     /// Publish with the NKey seed in this file
     #[arg(long, env = "METAWATCH_ALERT_NKEY", hide_env_values = true, help_heading = HEADING, value_name = "FILE")]
     pub alert_nkey: Option<Secret>,
+    /// Publish with this user JWT, or where it is kept
+    #[arg(long, env = "METAWATCH_ALERT_JWT", hide_env_values = true, help_heading = HEADING, value_name = "JWT")]
+    pub alert_jwt: Option<Secret>,
+    /// The seed that signs for it, or where it is kept
+    #[arg(long, env = "METAWATCH_ALERT_SEED", hide_env_values = true, help_heading = HEADING, value_name = "SEED")]
+    pub alert_seed: Option<Secret>,
     /// Client certificate for publishing, PEM; needs --alert-tlskey
     #[arg(long, env = "METAWATCH_ALERT_TLSCERT", hide_env_values = true, help_heading = HEADING, value_name = "FILE")]
     pub alert_tlscert: Option<String>,
@@ -79,6 +85,8 @@ impl DeliveryFlags {
             token: secret(&self.alert_token),
             creds: secret(&self.alert_creds),
             nkey: secret(&self.alert_nkey),
+            jwt: secret(&self.alert_jwt),
+            seed: secret(&self.alert_seed),
             tlscert: text(&self.alert_tlscert),
             tlskey: text(&self.alert_tlskey),
             tlsca: text(&self.alert_tlsca),

@@ -145,13 +145,21 @@ pub(super) const MAN: &str = "\
 Example:
   metawatch man > /usr/local/share/man/man1/metawatch.1";
 
+pub(super) const INSTALL_DOCS: &str = "\
+Examples:
+  metawatch install-docs              for this user, under ~/.local/share
+  sudo metawatch install-docs         for all, under /usr/local/share
+  metawatch install-docs --prefix /usr
+
+Completions are for bash, zsh and fish. What it writes it names.";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn commands_and_columns_stay_on_one_line_of_80_columns() {
-        let all = [TOP, TOP_LONG, RUN, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN];
+        let all = [TOP, TOP_LONG, RUN, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN, INSTALL_DOCS];
         for line in all.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  ")) {
             assert!(line.chars().count() <= 80, "{line}");
         }

@@ -24,11 +24,11 @@ pub struct ConnectFlags {
     /// User name; without a password it is sent as a token [env: METAWATCH_USER, NATS_USER]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "NAME"))]
     pub user: Option<Secret>,
-    /// Password, or where it is kept: env://NAME, file://PATH, data:;base64,TEXT
+    /// Password, or where it is kept: env://NAME, data:;base64,TEXT, or file://PATH, read anew at every connect
     /// [env: METAWATCH_PASSWORD, NATS_PASSWORD]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "PASSWORD"))]
     pub password: Option<Secret>,
-    /// Token, or where it is kept [env: METAWATCH_TOKEN, NATS_TOKEN]
+    /// Token, or where it is kept, as with --password [env: METAWATCH_TOKEN, NATS_TOKEN]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "TOKEN"))]
     pub token: Option<Secret>,
     /// Credentials file; read anew at every connect [env: METAWATCH_CREDS, NATS_CREDS]
@@ -37,6 +37,12 @@ pub struct ConnectFlags {
     /// File with the seed of an NKey; read anew at every connect [env: METAWATCH_NKEY, NATS_NKEY]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "FILE"))]
     pub nkey: Option<Secret>,
+    /// User JWT, or where it is kept, as with --password; give its seed with --seed [env: METAWATCH_JWT]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "JWT"))]
+    pub jwt: Option<Secret>,
+    /// Seed that signs for --jwt, or where it is kept, as with --password [env: METAWATCH_SEED]
+    #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "SEED"))]
+    pub seed: Option<Secret>,
     /// Client certificate, PEM; needs --tlskey [env: METAWATCH_TLSCERT, NATS_CERT]
     #[cfg_attr(feature = "cli", arg(help_heading = HEADING, long, value_name = "FILE"))]
     pub tlscert: Option<String>,
@@ -127,8 +133,8 @@ const TABLE: [Names; 18] = [
     names(Setting::Token, Some("token"), Some("NATS_TOKEN"), Some("token")),
     names(Setting::Creds, Some("creds"), Some("NATS_CREDS"), Some("creds")),
     names(Setting::Nkey, Some("nkey"), Some("NATS_NKEY"), Some("nkey")),
-    names(Setting::UserJwt, None, None, Some("user_jwt")),
-    names(Setting::UserSeed, None, None, Some("user_seed")),
+    names(Setting::UserJwt, Some("jwt"), None, Some("user_jwt")),
+    names(Setting::UserSeed, Some("seed"), None, Some("user_seed")),
     names(Setting::Nsc, None, None, Some("nsc")),
     names(Setting::ClientCert, Some("tlscert"), Some("NATS_CERT"), Some("cert")),
     names(Setting::ClientKey, Some("tlskey"), Some("NATS_KEY"), Some("key")),
@@ -230,6 +236,8 @@ impl Layer {
             (Setting::Token, &flags.token),
             (Setting::Creds, &flags.creds),
             (Setting::Nkey, &flags.nkey),
+            (Setting::UserJwt, &flags.jwt),
+            (Setting::UserSeed, &flags.seed),
         ];
         for (key, value) in secrets {
             layer.set(key, value.clone().unwrap_or_default());

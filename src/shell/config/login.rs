@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_nats::ServerAddr;
 
-use super::{Auth, ConnectConfig, DEFAULT_SERVER, KeySource};
+use super::{Auth, ConnectConfig, DEFAULT_SERVER, SecretSource};
 use crate::advice::shell_quoted;
 
 impl ConnectConfig {
@@ -21,10 +21,15 @@ impl ConnectConfig {
             flags.push(flag("server", &servers));
         }
         match &self.auth {
-            Auth::Password { user, .. } => flags.push(flag("user", user.expose())),
-            Auth::Creds(KeySource::File(path)) => flags.push(file("creds", path)),
-            Auth::Nkey(KeySource::File(path)) => flags.push(file("nkey", path)),
-            Auth::Nothing | Auth::Token(_) | Auth::Jwt { .. } | Auth::Creds(_) | Auth::Nkey(_) => {}
+            Auth::Password { user: SecretSource::Text(user), .. } => flags.push(flag("user", user.expose())),
+            Auth::Creds(SecretSource::File(path)) => flags.push(file("creds", path)),
+            Auth::Nkey(SecretSource::File(path)) => flags.push(file("nkey", path)),
+            Auth::Nothing
+            | Auth::Password { .. }
+            | Auth::Token(_)
+            | Auth::Jwt { .. }
+            | Auth::Creds(_)
+            | Auth::Nkey(_) => {}
         }
         flags.extend(self.tls.ca.as_deref().map(|path| file("tlsca", path)));
         if let Some((cert, key)) = &self.tls.client {

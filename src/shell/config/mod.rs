@@ -21,7 +21,7 @@ pub use connection_role::ConnectionRole;
 pub use flags::ConnectFlags;
 #[cfg(feature = "cli")]
 pub(crate) use flags::some_server;
-pub use secret::{Env, KeySource, Secret};
+pub use secret::{Env, Secret, SecretSource};
 pub(crate) use secret::{reason, unreadable};
 
 use crate::shell::failure::{Failure, FailureKind};
@@ -68,24 +68,24 @@ pub enum Auth {
     #[default]
     Nothing,
     /// A token.
-    Token(Secret),
+    Token(SecretSource),
     /// A user with a password.
     Password {
         /// The name of the user.
-        user: Secret,
+        user: SecretSource,
         /// The password.
-        password: Secret,
+        password: SecretSource,
     },
     /// The seed of an NKey.
-    Nkey(KeySource),
+    Nkey(SecretSource),
     /// The text of a credentials file: a user JWT and its seed.
-    Creds(KeySource),
+    Creds(SecretSource),
     /// A user JWT and its seed, given apart. A bearer JWT needs no seed.
     Jwt {
         /// The JWT.
-        jwt: Secret,
+        jwt: SecretSource,
         /// The seed that signs for it.
-        seed: Option<Secret>,
+        seed: Option<SecretSource>,
     },
 }
 
@@ -253,18 +253,22 @@ impl Layers<'_> {
                 }
                 ([(method, key), ..], _) => return self.method(*method, *key, layer),
                 ([], Some((from, login))) if *from == index => {
-                    return self.user(login.user.clone(), login.password.clone(), layer);
+                    let password = login.password.clone().map(SecretSource::from);
+                    return self.user(login.user.clone().into(), password, layer);
                 }
                 ([], _) => {}
             }
         }
-        match self.layers.iter().find(|layer| layer.has(Setting::Password)) {
-            Some(layer) => {
-                let name = layer.name_of(Setting::Password);
-                Err(broken(&name, "is given without a user", "add --user NAME, or use --token"))
+        let alone = [
+            (Setting::Password, "is given without a user", "add --user NAME, or use --token"),
+            (Setting::UserSeed, "is given without a JWT", "add --jwt JWT, or use --nkey for a seed alone"),
+        ];
+        for (key, what, hint) in alone {
+            if let Some(layer) = self.layers.iter().find(|layer| layer.has(key)) {
+                return Err(broken(&layer.name_of(key), what, hint));
             }
-            None => Ok(Auth::Nothing),
         }
+        Ok(Auth::Nothing)
     }
 
     fn method(&self, method: Method, key: Setting, layer: &Layer) -> Result<Auth, Failure> {
@@ -275,7 +279,7 @@ impl Layers<'_> {
             Method::Nkey => layer.with(key, material).transpose()?.map(Auth::Nkey),
             Method::Token => layer.with(key, secret).transpose()?.map(Auth::Token),
             Method::UserJwt => {
-                let seed = layer.with(Setting::UserSeed, secret).transpose()?;
+                let seed = self.companion(Setting::UserSeed, layer).transpose()?;
                 layer.with(key, secret).transpose()?.map(|jwt| Auth::Jwt { jwt, seed })
             }
             Method::User => {
@@ -291,19 +295,24 @@ impl Layers<'_> {
     }
 
     /// Like the nats CLI, and like an address with only a user: a user without a password is a token.
-    fn user(&self, user: Secret, password: Option<Secret>, layer: &Layer) -> Result<Auth, Failure> {
-        Ok(match password.map(Ok).or_else(|| self.password(layer)).transpose()? {
+    fn user(
+        &self,
+        user: SecretSource,
+        password: Option<SecretSource>,
+        layer: &Layer,
+    ) -> Result<Auth, Failure> {
+        Ok(match password.map(Ok).or_else(|| self.companion(Setting::Password, layer)).transpose()? {
             Some(password) => Auth::Password { user, password },
             None => Auth::Token(user),
         })
     }
 
-    /// The password for the user of `layer`. A stronger layer may replace the password of a context, but the
-    /// password of a context never goes with the user of another layer.
-    fn password(&self, layer: &Layer) -> Option<Result<Secret, Failure>> {
+    /// The password for the user of `layer`, or the seed for its JWT. A stronger layer may replace that of a context,
+    /// but that of a context never goes with the user or the JWT of another layer.
+    fn companion(&self, key: Setting, layer: &Layer) -> Option<Result<SecretSource, Failure>> {
         let mut fitting = self.layers.iter().filter(|other| !other.is_context() || layer.is_context());
-        let with_password = fitting.find(|other| other.has(Setting::Password))?;
-        with_password.with(Setting::Password, |written| secret::secret(written, self.around))
+        let with_it = fitting.find(|other| other.has(key))?;
+        with_it.with(key, |written| secret::secret(written, self.around))
     }
 
     fn tls(&self) -> Result<Tls, Failure> {

@@ -111,13 +111,19 @@ fn account_home() -> Option<PathBuf> {
     None
 }
 
-/// Where a key or a credentials text comes from: a file that is read anew at every connect, or the text itself.
+/// Where a secret comes from: a file that is read anew at every connect, or the text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
+pub enum SecretSource {
     /// Read at every connect, so that a renewed file is used without a restart.
     File(PathBuf),
-    /// Given in place: a seed, or the text of a credentials file.
+    /// Given in place: a password, a seed, or the text of a credentials file.
     Text(Secret),
+}
+
+impl<T: Into<Secret>> From<T> for SecretSource {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
+    }
 }
 
 /// One value as somebody wrote it, and how to speak of it in an error.
@@ -130,34 +136,34 @@ pub(super) struct ConfigValue<'a> {
     pub(super) dollars: bool,
 }
 
-/// The secret that is written here, or that is kept where it points to.
-pub(super) fn secret(written: ConfigValue<'_>, around: &Env) -> Result<Secret, Failure> {
+/// The secret that is written here, or where it points to. A file is read at every connect; that it can be read is
+/// seen to here.
+pub(super) fn secret(written: ConfigValue<'_>, around: &Env) -> Result<SecretSource, Failure> {
     match pointer(written, around)? {
         Pointer::File(path) => {
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| unreadable(written.name, &path, &error))?;
-            Ok(Secret::from(text.trim_end_matches(['\r', '\n'])))
+            std::fs::read_to_string(&path).map_err(|error| unreadable(written.name, &path, &error))?;
+            Ok(SecretSource::File(path))
         }
-        Pointer::Value(secret) => Ok(secret),
+        Pointer::Value(secret) => Ok(secret.into()),
         // An unset variable stays as it is written: `$` is a common character in passwords.
         Pointer::Plain(text) if written.dollars => {
             expand(text, |name| Some(around.variable(name).map_or_else(|| format!("${name}"), str::to_owned)))
-                .map(Secret::from)
+                .map(SecretSource::from)
                 .map_err(|_| broken(written.name, "cannot be expanded", "write the value out"))
         }
-        Pointer::Plain(text) => Ok(Secret::from(text)),
+        Pointer::Plain(text) => Ok(text.into()),
     }
 }
 
 /// The key material that is written here: a pointer, the text itself, or the path of a file.
-pub(super) fn material(written: ConfigValue<'_>, around: &Env) -> Result<KeySource, Failure> {
+pub(super) fn material(written: ConfigValue<'_>, around: &Env) -> Result<SecretSource, Failure> {
     match pointer(written, around)? {
-        Pointer::File(path) => Ok(KeySource::File(path)),
-        Pointer::Value(secret) => Ok(KeySource::Text(secret)),
+        Pointer::File(path) => Ok(SecretSource::File(path)),
+        Pointer::Value(secret) => Ok(SecretSource::Text(secret)),
         Pointer::Plain(text) if is_seed(text) || text.contains("-----BEGIN") => {
-            Ok(KeySource::Text(Secret::from(text)))
+            Ok(SecretSource::Text(Secret::from(text)))
         }
-        Pointer::Plain(_) => path(written, around).map(KeySource::File),
+        Pointer::Plain(_) => path(written, around).map(SecretSource::File),
     }
 }
 

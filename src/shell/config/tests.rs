@@ -107,8 +107,9 @@ fn every_flag_has_a_variable_of_ours_and_an_empty_one_counts_as_not_set() {
     assert_eq!(set.tls, Tls { ca: None, client: Some(("/c".into(), "/k".into())), first: true });
     for (variable, auth) in [
         ("METAWATCH_TOKEN", Auth::Token("x".into())),
-        ("METAWATCH_CREDS", Auth::Creds(KeySource::File("x".into()))),
-        ("METAWATCH_NKEY", Auth::Nkey(KeySource::File("x".into()))),
+        ("METAWATCH_JWT", Auth::Jwt { jwt: "x".into(), seed: None }),
+        ("METAWATCH_CREDS", Auth::Creds(SecretSource::File("x".into()))),
+        ("METAWATCH_NKEY", Auth::Nkey(SecretSource::File("x".into()))),
     ] {
         let config = config(&[("METAWATCH_NO_CONTEXT", "true"), (variable, "x")]).expect(variable);
         assert_eq!((config.auth, config.context), (auth, None));
@@ -125,7 +126,7 @@ fn the_login_of_a_stronger_layer_hides_all_logins_below() {
     context(home.path(), "creds", r#"{"creds": "/cc"}"#, false);
     context(home.path(), "url", r#"{"url": "nats://cu:cp@c"}"#, false);
     let on = |context: &str| ConnectFlags { context: Some(context.into()), ..ConnectFlags::default() };
-    let file = |path: &str| Auth::Creds(KeySource::File(path.into()));
+    let file = |path: &str| Auth::Creds(SecretSource::File(path.into()));
     for (flags, variables, auth) in [
         (on("all"), &[][..], password("cu", "cp")),
         (on("url"), &[], password("cu", "cp")),
@@ -226,11 +227,14 @@ fn every_field_of_a_context_is_used() {
         (r#""user": "u", "password": "p""#.to_owned(), password("u", "p")),
         (r#""user": "u""#.to_owned(), Auth::Token("u".into())),
         (r#""token": "t", "password": null"#.to_owned(), Auth::Token("t".into())),
-        (r#""creds": "~/x.creds""#.to_owned(), Auth::Creds(KeySource::File(home.path().join("x.creds")))),
-        (r#""creds": "", "nkey": "/x.nk""#.to_owned(), Auth::Nkey(KeySource::File("/x.nk".into()))),
-        (format!(r#""nkey": "{seed}""#), Auth::Nkey(KeySource::Text(seed.as_str().into()))),
-        (r#""user_jwt": "j", "user_seed": "s""#.to_owned(), Auth::Jwt { jwt: "j".into(), seed: some("s") }),
-        (r#""creds": "/c", "nsc": "nsc://o/a/u""#.to_owned(), Auth::Creds(KeySource::File("/c".into()))),
+        (r#""creds": "~/x.creds""#.to_owned(), Auth::Creds(SecretSource::File(home.path().join("x.creds")))),
+        (r#""creds": "", "nkey": "/x.nk""#.to_owned(), Auth::Nkey(SecretSource::File("/x.nk".into()))),
+        (format!(r#""nkey": "{seed}""#), Auth::Nkey(SecretSource::Text(seed.as_str().into()))),
+        (
+            r#""user_jwt": "j", "user_seed": "s""#.to_owned(),
+            Auth::Jwt { jwt: "j".into(), seed: Some("s".into()) },
+        ),
+        (r#""creds": "/c", "nsc": "nsc://o/a/u""#.to_owned(), Auth::Creds(SecretSource::File("/c".into()))),
     ] {
         context(home.path(), "auth", &format!("{{{fields}}}"), true);
         let config = resolve(&ConnectFlags::default(), home.path(), &[]).expect("a configuration");
@@ -271,7 +275,7 @@ fn a_connection_beside_another_shares_its_servers_and_never_its_login() {
     let config = beside(&named).expect("a configuration");
     assert_eq!(
         (urls(&config), &config.auth),
-        (vec!["nats://apps:4222"], &Auth::Creds(KeySource::File("/apps".into())))
+        (vec!["nats://apps:4222"], &Auth::Creds(SecretSource::File("/apps".into())))
     );
 
     let alone = ConnectFlags { password: some("p"), ..ConnectFlags::default() };
@@ -293,8 +297,6 @@ fn secrets_may_be_kept_elsewhere() {
     let around = around(home.path(), &variables);
     for (dollars, value, wanted) in [
         (false, "env://KEPT", "from variable"),
-        (false, "file://~/secret", "from file"),
-        (false, "file://$DIR/secret", "from file"),
         (false, "data:;base64,czNjcmV0IQ==", "s3cret!"),
         (false, "data:text/plain;base64,czNjcmV0IQ", "s3cret!"),
         (false, "data:,a%2Fb", "a/b"),
@@ -303,13 +305,18 @@ fn secrets_may_be_kept_elsewhere() {
         (true, "pa$unset$ ${}$1", "pa$unset$ ${}$1"),
     ] {
         let written = ConfigValue { name: "it", value, dollars };
-        assert_eq!(secret::secret(written, &around), Ok(Secret::from(wanted)), "{value}");
+        assert_eq!(secret::secret(written, &around), Ok(wanted.into()), "{value}");
+    }
+    for value in ["file://~/secret", "file://$DIR/secret"] {
+        let written = ConfigValue { name: "it", value, dollars: false };
+        let file = SecretSource::File(home.path().join("secret"));
+        assert_eq!(secret::secret(written, &around), Ok(file), "{value}");
     }
     let material = |value| secret::material(ConfigValue { name: "it", value, dollars: false }, &around);
-    assert_eq!(material("file://~/x"), Ok(KeySource::File(home.path().join("x"))));
-    assert_eq!(material("env://KEPT"), Ok(KeySource::Text("from variable".into())));
+    assert_eq!(material("file://~/x"), Ok(SecretSource::File(home.path().join("x"))));
+    assert_eq!(material("env://KEPT"), Ok(SecretSource::Text("from variable".into())));
     let inline = "-----BEGIN NATS USER JWT-----\nx";
-    assert_eq!(material(inline), Ok(KeySource::Text(inline.into())));
+    assert_eq!(material(inline), Ok(SecretSource::Text(inline.into())));
 }
 
 #[test]
@@ -356,6 +363,8 @@ fn what_cannot_be_used_is_named_with_a_hint_and_no_secret() {
             "--password is given without a user",
             "--user NAME",
         ),
+        (ConnectFlags { seed: some("hunter2"), ..flags() }, "--seed is given without a JWT", "--nkey"),
+        (ConnectFlags { jwt: some("hunter2"), ..token("x") }, "both --jwt and --token", "one way"),
         (ConnectFlags { tlscert: Some("/c".into()), ..flags() }, "--tlscert is given without", "--tlskey"),
         (ConnectFlags { tlskey: Some("/k".into()), ..flags() }, "--tlskey is given without", "--tlscert"),
         (
@@ -395,6 +404,7 @@ fn nothing_that_can_be_printed_holds_a_secret() {
         (flags(|flags, text| flags.server = some(text), "nats://u:HUNTER@a,b"), 2),
         (flags(|flags, text| flags.server = some(text), "HUNTER@a"), 1),
         (flags(|flags, text| flags.nkey = some(text), &seed), 1),
+        (flags(|flags, text| (flags.jwt, flags.seed) = (some(text), some(text)), "HUNTER"), 1),
         (flags(|flags, text| flags.creds = some(text), "data:,HUNTER"), 1),
     ] {
         let config = resolve(&flags, home.path(), &[]).expect("a configuration");

@@ -90,6 +90,10 @@ pub(super) fn refused(server: Option<&ServerAddr>, auth: &Auth, role: Connection
         ),
         Auth::Password { .. } => ("the user and the password", "check --user and --password, or the context"),
         Auth::Nkey(_) => ("the NKey", "check that the server knows the public key of this seed"),
+        Auth::Jwt { seed: None, .. } => (
+            "the credentials",
+            "add the seed that signs for the JWT with --seed; only a bearer JWT goes without",
+        ),
         Auth::Creds(_) | Auth::Jwt { .. } => (
             "the credentials",
             "check that they are not expired or revoked, and that the server knows their account",

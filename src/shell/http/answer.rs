@@ -1,17 +1,21 @@
 //! Which answer a request gets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
 use super::body::{Answer, Snapshot};
+use crate::report::exposition::Format;
 use crate::shell::clock::Clock;
+use crate::stamp::Stamp;
+use crate::status::vitals::{self, Vitals};
 use crate::status::{access, page};
 
 /// A path and a query have so many bytes at most.
@@ -24,20 +28,24 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What is to be had under a path.
 struct Route {
     path: &'static str,
-    answer: fn(&Site) -> Response<Answer>,
+    answer: fn(&Site, &HeaderMap) -> Response<Answer>,
 }
 
 /// Every path that there is.
-const ROUTES: [Route; 3] = [
+const ROUTES: [Route; 6] = [
     Route { path: "/", answer: Site::page },
     Route { path: "/status.json", answer: Site::document },
     Route { path: "/events", answer: Site::events },
+    Route { path: "/metrics", answer: Site::metrics },
+    Route { path: "/healthz", answer: Site::health },
+    Route { path: "/readyz", answer: Site::readiness },
 ];
 
 /// What is shown, and to whom.
 #[derive(Debug)]
 pub(super) struct Site {
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    vitals: watch::Receiver<Option<(Stamp, Vitals)>>,
     hosts: Vec<String>,
     streams: Arc<Semaphore>,
     policy: HeaderValue,
@@ -45,9 +53,14 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(snapshots: watch::Receiver<Arc<Snapshot>>, hosts: Vec<String>) -> Self {
+    pub(super) fn new(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        vitals: watch::Receiver<Option<(Stamp, Vitals)>>,
+        hosts: Vec<String>,
+        clock: Clock,
+    ) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { snapshots, hosts, streams, policy: policy(), clock: Clock::new() }
+        Self { snapshots, vitals, hosts, streams, policy: policy(), clock }
     }
 
     /// Ready when nothing will be published any more.
@@ -97,9 +110,9 @@ impl Site {
             return plain(StatusCode::NOT_FOUND, format!("there is: {paths}\n"));
         };
         match *request.method() {
-            Method::GET => (route.answer)(self),
+            Method::GET => (route.answer)(self, request.headers()),
             Method::HEAD => {
-                let mut answer = (route.answer)(self);
+                let mut answer = (route.answer)(self, request.headers());
                 if matches!(answer.body(), Answer::Events(_)) {
                     *answer.body_mut() = Answer::Whole(None);
                 }
@@ -113,19 +126,42 @@ impl Site {
         }
     }
 
-    fn page(&self) -> Response<Answer> {
+    fn page(&self, _: &HeaderMap) -> Response<Answer> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let now_ns = self.clock.now().wall_ns();
         let page = page::page(snapshot.status(), env!("CARGO_PKG_VERSION"), now_ns);
         whole(StatusCode::OK, "text/html; charset=utf-8", page)
     }
 
-    fn document(&self) -> Response<Answer> {
+    fn document(&self, _: &HeaderMap) -> Response<Answer> {
         let document = self.snapshots.borrow().document();
         whole(StatusCode::OK, "application/json", document)
     }
 
-    fn events(&self) -> Response<Answer> {
+    fn metrics(&self, headers: &HeaderMap) -> Response<Answer> {
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+        let format = Format::accepted(&accepted.collect::<Vec<_>>().join(","));
+        let ready = self.vital(vitals::readiness).is_ok();
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        whole(StatusCode::OK, format.content_type(), snapshot.metrics(format, ready))
+    }
+
+    fn health(&self, _: &HeaderMap) -> Response<Answer> {
+        told(self.vital(vitals::health))
+    }
+
+    fn readiness(&self, _: &HeaderMap) -> Response<Answer> {
+        told(self.vital(vitals::readiness))
+    }
+
+    /// What is said of the watcher now, by what it told last of itself.
+    fn vital(&self, say: fn(Option<&Vitals>, Duration) -> Result<(), String>) -> Result<(), String> {
+        let last = *self.vitals.borrow();
+        let age = last.map(|(at, _)| self.clock.now().since(at)).unwrap_or_default();
+        say(last.as_ref().map(|(_, vitals)| vitals), age)
+    }
+
+    fn events(&self, _: &HeaderMap) -> Response<Answer> {
         let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
             let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n");
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -134,6 +170,14 @@ impl Site {
         let mut answer = Response::new(Answer::events(self.snapshots.clone(), permit));
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         answer
+    }
+}
+
+/// The answer to a probe.
+fn told(said: Result<(), String>) -> Response<Answer> {
+    match said {
+        Ok(()) => plain(StatusCode::OK, "ok\n"),
+        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 

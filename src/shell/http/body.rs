@@ -11,7 +11,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::status::{SystemStatus, page};
+use crate::report::exposition::Format;
+use crate::status::numbers::Numbers;
+use crate::status::{SystemStatus, metrics, page};
 
 /// When nothing happens for so long, a comment shows that the connection is there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -26,11 +28,25 @@ pub(super) struct Snapshot {
     status: Option<Arc<SystemStatus>>,
     document: OnceLock<Bytes>,
     event: OnceLock<Bytes>,
+    numbers: Option<Numbers>,
+    metrics: [OnceLock<String>; 2],
 }
 
 impl Snapshot {
-    pub(super) fn new(status: Option<SystemStatus>) -> Self {
-        Self { status: status.map(Arc::new), ..Self::default() }
+    pub(super) fn new(status: Option<SystemStatus>, numbers: Option<Numbers>) -> Self {
+        Self { status: status.map(Arc::new), numbers, ..Self::default() }
+    }
+
+    /// The numbers as text, with whether the watcher is ready now.
+    pub(super) fn metrics(&self, format: Format, ready: bool) -> String {
+        let [plain, open] = &self.metrics;
+        let text = match format {
+            Format::Prometheus => plain,
+            Format::OpenMetrics => open,
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let text = text.get_or_init(|| metrics::page(self.numbers.as_ref(), version, format));
+        metrics::whole(text, ready, format)
     }
 
     /// The status; `None` before the first epoch.
