@@ -50,8 +50,8 @@ pub struct Check {
     pub severity: Severity,
     /// The last token of the event's type.
     pub event: &'static str,
-    /// Whether it is evaluated where nobody chose. The usual ones tell of danger to the group, go by no number that
-    /// depends on how a system is used, and say nothing in an ordinary rolling restart or upgrade.
+    /// Whether it is evaluated where nobody chose. The usual ones tell whether the group can work, and of what can become
+    /// critical: they say nothing in an ordinary rolling restart or upgrade beyond META_001.
     pub usual: bool,
     /// What it tells.
     pub about: Subject,
@@ -88,6 +88,11 @@ pub const CHECKS: &[Check] = &[
     server_019::CHECK,
 ];
 
+/// The checks that are evaluated by these rules.
+pub fn chosen(rules: &Rules) -> Vec<&'static Check> {
+    CHECKS.iter().filter(|check| check.is_chosen(rules)).collect()
+}
+
 /// The check with this code.
 pub fn by_code(code: &str) -> Option<&'static Check> {
     CHECKS.iter().find(|check| check.code == code)
@@ -97,7 +102,7 @@ impl Check {
     /// Whether it is evaluated by these rules.
     pub fn is_chosen(&self, rules: &Rules) -> bool {
         let chosen = rules.checks.as_ref().map_or(self.usual, |checks| checks.contains(self.code));
-        chosen || self.code == meta_001::CHECK.code
+        chosen || is_about_peers_online(self)
     }
 }
 
@@ -302,7 +307,7 @@ pub struct Known<'a> {
 /// Runs every chosen check on every group. Where this watcher knows less of a cause than what was announced, that stays.
 pub fn evaluate(view: &ClusterView, rules: &Rules, known: Known<'_>) -> Vec<Finding> {
     let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed, open: known.open };
-    let chosen: Vec<&Check> = CHECKS.iter().filter(|check| check.is_chosen(rules)).collect();
+    let chosen = chosen(rules);
     let peers: usize = view.groups.iter().map(|group| group.peers.len() + 3).sum();
     let mut findings = Vec::with_capacity(peers);
     for group in &view.groups {
@@ -320,6 +325,11 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     let start = findings.partition_point(|finding| finding.group < *group);
     let count = findings[start..].partition_point(|finding| finding.group == *group);
     &findings[start..start + count]
+}
+
+/// Whether a check tells which peers are offline.
+pub fn is_about_peers_online(check: &Check) -> bool {
+    check.code == meta_001::CHECK.code
 }
 
 /// The findings that say whether a peer is offline, one a peer.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::alert::{About, Alert, AlertTable, Identity, LifeRules, Shown, State};
 use crate::cadence::Cadence;
-use crate::check::{self, Finding, Known, Verdict};
+use crate::check::{self, Check, Finding, Known, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, EventContext, Heartbeat, Monitor, Outgoing};
@@ -54,6 +54,8 @@ pub struct Step {
     pub view: ClusterView,
     /// What the checks say.
     pub findings: Vec<Finding>,
+    /// Which checks those are.
+    pub checks: Vec<&'static Check>,
     /// What is to be told.
     pub events: Vec<Outgoing>,
     /// The sign of life that goes with it.
@@ -210,7 +212,7 @@ impl Pipeline {
         let heartbeat = Heartbeat::new(&view, &findings, &self.alert_table, rules.interval, monitor);
         let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
         let next_in = self.cadence.next_in(&view, &findings, &self.alert_table, rules.interval, now);
-        Step { view, findings, events, heartbeat, next_in }
+        Step { view, findings, checks: check::chosen(rules), events, heartbeat, next_in }
     }
 
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each

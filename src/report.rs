@@ -30,7 +30,7 @@ use crate::event::{self, EventEpoch};
 use crate::name::PeerId;
 use crate::pipeline::Step;
 use crate::view::{ClusterView, GroupView, PeerView};
-pub use numbers::{GroupNumbers, PeerNumbers};
+pub use numbers::{CheckNumbers, GroupNumbers, PeerNumbers};
 
 /// How many reasons and names are told.
 const TOLD_MAX: usize = 16;
@@ -94,6 +94,9 @@ pub struct CheckReport {
     pub epoch: Option<EventEpoch>,
     /// How many epochs were looked at.
     pub epochs: u64,
+    /// What the checks say of each group.
+    #[serde(skip)]
+    pub checks: Vec<CheckNumbers>,
     /// How many servers of any kind answered the last epoch.
     #[serde(skip)]
     pub elapsed: std::time::Duration,
@@ -158,7 +161,9 @@ impl CheckReport {
         let unknown = reasons::reasons(view, findings);
         let mut judged: Vec<FindingReport> = Vec::with_capacity(findings.len());
         let mut groups = Vec::with_capacity(view.groups.len());
+        let mut checks = Vec::new();
         for (group, found) in check::by_group(view, findings) {
+            checks.extend(CheckNumbers::of_group(group, found, &step.checks, |finding| finding.verdict));
             let about = About { view, group, found, impact: check::impact(group, found), unknown: &unknown };
             judged.extend(
                 found
@@ -195,6 +200,7 @@ impl CheckReport {
             groups,
             warnings: view.warnings.clone(),
             notes: view.notes.clone(),
+            checks,
             epoch: Some(step.heartbeat.epoch.clone()),
             epochs,
             elapsed: view.epoch.closed.since(view.epoch.opened),
@@ -215,6 +221,7 @@ impl CheckReport {
             notes: Vec::new(),
             epoch: None,
             epochs: 0,
+            checks: Vec::new(),
             elapsed: std::time::Duration::ZERO,
             closed_ns: None,
         }

@@ -17,7 +17,7 @@ pub(super) const CHECK: Check = Check {
     category: "Errors",
     severity: Severity::Warning,
     event: "leader_flapping",
-    usual: true,
+    usual: false,
     about: Subject::Condition,
     well: "{} keeps its leader",
     run,

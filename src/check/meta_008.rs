@@ -16,7 +16,7 @@ pub(super) const CHECK: Check = Check {
     category: "Performance",
     severity: Severity::Warning,
     event: "pending_high",
-    usual: true,
+    usual: false,
     about: Subject::Condition,
     well: "{} works off its API requests",
     run,

@@ -13,7 +13,7 @@ pub(super) const CHECK: Check = Check {
     category: "Performance",
     severity: Severity::Warning,
     event: "peer_behind",
-    usual: true,
+    usual: false,
     about: Subject::Condition,
     well: "{} is current",
     run,

@@ -25,26 +25,9 @@ pub fn page(report: &CheckReport) -> String {
     of_epoch(&mut page, epoch);
     let groups: Vec<&GroupNumbers> = report.groups.iter().collect();
     of_groups(&mut page, &groups);
-    of_checks(&mut page, &checks(&report.findings));
+    of_checks(&mut page, &report.checks);
     of_peers(&mut page, &peers(&report.findings));
     page.into_text()
-}
-
-fn checks(findings: &[FindingReport]) -> Vec<CheckNumbers> {
-    let told =
-        findings.iter().filter(|finding| finding.check != "META_001" && finding.verdict != Verdict::Gone);
-    let mut checks: Vec<CheckNumbers> = told
-        .map(|finding| CheckNumbers {
-            check: finding.check,
-            group: finding.group.clone(),
-            domain: finding.domain.clone(),
-            peer: finding.peer.as_ref().map(|peer| peer.id.clone()),
-            verdict: finding.verdict,
-            measure: finding.measure,
-        })
-        .collect();
-    checks.sort_by(|one, other| (&one.group, &one.peer).cmp(&(&other.group, &other.peer)));
-    checks
 }
 
 fn peers(findings: &[FindingReport]) -> Vec<PeerNumbers> {
@@ -135,38 +118,15 @@ pub(crate) fn of_groups(page: &mut Exposition, groups: &[&GroupNumbers]) {
     }
 }
 
-/// What the checks say of whole groups, and of how their peers fare; and the numbers that they go by.
+/// What the checks say of groups.
 pub(crate) fn of_checks(page: &mut Exposition, checks: &[CheckNumbers]) {
-    let by_check =
-        || CHECKS.iter().flat_map(|check| checks.iter().filter(move |said| said.check == check.code));
-    let mut family =
-        page.gauge("metawatch_meta_check", "Checks of a whole group: 0 well, 1 fault, NaN not known.");
-    for said in by_check().filter(|said| said.peer.is_none()) {
-        let labels = [("check", said.check), ("domain", &said.domain), ("group", &said.group)];
-        family.sample(&labels, of_verdict(said.verdict, Verdict::Fault));
-    }
-    let labels = |said: &CheckNumbers| {
-        let peer = said.peer.clone().unwrap_or_default();
-        [
-            ("check", said.check.to_owned()),
-            ("domain", said.domain.clone()),
-            ("group", said.group.clone()),
-            ("peer", peer),
-        ]
-    };
-    let help = "Checks of how a peer fares: 0 well, 1 fault, NaN not known.";
-    let mut family = page.gauge("metawatch_meta_peer_check", help);
-    for said in by_check().filter(|said| said.peer.is_some()) {
-        let labels = labels(said);
-        let labels = labels.each_ref().map(|(label, value)| (*label, value.as_str()));
-        family.sample(&labels, of_verdict(said.verdict, Verdict::Fault));
-    }
-    let help = "The number that a check goes by, in its own unit; the peer is empty for a whole group.";
-    let mut family = page.gauge("metawatch_meta_check_value", help);
-    for (said, measure) in by_check().filter_map(|said| Some((said, said.measure?))) {
-        let labels = labels(said);
-        let labels = labels.each_ref().map(|(label, value)| (*label, value.as_str()));
-        family.sample(&labels, measure.value);
+    let help = "Checks of a whole group, or of the member that is worst off: 0 well, 1 fault, NaN not known.";
+    let mut family = page.gauge("metawatch_meta_check", help);
+    for check in CHECKS {
+        for said in checks.iter().filter(|said| said.check == check.code) {
+            let labels = [("check", said.check), ("domain", &said.domain), ("group", &said.group)];
+            family.sample(&labels, of_verdict(said.verdict, Verdict::Fault));
+        }
     }
 }
 

@@ -124,10 +124,7 @@ impl Seen {
             let found = check::of_group(findings, &group.key);
             let numbers =
                 GroupNumbers::new(group, check::impact(group, found), found, |finding| verdicts.of(finding));
-            let told = found.iter().filter(|finding| is_shown(&peers, group, finding.peer));
-            checks.extend(told.filter_map(|finding| {
-                CheckNumbers::new(finding, group.domain.as_str(), verdicts.of(finding))
-            }));
+            checks.extend(CheckNumbers::of_group(group, found, &step.checks, |finding| verdicts.of(finding)));
             groups.push(GroupSeries {
                 numbers,
                 status: build::status_of(weight),
@@ -150,13 +147,6 @@ impl Seen {
             peers,
         }
     }
-}
-
-/// Whether there are series of the peer that a finding is about. `peers` are in the order of their groups and ids.
-fn is_shown(peers: &[PeerNumbers], group: &GroupView, peer: Option<PeerId>) -> bool {
-    let Some(id) = peer else { return true };
-    let key = (group.key.as_str(), id.as_str());
-    peers.binary_search_by(|peer| (peer.group.as_str(), peer.id.as_str()).cmp(&key)).is_ok()
 }
 
 /// The peers that have series: in each group, those that are not well first.
@@ -185,8 +175,10 @@ fn incidents(alerts: &AlertTable) -> Vec<(&'static str, Severity, State, u64)> {
         if check.about == Subject::Condition {
             counts.insert((check.code, Severity::Critical, State::Firing), 0);
         }
-        // What never fired is a warning, whatever the check.
-        counts.insert((check.code, Severity::Warning, State::Suspected), 0);
+        if check.about == Subject::Membership {
+            // What never fired is a warning, whatever the check.
+            counts.insert((check.code, Severity::Warning, State::Suspected), 0);
+        }
     }
     for alert in alerts.active() {
         *counts.entry((alert.identity.check, alert.severity(), alert.state)).or_default() += 1;
