@@ -265,6 +265,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bytes_are_told_in_the_unit_that_fits() {
+        let told = [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.0 kB"),
+            (93_400_000_000, "93.4 GB"),
+            (99_960_000_000, "100 GB"),
+            (999_700_000_000, "1.0 TB"),
+            (u64::MAX, "18.4 EB"),
+        ];
+        for (amount, words) in told {
+            assert_eq!(bytes(amount), words);
+        }
+    }
+
+    #[test]
     fn peer_ids_are_the_ones_that_real_servers_send() {
         let measured = [("s1", "k2My6qdB"), ("s2", "noC8kOtg"), ("s3", "3ahZoO2Q"), ("c1s1", "CJDTUsEZ")];
         for (name, id) in measured {

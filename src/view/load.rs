@@ -148,3 +148,83 @@ impl StorageHistory {
         (within >= GROWTH_MIN).then_some(Growth { bytes, within })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Stamp {
+        Stamp::new(seconds * 1_000_000_000, seconds * 1_000_000_000)
+    }
+
+    fn grown(history: &mut StorageHistory, seconds: i64, storage: u64) -> Option<(u64, u64)> {
+        let usage = Usage { storage: Some(storage), max_storage: Some(1_000), ..Usage::default() };
+        history.take(&usage, at(seconds)).map(|growth| (growth.bytes, growth.within.as_secs()))
+    }
+
+    #[test]
+    fn growth_is_told_after_a_minute_by_the_last_ten_and_forgotten_when_something_is_deleted() {
+        let mut history = StorageHistory::default();
+        assert_eq!(grown(&mut history, 0, 499), None, "below half of the room nobody asks");
+        assert_eq!(grown(&mut history, 10, 600), None);
+        assert_eq!(grown(&mut history, 69, 650), None, "too soon");
+        assert_eq!(grown(&mut history, 70, 660), Some((60, 60)));
+        assert_eq!(grown(&mut history, 100, 640), None, "something was deleted");
+        assert_eq!(grown(&mut history, 170, 640), None, "and nothing came");
+        for seconds in 171..2_000 {
+            grown(&mut history, seconds, 640 + seconds.unsigned_abs() / 10);
+            assert!(history.samples.len() <= 22, "{}", history.samples.len());
+        }
+        assert_eq!(grown(&mut history, 2_000, 840), Some((60, 600)));
+        let growth = Growth { bytes: 60, within: Duration::from_secs(600) };
+        assert_eq!(growth.time_for(160), Duration::from_secs(1_600));
+        assert_eq!(Growth { bytes: 1, ..growth }.time_for(u64::MAX), Duration::from_nanos(u64::MAX));
+    }
+
+    fn server(id: &str, version: &str) -> Server {
+        let name = Name::new("s1");
+        Server {
+            sequence: 1,
+            peer: crate::name::PeerId::of_server("s1"),
+            name,
+            id: Name::new(id),
+            cluster: Name::new("c1"),
+            domain: Name::default(),
+            version: Name::new(version),
+        }
+    }
+
+    /// What is told after these answers: the second, the run, and its version.
+    #[track_caller]
+    fn check(answers: &[(i64, &str, &str)], expected: Option<(u32, u64)>) {
+        let (first, rest) = answers.split_first().expect("an answer");
+        let mut runs = RunHistory::of(&server(first.1, first.2));
+        let mut last = *first;
+        for (seconds, id, version) in rest {
+            runs.hear(&Name::new(last.1), &server(id, version), at(last.0), at(*seconds));
+            last = (*seconds, id, version);
+        }
+        let restart = match runs.view(at(last.0)) {
+            Run::Restarted(restart) => Some((restart.times, restart.away.as_secs())),
+            Run::First | Run::Same => None,
+        };
+        assert_eq!(restart, expected, "{answers:?}");
+    }
+
+    #[test]
+    fn another_run_is_a_restart_unless_it_is_a_new_version_or_runs_beside_the_first() {
+        check(&[(0, "A", "2.14.6")], None);
+        check(&[(0, "A", "2.14.6"), (1, "A", "2.14.6")], None);
+        check(&[(0, "A", "2.14.6"), (1, "B", "2.14.6")], Some((1, 1)));
+        check(&[(0, "A", "2.14.6"), (9, "B", "2.14.6"), (12, "C", "2.14.6")], Some((2, 3)));
+        check(&[(0, "A", "2.14.6"), (9, "B", "2.15.1")], None);
+        check(&[(0, "A", "2.14.6"), (9, "B", "2.15.1"), (19, "C", "2.15.1")], Some((1, 10)));
+        // Two servers under one name answer each request both, in whatever order.
+        check(&[(0, "A", "2.14.6"), (0, "B", "2.14.6"), (1, "B", "2.14.6"), (1, "A", "2.14.6")], None);
+        check(&[(0, "A", "2.14.6"), (0, "B", "2.14.6"), (1, "A", "2.14.6"), (1, "B", "2.14.6")], None);
+        // Nothing is known of a run without an id.
+        check(&[(0, "A", "2.14.6"), (1, "", "2.14.6"), (2, "A", "2.14.6")], None);
+        // One that lasted is told no more.
+        check(&[(0, "A", "2.14.6"), (1, "B", "2.14.6"), (602, "B", "2.14.6")], None);
+    }
+}

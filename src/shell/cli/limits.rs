@@ -138,3 +138,54 @@ impl LimitFlags {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::cli::{Cli, Command, parse};
+
+    fn parsed(words: &str) -> Result<Cli, String> {
+        let words = std::iter::once("metawatch").chain(words.split_whitespace());
+        parse(words.map(Into::into)).map_err(|refused| refused.error.to_string())
+    }
+
+    #[track_caller]
+    fn check_chosen(words: &str, expected: Option<&[&str]>) {
+        let cli = parsed(&format!("check {words}")).expect("a command");
+        let Some(Command::Check(flags)) = cli.command else { panic!("no check") };
+        let codes = flags.rules.limits.checks().map(|codes| codes.into_iter().collect::<Vec<_>>());
+        assert_eq!(codes.as_deref(), expected, "{words}");
+    }
+
+    #[test]
+    fn checks_are_chosen_by_code_and_added_to_the_usual_ones() {
+        check_chosen("", None);
+        check_chosen("--checks default", None);
+        check_chosen("--checks META_001", Some(&["META_001"]));
+        check_chosen("--checks server_008,META_003", Some(&["META_003", "SERVER_008"]));
+        let usual = ["META_001", "META_002", "META_004", "META_006", "META_101", "SERVER_019"];
+        check_chosen("--checks META_004,default", Some(&usual));
+        let all: BTreeSet<&str> = CHECKS.iter().map(|check| check.code).collect();
+        check_chosen("--checks all", Some(&all.into_iter().collect::<Vec<_>>()));
+    }
+
+    #[track_caller]
+    fn check_refused(words: &str, why: &str) {
+        let error = parsed(words).expect_err(words);
+        assert!(error.contains(why), "{words}: {error}");
+    }
+
+    #[test]
+    fn limits_that_cannot_be_are_refused() {
+        check_refused("check --checks META_9", "there is no such check; there are META_001, ");
+        check_refused("check --checks", "a value is required");
+        check_refused("run --storage-warning 101", "101 is not in 1..=100");
+        check_refused("run --storage-warning 96", "--storage-warning is more than --storage-critical");
+        check_refused("view --snapshot-warning 31s", "--snapshot-warning is longer than");
+        check_refused("run --leader-changes 0", "0 is not in 1..=50");
+        check_refused("run --leader-window 1s", "at least 10s");
+        check_refused("replay x --max-pending 0", "0 is not in");
+        check_refused("run --restarts page", "possible values: warning, critical");
+        assert!(parsed("run --storage-warning 96 --storage-critical 98").is_ok());
+    }
+}
