@@ -2,7 +2,7 @@
 //! is delivered twice. What did not arrive, because this service started late or looked for another server just then, is
 //! learned from the heartbeats; and when those are missing, that is an alarm, too.
 //!
-//! `cargo run --example subscriber -- nats://user:password@127.0.0.1:4222`
+//! `cargo run --example subscriber -- nats://user:password@127.0.0.1:4222,127.0.0.1:4223`
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -17,13 +17,8 @@ use tokio::time::timeout;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let server = std::env::args().nth(1).unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
-    let (login, address) = split(&server);
-    let options = match login {
-        Some((user, password)) => async_nats::ConnectOptions::with_user_and_password(user, password),
-        None => async_nats::ConnectOptions::new(),
-    };
-    let client = options.connect(address).await?;
+    let servers = std::env::args().nth(1).unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
+    let client = connect(&servers).await?;
     // The alerts of META_001 in every group; take `metawatch.alert.>` for everything.
     let alerts = client.subscribe("metawatch.alert.META_001.>").await?;
     let heartbeats = client.subscribe("metawatch.heartbeat").await?;
@@ -82,6 +77,28 @@ async fn act(alerts: Subscriber, heartbeats: Subscriber) -> std::io::Result<()> 
                 message.subject
             )?;
         }
+    }
+}
+
+/// Waits for the first connection, too; the client makes it again by itself whenever it is lost.
+async fn connect(servers: &str) -> std::io::Result<async_nats::Client> {
+    let (logins, addresses): (Vec<_>, Vec<_>) = servers.split(',').map(split).unzip();
+    let login = logins.into_iter().flatten().next();
+    let mut said = false;
+    loop {
+        let options = match login.clone() {
+            Some((user, password)) => async_nats::ConnectOptions::with_user_and_password(user, password),
+            None => async_nats::ConnectOptions::new(),
+        };
+        match options.max_reconnects(None).connect(&addresses[..]).await {
+            Ok(client) => return Ok(client),
+            Err(error) if !said => {
+                writeln!(std::io::stderr(), "waiting for {}: {error}", addresses.join(","))?;
+                said = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

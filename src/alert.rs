@@ -218,6 +218,14 @@ impl AlertTable {
         self.alerts.values().filter(|alert| alert.state != State::Resolved)
     }
 
+    /// The alerts about some groups: to be shown, not to be gone on with.
+    #[must_use]
+    pub fn of_groups(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        let wanted = self.alerts.iter().filter(|(identity, _)| wanted(identity.group.as_str()));
+        let alerts = wanted.map(|(identity, alert)| (identity.clone(), alert.clone())).collect();
+        Self { alerts, ..Self::default() }
+    }
+
     /// The alert about this, be it over or not.
     pub fn get(&self, identity: &Identity) -> Option<&Alert> {
         self.alerts.get(identity)

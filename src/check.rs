@@ -169,11 +169,12 @@ impl Grounds {
 pub enum Witness {
     /// The authoritative list flags the peer offline.
     Flag,
-    /// The leader lost contact to it.
+    /// The leader lost contact to it; beside silence, for a shorter time.
     Contact,
     /// It has missed epochs in which others of its group answered.
     Silence,
-    /// Beside silence: nobody of its cluster has a route to it any more.
+    /// Beside silence: nobody of its cluster has a route to it any more; where it is alone in that, nobody of another
+    /// cluster has a gateway connection to it.
     Disconnected,
     /// It answers with JetStream off while it is listed.
     Disabled,
@@ -183,6 +184,10 @@ pub enum Witness {
     Hearsay,
     /// It answers and follows the leader, whose complete list lacks it.
     Unlisted,
+    /// Beside silence: it leads, and its followers receive nothing from it.
+    Standstill,
+    /// Beside JetStream that is off: it told that its storage is full.
+    OutOfStorage,
     /// The group has no leader.
     Leaderless,
     /// Fewer peers are online than must agree.
@@ -306,12 +311,34 @@ pub struct Known<'a> {
 
 /// Runs every chosen check on every group. Where this watcher knows less of a cause than what was announced, that stays.
 pub fn evaluate(view: &ClusterView, rules: &Rules, known: Known<'_>) -> Vec<Finding> {
+    evaluate_after(view, rules, known, Vec::new(), &[])
+}
+
+/// The same where these findings are the `last` ones: they hold for the groups that have not changed since, where all
+/// was well.
+pub fn evaluate_after(
+    view: &ClusterView,
+    rules: &Rules,
+    known: Known<'_>,
+    last: Vec<Finding>,
+    unchanged: &[bool],
+) -> Vec<Finding> {
     let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed, open: known.open };
     let chosen = chosen(rules);
     let peers: usize = view.groups.iter().map(|group| group.peers.len() + 3).sum();
-    let mut findings = Vec::with_capacity(peers);
-    for group in &view.groups {
+    let mut findings = Vec::with_capacity(peers.max(last.len()));
+    let mut last = last.into_iter().peekable();
+    for (place, group) in view.groups.iter().enumerate() {
         let before = findings.len();
+        if unchanged.get(place) == Some(&true) {
+            while last.next_if(|finding| finding.group < group.key).is_some() {}
+            findings.extend(std::iter::from_fn(|| last.next_if(|finding| finding.group == group.key)));
+            let found = &findings[before..];
+            if !found.is_empty() && found.iter().all(|finding: &Finding| finding.verdict == Verdict::Clear) {
+                continue;
+            }
+            findings.truncate(before);
+        }
         for check in &chosen {
             (check.run)(check, group, &context, &mut findings);
         }
@@ -330,6 +357,13 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
 /// Whether a check tells which peers are offline.
 pub fn is_about_peers_online(check: &Check) -> bool {
     check.code == meta_001::CHECK.code
+}
+
+/// Where the first finding is about one group of which this is so.
+pub fn position(findings: &[Finding], group: &Name, is: impl Fn(&Finding) -> bool) -> Option<usize> {
+    let start = findings.partition_point(|finding| finding.group < *group);
+    let within = of_group(findings, group).iter().position(is)?;
+    Some(start + within)
 }
 
 /// The findings that say whether a peer is offline, one a peer.

@@ -325,12 +325,12 @@ impl Daemon {
         }
         self.coordinator.epoch_ended(answered);
         self.tick(now);
-        // The view of the last epoch makes room for this one.
-        self.last = None;
-        let mut step = self.pipeline.step(&gathered);
-        self.tell_status(&step.heartbeat);
+        // What has not changed since the last epoch is taken from it.
+        let last = self.last.take().map(|last| *last);
+        let mut step = self.pipeline.step_after(&gathered, last);
+        self.tell_status(&step.heartbeat, !step.events.is_empty());
         self.count_losses(&gathered);
-        self.shown.take(&step.view, gathered.counts_absence());
+        self.shown.take(&step.view);
         let events = std::mem::take(&mut step.events);
         self.decide(events, now, effects);
         self.changed = true;
@@ -405,11 +405,14 @@ impl Daemon {
         matches!(self.phase, Phase::Resting(due) if now.has_reached(due)) && self.coordinator.collects(now)
     }
 
+    /// Whether an epoch should have ended long ago.
+    fn is_stuck(&self, now: Stamp) -> bool {
+        matches!(self.phase, Phase::Gathering(opened, patience) if now.since(opened) > patience + STUCK)
+    }
+
     /// Does what can be done now, whatever it was that woke the daemon.
     fn advance(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
-        if let Phase::Gathering(opened, patience) = self.phase
-            && now.since(opened) > patience + STUCK
-        {
+        if self.is_stuck(now) {
             self.coordinator.epoch_is_stuck();
         }
         self.tick(now);

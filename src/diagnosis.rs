@@ -139,9 +139,10 @@ pub fn questions(finding: &Finding, group: &GroupView, firing: bool) -> Vec<Ques
     let raft = (answers || firing).then_some(Question::Raft);
     match cause.kind {
         CauseKind::JetstreamDisabled => health.into_iter().collect(),
-        CauseKind::FrozenOrPartitioned | CauseKind::Unlisted | CauseKind::Unknown => {
-            health.into_iter().chain(raft).collect()
-        }
+        CauseKind::FrozenOrPartitioned
+        | CauseKind::PartlyCutOff
+        | CauseKind::Unlisted
+        | CauseKind::Unknown => health.into_iter().chain(raft).collect(),
         CauseKind::MonitoringStuck | CauseKind::FlagContradicted | CauseKind::Behind => {
             health.into_iter().collect()
         }

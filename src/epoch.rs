@@ -7,6 +7,7 @@
 mod announced;
 mod conflict;
 mod gathered;
+mod last_replies;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
-use crate::wire::{self, JetStream, Reject, Reply, Server, Statsz};
+use crate::wire::{self, Advisory, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
+use last_replies::Read;
 use servers::{Replies, RollCall, Servers};
 
 pub use conflict::{Conflict, ConflictKind};
 pub use gathered::{Counts, Gathered, Late, Respondent};
+pub use last_replies::LastReplies;
 
 /// More replies than this end the epoch.
 pub const REPLIES_MAX: usize = 65_536;
@@ -29,6 +32,8 @@ pub const REPLIES_MAX: usize = 65_536;
 pub const BYTES_MAX: usize = 64 << 20;
 /// How many rejected and late ones are kept as examples; all are counted.
 const EXAMPLES_MAX: usize = 256;
+/// More clusters with gateways are not kept.
+const GATEWAYS_MAX: usize = 256;
 /// The least time without a reply that ends an epoch in which it is not known who else there is.
 const QUIET_MIN: Duration = Duration::from_millis(300);
 /// The same where every peer that a leader lists has answered: only servers outside that group can be missing.
@@ -161,6 +166,8 @@ pub struct Epoch {
     contradicted: BTreeSet<(ServerKey, Name)>,
     /// The runs that gave an answer that cannot be read.
     unreadable: BTreeSet<(ServerKey, Name)>,
+    gateways: BTreeSet<Name>,
+    advisories: BTreeSet<(Stamp, Advisory)>,
     announced: Announced,
     rejects: Vec<Reject>,
     late: Vec<Late>,
@@ -170,12 +177,25 @@ pub struct Epoch {
     refused: bool,
     disconnected: bool,
     denied: bool,
+    last_replies: LastReplies,
+    /// The last epoch expected the same servers.
+    expects_the_same: bool,
+    /// A server that says the same has another load.
+    new_loads: bool,
 }
 
 impl Epoch {
     /// Opens the epoch at the moment its requests are sent.
-    pub fn open(mut plan: Plan, now: Stamp) -> Self {
+    pub fn open(plan: Plan, now: Stamp) -> Self {
+        Self::open_after(plan, now, LastReplies::default())
+    }
+
+    /// The same for one that follows others, and knows what was answered then: that costs it less, and changes
+    /// nothing else.
+    pub fn open_after(mut plan: Plan, now: Stamp, mut last_replies: LastReplies) -> Self {
+        last_replies.begin(plan.number);
         let servers = Servers::expected(std::mem::take(&mut plan.expected));
+        let expects_the_same = last_replies.expects(servers.keys()) && !plan.learning;
         Self {
             plan,
             opened: now,
@@ -186,6 +206,8 @@ impl Epoch {
             statsz: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            gateways: BTreeSet::new(),
+            advisories: BTreeSet::new(),
             announced: Announced::default(),
             rejects: Vec::new(),
             late: Vec::new(),
@@ -195,6 +217,9 @@ impl Epoch {
             refused: false,
             disconnected: false,
             denied: false,
+            last_replies,
+            expects_the_same,
+            new_loads: false,
         }
     }
 
@@ -242,7 +267,12 @@ impl Epoch {
     }
 
     /// Ends the epoch.
-    pub fn close(mut self, now: Stamp, ended: Ended) -> Gathered {
+    pub fn close(self, now: Stamp, ended: Ended) -> Gathered {
+        self.close_with_replies(now, ended).0
+    }
+
+    /// Ends the epoch. Gives its replies for the next one, too.
+    pub fn close_with_replies(mut self, now: Stamp, ended: Ended) -> (Gathered, LastReplies) {
         // Who sent something unreadable is one of them, too.
         for server in self.rejects.iter().filter_map(|reject| reject.server.as_deref()) {
             self.servers.name(ServerKey::of(server), &server.name);
@@ -255,7 +285,7 @@ impl Epoch {
         let mut conflicts = conflict::conflicts(&replies, contradicted);
         self.counts.conflicting = conflicts.len() as u64;
         conflicts.truncate(EXAMPLES_MAX);
-        Gathered {
+        let gathered = Gathered {
             number: self.plan.number,
             opened: self.opened,
             closed: now,
@@ -263,14 +293,18 @@ impl Epoch {
             asked_statsz: self.plan.ask_statsz,
             statsz: self.statsz.into_values().collect(),
             conflicts,
+            gateways: self.gateways,
+            advisories: self.advisories.into_iter().collect(),
             announcements: self.announced.in_order(),
             respondents,
             heard,
+            new_loads: self.new_loads,
             rejects: self.rejects,
             late: self.late,
             counts: self.counts,
             replies,
-        }
+        };
+        (gathered, self.last_replies)
     }
 
     /// When the epoch ends if nothing more arrives, and why.
@@ -318,12 +352,11 @@ impl Epoch {
 
     fn hear_jsz(&mut self, now: Stamp, epoch: u64, payload: &[u8]) {
         self.bytes = self.bytes.saturating_add(payload.len());
-        let decoded = wire::decode_jsz(payload);
         if epoch != self.plan.number {
-            return self.hear_late(now, epoch, decoded.map(|reply| reply.server));
+            return self.hear_late(now, epoch, wire::decode_jsz(payload).map(|reply| reply.server));
         }
-        let reply = match decoded {
-            Ok(reply) => reply,
+        let read = match self.last_replies.read(epoch, payload) {
+            Ok(read) => read,
             Err(reject) => {
                 if let Some(server) = &reject.server {
                     let key = ServerKey::of(server);
@@ -335,12 +368,29 @@ impl Epoch {
                 return self.reject(reject);
             }
         };
-        self.learn_members(&reply);
+        self.take(now, read);
+    }
+
+    fn take(&mut self, now: Stamp, read: Read) {
+        let known = read.known();
+        let Read { reply, unchanged, new_load, hint, .. } = read;
+        self.new_loads |= new_load;
+        // Who lists the same as before, all of them expected, teaches nothing new.
+        if !(unchanged && self.expects_the_same && self.last_replies.lists_expected(known)) {
+            let lists_expected = self.learn_members(&reply);
+            self.last_replies.set_lists_expected(known, lists_expected);
+        }
         self.last_reply = self.last_reply.max(now);
-        let first = self.servers.hear(ServerKey::of(&reply.server), now.since(self.opened));
-        if let Some((reply, other)) = self.replies.take(first, reply) {
+        let key = ServerKey::of(&reply.server);
+        let place = self.servers.place(&key, hint);
+        if let Some(place) = place.filter(|place| *place != hint) {
+            self.last_replies.found(known, place);
+        }
+        let answered = self.servers.hear(key, place, now.since(self.opened));
+        answered.unchanged = unchanged;
+        if let Some((reply, other)) = self.replies.take(answered, reply) {
             self.counts.duplicate += 1;
-            if !conflict::agree(&reply, other) {
+            if !conflict::agree(&reply, &*other) {
                 self.contradicted.insert((ServerKey::of(&reply.server), reply.server.id.clone()));
             }
             // The greater one counts (the later, where they differ), so that the order of arrival does not.
@@ -364,6 +414,11 @@ impl Epoch {
         self.last_reply = self.last_reply.max(now);
         let floor = usize::try_from(statsz.active_servers).unwrap_or(0);
         self.active_servers = self.active_servers.max(Some(floor));
+        self.gateways.extend(statsz.gateways.iter().cloned());
+        // Which are kept does not depend on the order of arrival.
+        while self.gateways.len() > GATEWAYS_MAX {
+            self.gateways.pop_last();
+        }
         if !self.plan.ask_statsz {
             return;
         }
@@ -376,7 +431,7 @@ impl Epoch {
 
     fn hear_event(&mut self, at: Stamp, subject: &str, payload: &[u8]) {
         match wire::decode_event(subject, payload) {
-            None => self.counts.unexpected += 1,
+            None => self.hear_advisory(at, subject, payload),
             Some(Err(reject)) => self.reject(reject),
             Some(Ok(announcement)) => {
                 let server = ServerKey::of(&announcement.server);
@@ -384,6 +439,19 @@ impl Epoch {
                 if !self.announced.keep(at, announcement, expected) {
                     self.counts.announcements_dropped += 1;
                 }
+            }
+        }
+    }
+
+    fn hear_advisory(&mut self, at: Stamp, subject: &str, payload: &[u8]) {
+        match wire::decode_advisory(subject, payload) {
+            None => self.counts.unexpected += 1,
+            Some(Err(reject)) => self.reject(reject),
+            Some(Ok(advisory)) => {
+                self.advisories.insert((at, advisory));
+                // The latest goes, whatever the order of arrival.
+                let dropped = self.advisories.len() > EXAMPLES_MAX && self.advisories.pop_last().is_some();
+                self.counts.announcements_dropped += u64::from(dropped);
             }
         }
     }
@@ -406,23 +474,27 @@ impl Epoch {
 
     fn sign_of_life(&mut self, now: Stamp, key: ServerKey) {
         self.last_reply = self.last_reply.max(now);
-        self.servers.hear(key, now.since(self.opened));
+        let place = self.servers.place(&key, usize::MAX);
+        self.servers.hear(key, place, now.since(self.opened));
     }
 
-    /// A leader names the members, so an epoch that knows nobody yet waits for them too.
-    fn learn_members(&mut self, reply: &Reply) {
-        let JetStream::Member(meta) = &reply.jetstream else { return };
+    /// A leader names the members, so an epoch that knows nobody yet waits for them too. Whether all that it lists are
+    /// expected.
+    fn learn_members(&mut self, reply: &Reply) -> bool {
+        let JetStream::Member(meta) = &reply.jetstream else { return true };
         if self.plan.learning {
             self.roll_call.hear(reply, meta, &self.servers);
         }
         if meta.leader.as_ref() != Some(&reply.server.name) {
-            return;
+            return true;
         }
+        let mut expected = true;
         // No server can have a damaged id: nobody can answer under it.
         for row in meta.rows.iter().filter(|row| row.peer.is_sound()) {
             let key = ServerKey { domain: reply.server.domain.clone(), peer: row.peer };
-            self.servers.list(key, row.name.as_ref());
+            expected &= self.servers.list(key, row.name.as_ref());
         }
+        expected
     }
 }
 

@@ -184,7 +184,8 @@ pub struct EventGroup {
 /// Who says what of a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// Who speaks against it: `flag`, `contact`, `silence`, `disconnected`, `disabled`, `announced`, `hearsay`, `unlisted`.
+    /// Who speaks against it: `flag`, `contact`, `silence`, `disconnected`, `disabled`, `announced`, `hearsay`, `unlisted`,
+    /// `standstill`, `out_of_storage`.
     #[serde(default)]
     pub witnesses: Vec<String>,
     /// The authoritative list's offline flag; absent when no list tells.

@@ -39,7 +39,9 @@
 //!   end an alert ([`alert`]); one that nothing shows any more ends after 10 minutes and says just that.
 //! - A peer is gone only when those who had to agree on its removal could ([`view::Held`]).
 //! - Time in which we saw nothing counts against nobody.
-//! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]).
+//! - The outcome depends neither on the order of the replies nor on duplicates ([`view`]), and not on what is remembered
+//!   to save work: a reply that fits the last one decodes to the same but for its times, and a group whose members all
+//!   say the same would be merged to the same view ([`wire::Template`], [`view::merge_after`]).
 //! - An alert's identity holds no value that changes ([`alert::Identity`]).
 //! - An event is published only once it is replicated, and only by a watcher that has lately heard itself
 //!   ([`election`]); nothing that is decided is lost without a counter and a line ([`outbox`]), and nothing else that a

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::alert::{About, Alert, AlertTable, Identity, LifeRules, Shown, State};
 use crate::cadence::Cadence;
-use crate::check::{self, Check, Finding, Known, Verdict};
+use crate::check::{self, Check, Finding, Known, Subject, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, EventContext, Heartbeat, Monitor, Outgoing};
@@ -62,6 +62,8 @@ pub struct Step {
     pub heartbeat: Heartbeat,
     /// When the next epoch should open, counted from the opening of this one.
     pub next_in: Duration,
+    /// How many groups have not changed since the last epoch, and were taken from it.
+    pub unchanged_groups: usize,
 }
 
 /// Further questions, to be asked once the alerts are out.
@@ -184,13 +186,23 @@ impl Pipeline {
 
     /// The path: replies → view → findings → alerts → events. Its time is the end of the epoch.
     pub fn step(&mut self, gathered: &Gathered) -> Step {
+        self.step_after(gathered, None)
+    }
+
+    /// The same, where `last` is what the last epoch led to: what has not changed since is taken from it. It leads to the
+    /// same, for less.
+    pub fn step_after(&mut self, gathered: &Gathered, last: Option<Step>) -> Step {
         let rules = &self.settings.rules;
         let now = gathered.closed;
-        let view = view::merge(gathered, &mut self.history, rules);
+        let (last_view, last_findings) = last.map(|last| (last.view, last.findings)).unzip();
+        let (view, mut unchanged) = view::merge_after(gathered, &mut self.history, rules, last_view);
+        self.look_again_at_open_conditions(&view, &mut unchanged);
         let announced = |finding: &Finding| self.alert_table.announced_cause(&Identity::of(finding));
         let is_open = |alert: &Alert| alert.state != State::Resolved;
         let open = |finding: &Finding| self.alert_table.get(&Identity::of(finding)).is_some_and(is_open);
-        let findings = check::evaluate(&view, rules, Known { announced: &announced, open: &open });
+        let known = Known { announced: &announced, open: &open };
+        let last_findings = last_findings.unwrap_or_default();
+        let findings = check::evaluate_after(&view, rules, known, last_findings, &unchanged);
         if !self.standby {
             self.system.see(&view);
         }
@@ -212,7 +224,22 @@ impl Pipeline {
         let heartbeat = Heartbeat::new(&view, &findings, &self.alert_table, rules.interval, monitor);
         let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
         let next_in = self.cadence.next_in(&view, &findings, &self.alert_table, rules.interval, now);
-        Step { view, findings, checks: check::chosen(rules), events, heartbeat, next_in }
+        let unchanged_groups = unchanged.iter().filter(|unchanged| **unchanged).count();
+        let checks = check::chosen(rules);
+        Step { view, findings, checks, events, heartbeat, next_in, unchanged_groups }
+    }
+
+    /// What is found of a condition depends on whether its alert is open, too.
+    fn look_again_at_open_conditions(&self, view: &ClusterView, unchanged: &mut [bool]) {
+        let of_condition = |alert: &&Alert| {
+            check::by_code(alert.identity.check).is_some_and(|check| check.about == Subject::Condition)
+        };
+        let open: BTreeSet<&Name> =
+            self.alert_table.active().filter(of_condition).map(|alert| &alert.identity.group).collect();
+        if !open.is_empty() {
+            let groups = view.groups.iter().zip(unchanged);
+            groups.for_each(|(group, unchanged)| *unchanged &= !open.contains(&group.key));
+        }
     }
 
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each
@@ -270,7 +297,7 @@ impl Pipeline {
             // What is about to end needs no diagnosis, and what has left the view has none.
             let of =
                 |finding: &Finding| Identity::of(finding) == *identity && finding.verdict != Verdict::Clear;
-            let Some(index) = step.findings.iter().position(of) else { continue };
+            let Some(index) = check::position(&step.findings, &identity.group, of) else { continue };
             let Some(group) = step.view.group(&identity.group) else {
                 continue;
             };

@@ -155,11 +155,21 @@ pub struct PeerReport {
 impl CheckReport {
     /// Judges the last of `epochs` epochs. `alerts` holds what servers said when they were asked about the findings.
     pub fn new(step: &Step, epochs: u64, alerts: &AlertTable) -> Self {
+        Self::with_findings(step, epochs, alerts, |_| true)
+    }
+
+    /// The same verdict, in which the findings of what is well are left out: they are most of a large system.
+    pub fn of_problems(step: &Step, epochs: u64, alerts: &AlertTable) -> Self {
+        Self::with_findings(step, epochs, alerts, |badness| badness > 0)
+    }
+
+    fn with_findings(step: &Step, epochs: u64, alerts: &AlertTable, told: impl Fn(u8) -> bool) -> Self {
         let Step { view, findings, .. } = step;
         let held = |finding: &Finding| held(finding, step);
+        let told = |finding: &&Finding| told(weight(finding, held(finding)));
         let status = status(view, findings, held);
         let unknown = reasons::reasons(view, findings);
-        let mut judged: Vec<FindingReport> = Vec::with_capacity(findings.len());
+        let mut judged: Vec<FindingReport> = Vec::new();
         let mut groups = Vec::with_capacity(view.groups.len());
         let mut checks = Vec::new();
         for (group, found) in check::by_group(view, findings) {
@@ -168,6 +178,7 @@ impl CheckReport {
             judged.extend(
                 found
                     .iter()
+                    .filter(told)
                     .map(|finding| judge(finding, held(finding), &about, alerts.diagnosis_of(finding))),
             );
             groups.push(GroupNumbers::new(group, about.impact, found, |finding| finding.verdict));
@@ -309,10 +320,7 @@ fn status(
     if !view.epoch.informative {
         return Status::Unknown;
     }
-    let bad = |finding: &Finding| {
-        let held = held(finding);
-        badness(severity(finding, held), finding.verdict, held.map(|(state, _)| state))
-    };
+    let bad = |finding: &Finding| weight(finding, held(finding));
     let worst = findings.iter().map(bad).max().unwrap_or(0);
     let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
     let complete = view.epoch.ran_its_course();
@@ -353,6 +361,11 @@ fn held(finding: &Finding, step: &Step) -> Option<(State, Severity)> {
         }
     };
     active.find(same).map(|incident| (incident.state, incident.severity)).filter(|(state, _)| more(state))
+}
+
+/// How much a finding matters, as [`badness`] has it.
+fn weight(finding: &Finding, held: Option<(State, Severity)>) -> u8 {
+    badness(severity(finding, held), finding.verdict, held.map(|(state, _)| state))
 }
 
 /// How bad a fault is, or was when it was last known.

@@ -12,12 +12,14 @@ mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::name::printable;
 use crate::report::Status;
 use crate::report::style::{Tone, ago};
 use crate::stamp::parse_wall_ns;
 use crate::status::SystemStatus;
 
 pub use keys::{Controls, Key, Reaction, Sort};
+use line::whole_parts;
 pub use line::{Line, Span};
 
 /// The least that something can be told on.
@@ -128,7 +130,8 @@ impl Viewer {
         };
         first.push(Some(tone), word);
         first.push(None, "  ");
-        first.push(Some(Tone::Strong), &status.summary);
+        let room = size.columns.saturating_sub(first.width());
+        first.push(Some(Tone::Strong), whole_parts(&printable(&status.summary), room));
         let mut second = Line::default();
         if self.controls.paused {
             second.push(Some(Tone::Warning), "PAUSED  ");

@@ -41,6 +41,9 @@ pub struct SystemStatus {
     pub summary: String,
     /// Which system it is, once that is known.
     pub system: Option<String>,
+    /// The groups that were asked for, where the document is not about all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// The next one comes after about so many milliseconds, or sooner. Who has seen none for four times as long, or for
     /// 10 s if that is longer, looks at the past.
     pub interval_ms: u64,

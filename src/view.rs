@@ -5,6 +5,8 @@
 //! not depend on their order.
 
 mod changes;
+mod connections;
+mod contact;
 mod group;
 mod grouping;
 mod history;
@@ -16,16 +18,20 @@ mod peer;
 mod reply_index;
 mod streak;
 mod types;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::epoch::Gathered;
-use crate::name::{Name, join_some};
+use crate::name::{Name, join_some, printable};
 use crate::rules::{Rules, SIZES_DIFFER_MIN};
 use crate::stamp::human_duration;
+use crate::wire::{Advisory, AdvisoryKind};
+use unchanged::Unchanged;
 
 pub use changes::{LeaderChange, Removed, Shrunk};
+pub use contact::LedFor;
 pub use history::{History, Remembered};
 pub use load::{Growth, Load, Restart, Run};
 pub use streak::Streak;
@@ -37,19 +43,74 @@ pub use types::{
 
 /// Joins what an epoch gathered with what is remembered.
 pub fn merge(gathered: &Gathered, history: &mut History, rules: &Rules) -> ClusterView {
+    merge_after(gathered, history, rules, None).0
+}
+
+/// The same where `last` is the view of the epoch before: what has not changed since is taken from it ([`unchanged`]).
+/// Tells, too, of which groups that is, in their order.
+pub fn merge_after(
+    gathered: &Gathered,
+    history: &mut History,
+    rules: &Rules,
+    last: Option<ClusterView>,
+) -> (ClusterView, Vec<bool>) {
     let mut inconsistent = Inconsistencies::default();
     gathered.conflicts.iter().for_each(|conflict| inconsistent.warn(conflict.to_string()));
+    let last = last.filter(|last| history.last_closed(gathered) == Some(last.epoch.closed));
+    let (last_groups, last_servers) = last.map(|last| (last.groups, last.servers)).unzip();
+    let unchanged = Unchanged::new(gathered, history, rules, last_groups.is_some());
     history.begin(gathered, rules);
-    let links = grouping::link(gathered, history, &mut inconsistent);
-    let (groups, superseded) = group::merge_all(gathered, links, history, rules, &mut inconsistent);
+    let (kept, loads) = unchanged.renew(last_groups.unwrap_or_default(), gathered, history, rules);
+    let links = grouping::link(gathered, &unchanged, history, &mut inconsistent);
+    let (groups, superseded) = group::merge_all(gathered, links, history, rules, &mut inconsistent, kept);
     history.end(gathered);
+    let (groups, mut unchanged): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+    if !loads.is_empty() {
+        let same = groups.iter().zip(&mut unchanged);
+        same.for_each(|(group, unchanged)| *unchanged &= !loads.contains(&group.key));
+    }
     groups.iter().for_each(|group| inconsistent.sizes_of(group));
     tell_flaws(gathered, &mut inconsistent);
-    let Inconsistencies { all, warnings } = inconsistent;
-    let (epoch, servers) = (facts(gathered, history), servers(gathered));
-    let behind = |peer| behind(peer, rules.limits.behind);
-    let notes = groups.iter().flat_map(|group| &group.peers).filter_map(behind).take(NAMED_MAX).collect();
-    ClusterView { epoch, groups, superseded, servers, inconsistent: all, warnings, notes }
+    let Inconsistencies { all, warnings, .. } = inconsistent;
+    let (epoch, servers) = (facts(gathered, history), servers(gathered, last_servers));
+    let said = gathered.advisories.iter().map(|(_, advisory)| in_words(advisory));
+    // Whoever has not changed is not behind.
+    let changed = groups.iter().zip(&unchanged).filter(|(_, unchanged)| !**unchanged);
+    let behind =
+        changed.flat_map(|(group, _)| &group.peers).filter_map(|peer| behind(peer, rules.limits.behind));
+    let notes = said.chain(groups.iter().filter_map(rescued)).chain(behind).take(NAMED_MAX).collect();
+    let answering_groups = groups.iter().filter(|group| group.answering > 0).count();
+    let inconsistent = all;
+    let view =
+        ClusterView { epoch, groups, answering_groups, superseded, servers, inconsistent, warnings, notes };
+    (view, unchanged)
+}
+
+/// What a server told of itself, for people: it may be what an operator has just done on purpose.
+fn in_words(advisory: &Advisory) -> String {
+    let name = printable(advisory.name.as_str());
+    match &advisory.kind {
+        AdvisoryKind::OutOfStorage { stream } if stream.is_empty() => {
+            format!("{name} says that its storage is full")
+        }
+        AdvisoryKind::OutOfStorage { stream } => {
+            let stream = printable(stream.as_str());
+            format!("{name} says that its storage is full: it could not store stream {stream}")
+        }
+        AdvisoryKind::Removed => format!("{name} says that it was removed from the meta group"),
+        AdvisoryKind::MetaRescue => {
+            format!("{name} says that an operator lowered the quorum of its meta group (rescue)")
+        }
+    }
+}
+
+/// A word on a group whose quorum is not Raft's own.
+fn rescued(group: &GroupView) -> Option<String> {
+    let quorum = group.quorum.filter(|_| group.rescue)?;
+    let (key, size) = (&group.key, group.size.unwrap_or_default());
+    Some(format!(
+        "an operator lowered the quorum of meta group {key}: {quorum} of {size} must agree (rescue)"
+    ))
 }
 
 /// A word on a member that has not been current for minutes: it is not offline, and cannot take over either.
@@ -66,7 +127,8 @@ fn tell_flaws(gathered: &Gathered, inconsistent: &mut Inconsistencies) {
     if dropped > 0 {
         inconsistent.note(format!("{dropped} announcements of stopping servers were left out"));
     }
-    let replies = gathered.replies.iter().map(|reply| (&reply.server.name, &reply.flaws));
+    let changed = gathered.changed();
+    let replies = changed.iter().map(|reply| (&reply.server.name, &reply.flaws));
     let statsz = gathered.statsz.iter().map(|statsz| (&statsz.server.name, &statsz.flaws));
     for (name, flaws) in replies.chain(statsz).filter(|(_, flaws)| !flaws.is_empty()).take(INCONSISTENT_MAX) {
         flaws.iter().for_each(|flaw| inconsistent.note(format!("{name}: {flaw}")));
@@ -82,11 +144,14 @@ struct Inconsistencies {
     all: Vec<String>,
     /// Those that a person should look at.
     warnings: Vec<String>,
+    /// How many there were, told or not.
+    told: usize,
 }
 
 impl Inconsistencies {
     /// Something that nothing is concluded from.
     fn note(&mut self, says: String) {
+        self.told += 1;
         if self.all.len() < INCONSISTENT_MAX {
             self.all.push(says);
         }
@@ -94,6 +159,7 @@ impl Inconsistencies {
 
     /// Something that is wrong with the system itself.
     fn warn(&mut self, says: String) {
+        self.told += 1;
         if self.warnings.len() < INCONSISTENT_MAX {
             self.warnings.push(says.clone());
             self.all.insert(self.warnings.len() - 1, says);
@@ -147,7 +213,12 @@ fn facts(gathered: &Gathered, history: &History) -> EpochFacts {
     }
 }
 
-fn servers(gathered: &Gathered) -> Vec<ServerView> {
+fn servers(gathered: &Gathered, last: Option<Vec<ServerView>>) -> Vec<ServerView> {
+    if let Some(last) = last.filter(|last| last.len() == gathered.replies.len())
+        && gathered.changed().is_empty()
+    {
+        return last;
+    }
     let mut servers: Vec<_> = gathered
         .replies
         .iter()

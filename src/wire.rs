@@ -1,4 +1,5 @@
-//! What servers send, as they spell it: the replies to `JSZ` and `STATSZ`, and the events of a server that stops.
+//! What servers send, as they spell it: the replies to `JSZ` and `STATSZ`, the events of a server that stops, and what
+//! servers tell of their storage and their membership.
 //!
 //! [`decode_jsz`] takes one payload and gives a [`Reply`] or a [`Reject`]; it never fails an epoch and never
 //! panics. One bad row costs one row and one bad field one field: what is not quite what a server sends is read once
@@ -6,15 +7,21 @@
 //! no server, where it is no complete JSON, and where what it reports on cannot be told.
 //! Which reply means what about whom is not known here: see [`crate::view`].
 
+mod advisory;
 mod fields;
 pub mod health;
 mod json;
 mod lenient;
 mod shapes;
+mod statsz;
+mod template;
 
 use std::fmt;
 
+pub use advisory::{Advisory, AdvisoryKind, SUBJECTS as ADVISORIES, decode_advisory};
 pub use fields::FLAWS_MAX;
+pub use statsz::{RouteTo, Statsz};
+pub use template::{Changes, Template};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +71,22 @@ pub struct Reply {
     pub flaws: Vec<String>,
 }
 
+impl Reply {
+    /// Whether the same run of a server says the same again, but for its sequence number, how long ago it heard whom,
+    /// and its load. Answers with flaws never do.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let (one, two) = (&self.server, &other.server);
+        let same_run = one.peer == two.peer
+            && (&one.name, &one.id, &one.cluster, &one.domain, &one.version)
+                == (&two.name, &two.id, &two.cluster, &two.domain, &two.version);
+        let same_part = match (&self.jetstream, &other.jetstream) {
+            (JetStream::Member(one), JetStream::Member(two)) => one.says_the_same(two),
+            (one, two) => one == two,
+        };
+        same_run && same_part && self.flaws.is_empty() && other.flaws.is_empty()
+    }
+}
+
 /// What part a server has in JetStream, by its own word.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JetStream {
@@ -74,6 +97,16 @@ pub enum JetStream {
     /// JetStream is off: never enabled, disabled at run time, or the peer was just removed.
     /// The server's `jetstream` field stays true then; only `data.disabled` tells (measured, 2.10 to 2.15).
     Disabled,
+}
+
+impl JetStream {
+    /// The load of a member.
+    pub fn usage(&self) -> Option<&Usage> {
+        match self {
+            Self::Member(meta) => Some(&meta.usage),
+            Self::Standalone | Self::Disabled => None,
+        }
+    }
 }
 
 /// One server's account of its meta group.
@@ -123,9 +156,52 @@ pub struct Usage {
 }
 
 impl Meta {
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self { cluster, leader, leader_id, rows, unreadable_rows, size, quorum_needed, rescue, usage: _ } =
+            self;
+        let same_row = |(one, two): (&Row, &Row)| Row { active_ns: two.active_ns, ..one.clone() } == *two;
+        (cluster, leader, leader_id) == (&other.cluster, &other.leader, &other.leader_id)
+            && (unreadable_rows, size) == (&other.unreadable_rows, &other.size)
+            && (quorum_needed, rescue) == (&other.quorum_needed, &other.rescue)
+            && rows.len() == other.rows.len()
+            && rows.iter().zip(&other.rows).all(same_row)
+    }
+
     /// Whether nothing is left of it that tells of a group: a member that knows no leader still tells the size.
     fn tells_nothing(&self) -> bool {
         self.size <= 0 && self.leader_id.is_none() && self.rows.is_empty() && self.unreadable_rows == 0
+    }
+}
+
+/// One number of a [`Usage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UsageField {
+    Streams,
+    Consumers,
+    Storage,
+    ReservedStorage,
+    MaxStorage,
+    Pending,
+    Snapshot,
+}
+
+impl Usage {
+    /// Takes a number as it was sent. False where it cannot be: then it is none.
+    fn set(&mut self, field: UsageField, number: i64) -> bool {
+        let most = if field == UsageField::Snapshot { SNAPSHOT_NS_MAX } else { AMOUNT_MAX };
+        let believed = Some(number).filter(|number| (0..=most).contains(number)).map(i64::unsigned_abs);
+        let place = match field {
+            UsageField::Streams => &mut self.streams,
+            UsageField::Consumers => &mut self.consumers,
+            UsageField::Storage => &mut self.storage,
+            UsageField::ReservedStorage => &mut self.reserved_storage,
+            UsageField::MaxStorage => &mut self.max_storage,
+            UsageField::Pending => &mut self.pending,
+            UsageField::Snapshot => &mut self.snapshot_ns,
+        };
+        *place = believed;
+        // Without a limit it is negative, which is none.
+        believed.is_some() || field == UsageField::MaxStorage
     }
 }
 
@@ -146,22 +222,6 @@ pub struct Row {
     pub active_ns: i64,
     /// How many operations the peer is behind; absent when 0.
     pub lag: u64,
-}
-
-/// A reply to `STATSZ` that could be read: only what a witness needs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Statsz {
-    /// Who answered.
-    pub server: Server,
-    /// The servers of its own cluster it holds a route to, in order and each once; none when it holds no route.
-    pub routes: Vec<PeerId>,
-    /// How many routes could not be read, or were too many: then a server that is not among [`Self::routes`] may
-    /// have one.
-    pub unreadable_routes: u32,
-    /// How many servers share the system account, itself included. Counts crashed ones for minutes.
-    pub active_servers: i64,
-    /// What was wrong with the answer, as in [`Reply::flaws`].
-    pub flaws: Vec<String>,
 }
 
 /// A server said that it is about to stop.
@@ -235,12 +295,12 @@ fn jsz(json: json::JszReply<'_>, flaws: Flaws) -> Result<Reply, Reject> {
 /// Reads one reply to `STATSZ`.
 pub fn decode_statsz(payload: &[u8]) -> Result<Statsz, Reject> {
     match strict::<json::StatszReply<'_>>(payload)? {
-        Ok(json) => statsz(json, Flaws::default()),
+        Ok(json) => statsz_of(json, Flaws::default()),
         Err(error) => lenient::Text::of(payload).statsz(&error),
     }
 }
 
-fn statsz(json: json::StatszReply<'_>, flaws: Flaws) -> Result<Statsz, Reject> {
+fn statsz_of(json: json::StatszReply<'_>, flaws: Flaws) -> Result<Statsz, Reject> {
     let server = json.server.0.into_server()?;
     match (json.error, json.statsz) {
         (Some(Object(error)), _) => Err(error.into_reject(server)),

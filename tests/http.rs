@@ -139,7 +139,7 @@ async fn probes_tell_a_watcher_that_works_from_one_that_can_be_relied_on() {
     has(&get(address, "GET /healthz", "").await, 200, &["\r\n\r\nok\n"]);
     has(&get(address, "GET /readyz", "").await, 503, &["\r\n\r\nno server has been reached yet\n"]);
     let interval = Duration::from_secs(1_000);
-    let vitals = |complete| Vitals { interval, complete, follows: false };
+    let vitals = |complete| Vitals { interval, complete, follows: false, stuck: false };
     server.beat(vitals(None));
     has(&get(address, "GET /readyz", "").await, 503, &["no complete epoch yet"]);
     server.beat(vitals(Some(interval)));
@@ -165,7 +165,8 @@ async fn twenty_scrapers_at_once_get_whole_pages_while_epochs_go_on() {
         group(&names, &format!("c{number}"), &format!("d{number:03}"))
     };
     let mut looking = Looking::new(Limits::PAGE);
-    looking.watch(&World { groups: names.chunks(5).enumerate().map(of_group).collect() }, 2);
+    looking
+        .watch(&World { groups: names.chunks(5).enumerate().map(of_group).collect(), ..World::default() }, 2);
     let numbers = looking.numbers();
     server.publish(None, Some(numbers.clone()));
     let scrapers: Vec<_> = (0..20)
@@ -349,7 +350,7 @@ async fn a_page_that_takes_nothing_is_dropped_and_holds_up_nobody() {
     let names: Vec<String> = (0..90).map(|number| format!("{number}-{}", "n".repeat(100))).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut looking = Looking::new(Limits::PAGE);
-    looking.watch(&World { groups: vec![group(&names, "c1", "")] }, 2);
+    looking.watch(&World { groups: vec![group(&names, "c1", "")], ..World::default() }, 2);
     let status = looking.status();
     let mut stuck = TcpStream::connect(server.address()).await.unwrap();
     stuck.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

@@ -17,6 +17,8 @@ mod contract;
 #[cfg(feature = "cli")]
 mod contradictions;
 mod daemon;
+#[cfg(feature = "cli")]
+mod deploy;
 mod election;
 mod hostile;
 #[cfg(feature = "cli")]
@@ -36,3 +38,4 @@ mod simulation;
 mod status;
 mod support;
 mod systems;
+mod unchanged;

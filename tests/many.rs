@@ -85,6 +85,7 @@ fn three() -> World {
     let leader = Some("s1".to_owned());
     World {
         groups: vec![Group { servers, members, leader, said: BTreeMap::new(), rescue: false, quorum: None }],
+        ..World::default()
     }
 }
 
@@ -97,7 +98,7 @@ fn strangers(names: impl Iterator<Item = String>, answers: Answers) -> Vec<Strin
         group.members.insert(name.clone());
         group.servers.push(stranger);
     }
-    World { groups: vec![group] }.jsz()
+    World { groups: vec![group], ..World::default() }.jsz()
 }
 
 #[test]
@@ -168,12 +169,14 @@ fn a_heartbeat_lists_a_lost_quorum_before_everything_else_and_counts_what_it_lea
     let leader = Some("s01".to_owned());
     let mut group = Group { servers, members, leader, said: BTreeMap::new(), rescue: false, quorum: None };
     let mut watch = Watch::new();
-    watch.epoch(World { groups: vec![group.clone()] }.jsz().iter().map(|reply| (reply, 3)));
+    watch.epoch(
+        World { groups: vec![group.clone()], ..World::default() }.jsz().iter().map(|reply| (reply, 3)),
+    );
     for name in &names[1..26] {
         group.say("s01", name, |said| (said.offline, said.current, said.active_ms) = (true, false, 200_000));
         group.server(name).expect("a server").answers = Answers::Not;
     }
-    let replies = World { groups: vec![group] }.jsz();
+    let replies = World { groups: vec![group], ..World::default() }.jsz();
     let mut last = None;
     for _ in 0..4 {
         last = Some(watch.epoch(replies.iter().map(|reply| (reply, 3))).heartbeat);
@@ -197,9 +200,11 @@ fn every_route_counts_as_evidence_however_many_tell_of_theirs() {
     for holder in [None, Some("s100")] {
         let mut watch = Watch::new();
         group.server("s050").expect("a server").answers = Answers::Member;
-        watch.epoch(World { groups: vec![group.clone()] }.jsz().iter().map(|reply| (reply, 3)));
+        watch.epoch(
+            World { groups: vec![group.clone()], ..World::default() }.jsz().iter().map(|reply| (reply, 3)),
+        );
         group.server("s050").expect("a server").answers = Answers::Not;
-        let world = World { groups: vec![group.clone()] };
+        let world = World { groups: vec![group.clone()], ..World::default() };
         let route = serde_json::json!({"name": "s050"});
         let statsz = world.statsz().into_iter().map(|reply| {
             let mut reply: serde_json::Value = serde_json::from_str(&reply).expect("JSON");
@@ -235,7 +240,7 @@ fn fleet(groups: usize) -> World {
         let (members, leader) = (names.iter().cloned().collect(), Some(names[0].clone()));
         Group { servers, members, leader, said: BTreeMap::new(), rescue: false, quorum: None }
     };
-    World { groups: (0..groups).map(group).collect() }
+    World { groups: (0..groups).map(group).collect(), ..World::default() }
 }
 
 /// The fleet after two good epochs and six in which these servers are silent.

@@ -191,7 +191,8 @@ fn a_leader_change_is_counted_and_a_time_without_one_is_none() {
 #[test]
 fn the_series_of_what_has_left_end() {
     let mut looking = Looking::new(Limits::PAGE);
-    let mut world = World { groups: vec![group(&["s1", "s2", "s3", "s4", "s5"], "c1", "")] };
+    let mut world =
+        World { groups: vec![group(&["s1", "s2", "s3", "s4", "s5"], "c1", "")], ..World::default() };
     looking.watch(&world, 3);
     assert_eq!(samples(&looking).all("metawatch_meta_peer_offline", &[]).len(), 5);
     world.groups[0].members.remove("s5");
@@ -227,7 +228,7 @@ fn a_watcher_that_does_not_look_tells_of_itself_alone() {
 fn names_with_quotes_backslashes_and_line_breaks_stay_labels() {
     let names = ["a\"} 1", "back\\slash\\", "line\nbreak 1\n# EOF", "\u{1b}[31m\u{202e}", "n\\n\"", "ä {=,}"];
     let mut looking = Looking::new(Limits::PAGE);
-    let mut world = World { groups: vec![group(&names, "c\"1\\\n", "do\"main\\\n")] };
+    let mut world = World { groups: vec![group(&names, "c\"1\\\n", "do\"main\\\n")], ..World::default() };
     world.groups[0].leader = Some(names[0].to_owned());
     looking.watch(&world, 3);
     let samples = samples(&looking);
@@ -246,7 +247,7 @@ fn ten_thousand_servers_have_a_bounded_number_of_series_those_at_fault_among_the
         let of_group: Vec<&str> = of_group.iter().map(String::as_str).collect();
         groups.push(group(&of_group, &format!("c{number}"), &format!("d{number:04}")));
     }
-    let mut world = World { groups };
+    let mut world = World { groups, ..World::default() };
     let mut looking = Looking::new(Limits::PAGE);
     looking.watch(&world, 1);
     let lost = world.groups[1_777].servers[3].name.clone();
@@ -275,7 +276,7 @@ fn peers_have_a_limit_besides_that_of_groups() {
         let of_group: Vec<&str> = of_group.iter().map(String::as_str).collect();
         groups.push(group(&of_group, &format!("c{number}"), &format!("d{number:04}")));
     }
-    let mut world = World { groups };
+    let mut world = World { groups, ..World::default() };
     let mut looking = Looking::new(Limits::PAGE);
     looking.watch(&world, 1);
     let lost = world.groups[199].servers[10].name.clone();

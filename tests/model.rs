@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) answers: Answers,
     /// Nobody holds a route to it, and it holds none.
     pub(crate) cut: bool,
+    /// Who receives something from it in every epoch; `None` where nobody tells.
+    pub(crate) heard_by: Option<BTreeSet<String>>,
     /// Whom it names as leader, when that is not the group's.
     pub(crate) follows: Option<Option<String>>,
     pub(crate) size: Option<i64>,
@@ -185,7 +187,7 @@ impl Group {
         Some(reply.to_string())
     }
 
-    fn statsz(&self, server: &Server) -> Option<String> {
+    fn statsz(&self, server: &Server, epoch: u64, gateways: bool) -> Option<String> {
         if server.answers == Answers::Not {
             return None;
         }
@@ -194,13 +196,29 @@ impl Group {
         });
         // One row a pooled connection: every name comes twice.
         let routes: Vec<Value> =
-            peers.flat_map(|peer| [json!({"name": peer.name}), json!({"name": peer.name})]).collect();
+            peers.flat_map(|peer| [route(server, peer, epoch), route(server, peer, epoch)]).collect();
         let mut statsz = json!({"active_servers": self.servers.len()});
         if !routes.is_empty() {
             statsz["routes"] = json!(routes);
         }
+        if gateways {
+            let others = self.servers.iter().filter(|other| other.cluster != server.cluster && !other.cut);
+            let others: BTreeSet<&str> = others.map(|other| other.cluster.as_str()).collect();
+            let gateway = |name: &str| json!({"name": name, "inbound_connections": 1});
+            statsz["gateways"] = others.into_iter().map(gateway).collect();
+        }
         Some(json!({"server": envelope(server), "statsz": statsz}).to_string())
     }
+}
+
+/// A connection of a route, with what has come over it where the script says who hears the peer.
+fn route(reporter: &Server, peer: &Server, epoch: u64) -> Value {
+    let mut route = json!({"name": peer.name});
+    if let Some(heard_by) = &peer.heard_by {
+        let more = if heard_by.contains(&reporter.name) { epoch } else { 0 };
+        route["received"] = json!({"msgs": 100 + more, "bytes": 5_000});
+    }
+    route
 }
 
 fn row(peer: &str, said: Said) -> Value {
@@ -238,6 +256,12 @@ fn forged(server: &Server) -> String {
 
 /// The subject and the payload of a server's announcement.
 pub(crate) fn announcement(server: &Server, kind: &str) -> (String, String) {
+    let (kind, stream) = kind.split_once(' ').unwrap_or((kind, ""));
+    if matches!(kind, "OUT_OF_STORAGE" | "REMOVED" | "META_RESCUE") {
+        let payload = json!({"server": server.name, "server_id": run_id(server), "cluster": server.cluster,
+            "domain": server.domain, "stream": stream});
+        return (format!("$JS.EVENT.ADVISORY.SERVER.{kind}"), payload.to_string());
+    }
     let payload = envelope(server).to_string();
     (format!("$SYS.SERVER.{}.{kind}", run_id(server)), payload)
 }
@@ -256,6 +280,7 @@ pub(crate) fn server(name: &str, cluster: &str, domain: &str, minor: u32) -> Ser
         run: 1,
         answers: Answers::Member,
         cut: false,
+        heard_by: None,
         follows: None,
         size: None,
         no_list: false,
@@ -271,6 +296,10 @@ pub(crate) fn server(name: &str, cluster: &str, domain: &str, minor: u32) -> Ser
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
     pub(crate) groups: Vec<Group>,
+    /// How many epochs there have been: what is counted grows with it.
+    pub(crate) epoch: u64,
+    /// The clusters are joined by gateways.
+    pub(crate) gateways: bool,
 }
 
 impl World {
@@ -288,7 +317,8 @@ impl World {
     /// The replies to `STATSZ`.
     pub(crate) fn statsz(&self) -> Vec<String> {
         let all = |group: &Group| -> Vec<String> {
-            group.servers.iter().filter_map(|server| group.statsz(server)).collect()
+            let of = |server| group.statsz(server, self.epoch, self.gateways);
+            group.servers.iter().filter_map(of).collect()
         };
         self.groups.iter().flat_map(all).collect()
     }

@@ -176,9 +176,15 @@ fn check_soon_enough(recording: &str, played: &[Played], outages: &[Outage]) {
                 }
             }
             "crash" if routes && majority_left => told_by(outage.from + 6 * SECOND, &[State::Firing]),
-            "crash" | "freeze" | "disabled" => {
+            "freeze" | "cut" => {
                 told_by(outage.from + 5 * SECOND, &[State::Suspected, State::Firing]);
-                told_by(outage.from + 16 * SECOND, &[State::Firing]);
+                told_by(outage.from + 7 * SECOND, &[State::Firing]);
+            }
+            // Two at once, or a leader: the next one has to be elected, and to lead for a while.
+            "crash" | "disabled" => {
+                told_by(outage.from + 5 * SECOND, &[State::Suspected, State::Firing]);
+                let limit = if majority_left { 10 * SECOND } else { 16 * SECOND };
+                told_by(outage.from + limit, &[State::Firing]);
             }
             _ => {}
         }

@@ -50,6 +50,7 @@ fn play(script: &Script, pipeline: &mut Pipeline, number: u64, opened: Stamp) ->
     let closed = opened.plus(ELAPSED);
     let plan = pipeline.plan(number, opened, Duration::from_secs(5));
     let asked = plan.ask_statsz && script.statsz;
+    let learning = plan.learning;
     let answered = matches!(script.around, Around::Usual | Around::Dropped);
     let mut epoch = Epoch::open(plan, opened);
     let events: Vec<(String, Stamp, String)> = script
@@ -65,6 +66,11 @@ fn play(script: &Script, pipeline: &mut Pipeline, number: u64, opened: Stamp) ->
     }
     let jsz = if answered { script.world.jsz() } else { Vec::new() };
     let statsz = if answered && asked { script.world.statsz() } else { Vec::new() };
+    // A watcher that knows nobody yet asks the server that it talks to.
+    let own = if learning && script.world.gateways { script.world.statsz() } else { Vec::new() };
+    for reply in own.iter().take(1) {
+        epoch.hear(closed, Heard::Statsz { epoch: number, payload: reply.as_bytes() });
+    }
     for reply in &jsz {
         epoch.hear(closed, Heard::Jsz { epoch: number, payload: reply.as_bytes() });
     }
@@ -104,6 +110,7 @@ fn settings(script: &Script) -> (Rules, LifeRules) {
             "basis" => rules.basis = if value == "reported" { Basis::Reported } else { Basis::Observed },
             "interval" => rules.interval = duration(),
             "lost-contact" => rules.lost_contact = duration(),
+            "lost-contact-silent" => rules.lost_contact_silent = duration(),
             "ghost-after" => rules.ghost_after = duration(),
             "resolve-after" => life.resolve_after = value.parse().expect("a number"),
             "flap-window" => life.flap_window = duration(),
@@ -192,6 +199,7 @@ pub(crate) fn played(file: &Path, text: &str) -> Played {
         for _ in 0..epochs {
             at += step;
             number += 1;
+            script.world.epoch = number;
             let (step, recorded) = play(&script, pipeline, number, start.plus(at));
             played.recording.push_str(&recorded);
             played.besides.extend(diagnosed(pipeline, &step, start.plus(at + ELAPSED)));

@@ -56,7 +56,7 @@ impl Cluster {
         group.leader = Some("s0".into());
         let truth = vec![Truth { up: 100, ..Truth::default() }; size];
         Self {
-            world: World { groups: vec![group] },
+            world: World { groups: vec![group], ..World::default() },
             truth,
             term: 100,
             election: 0,

@@ -10,6 +10,7 @@ use metawatch::epoch::{Epoch, Heard};
 use metawatch::event::Monitor;
 use metawatch::pipeline::{Pipeline, Step};
 use metawatch::report::Status;
+use metawatch::report::selection::ChosenGroups;
 use metawatch::screen::{Key, Line, Reaction, Size, Sort, Viewer, plain_line};
 use metawatch::stamp::Stamp;
 use metawatch::status::numbers::{LeaderChanges, Numbers, Seen};
@@ -76,18 +77,19 @@ impl Looking {
     }
 
     pub(crate) fn status(&self) -> SystemStatus {
-        let monitor = monitor();
-        let context = self.context(&monitor);
         let publishing = PublishingStatus { role: "active", watchers: 1, ..PublishingStatus::default() };
-        SystemStatus::new(self.step.as_ref().expect("an epoch"), Some(publishing), &context)
+        self.with_context(|step, context| SystemStatus::new(step, Some(publishing), context))
+    }
+
+    fn status_of(&self, chosen: &ChosenGroups) -> SystemStatus {
+        self.with_context(|step, context| SystemStatus::of_groups(step, chosen, context))
     }
 
     /// The same in numbers.
     pub(crate) fn numbers(&self) -> Numbers {
-        let monitor = monitor();
-        let step = self.step.as_ref().expect("an epoch");
+        let step = self.last();
         Numbers {
-            monitor: monitor.clone(),
+            monitor: monitor(),
             since: Stamp::new(0, START),
             system: Some("prod".to_owned()),
             interval: Duration::from_secs(1),
@@ -98,21 +100,27 @@ impl Looking {
             reconnects: 0,
             publishing: PublishingStatus::default(),
             losses: vec![("replies", 0)],
-            seen: Some(Seen::new(step, &self.leaders, &self.context(&monitor))),
+            seen: Some(self.with_context(|step, context| Seen::new(step, &self.leaders, context))),
         }
     }
 
-    fn context<'a>(&'a self, monitor: &'a Monitor) -> StatusContext<'a> {
-        StatusContext {
+    fn last(&self) -> &Step {
+        self.step.as_ref().expect("an epoch")
+    }
+
+    fn with_context<T>(&self, make: impl FnOnce(&Step, &StatusContext<'_>) -> T) -> T {
+        let monitor = monitor();
+        let context = StatusContext {
             alerts: self.pipeline.alert_table(),
             recent: &self.recent,
             totals: &self.totals,
-            monitor,
+            monitor: &monitor,
             since: Stamp::new(0, START),
             system: Some("prod"),
             login: "--context system",
             limits: self.limits,
-        }
+        };
+        make(self.last(), &context)
     }
 
     fn viewer(&self) -> Viewer {
@@ -144,6 +152,7 @@ pub(crate) fn healthy() -> World {
             group(&["s1", "s2", "s3"], "c1", ""),
             group(&["leaf-1", "leaf-2", "leaf-3"], "l1", "edge"),
         ],
+        ..World::default()
     }
 }
 
@@ -241,6 +250,35 @@ fn a_group_without_a_leader_is_never_well_on_the_screen() {
 }
 
 #[test]
+fn whoever_chose_a_group_sees_it_alone_and_never_well_without_evidence() {
+    let mut looking = outage();
+    let choose = |looking: &Looking, name: &str| {
+        let mut chosen = ChosenGroups::new(&[name.to_owned()]);
+        chosen.learn(looking.last()).map(|()| chosen)
+    };
+    let mut edge = choose(&looking, "edge").expect("a group");
+    let status = looking.status_of(&edge);
+    assert_eq!((status.status, status.counts.groups, status.counts.peers), (Status::Ok, 1, 3));
+    assert!(status.incidents.is_empty() && status.recent.is_empty(), "{:?}", status.recent);
+    assert!(!status.summary.contains("s3"), "{}", status.summary);
+    let status = looking.status_of(&choose(&looking, "default").expect("a group"));
+    assert_eq!((status.status, status.incidents.len(), status.groups.len()), (Status::Critical, 1, 1));
+    let mut viewer = Viewer::default();
+    viewer.take(Arc::new(status));
+    assert!(viewer.draw(SIZES[0], looking.wall_ns())[1].text().contains("only default"));
+    let problems = looking.status().only_problems();
+    assert_eq!((problems.groups.len(), problems.counts.groups), (1, 2), "the well one is counted");
+    let unknown = choose(&looking, "edgy").expect_err("no such group");
+    assert!(unknown.there_are.contains("edge"), "{unknown:?}");
+    // Nobody answers for it any more: it is still the one that is meant.
+    looking.watch(&World { groups: vec![group(&["s1", "s2", "s3"], "c1", "")], ..World::default() }, 20);
+    edge.learn(looking.last()).ok();
+    let status = looking.status_of(&edge);
+    assert!(matches!(status.status, Status::Warning | Status::Unknown), "{:?}", status.summary);
+    assert!(status.incidents.iter().all(|open| open.incident.group == "edge"), "{:?}", status.incidents);
+}
+
+#[test]
 fn keys_sort_pause_and_scroll() {
     let looking = outage();
     let mut viewer = looking.viewer();
@@ -276,7 +314,8 @@ fn keys_sort_pause_and_scroll() {
 fn a_frame_fits_every_terminal_and_holds_nothing_that_does_something_to_it() {
     let hostile =
         ["\u{1b}[31mred\u{1b}[0m", "n\r\nx", "\u{202e}evil", "服务器服务器", "💥💥💥", "</script><b>", "a b"];
-    let mut world = World { groups: vec![group(&hostile, "\u{9b}31mc", "d\u{7}\u{1b}]0;x\u{7}")] };
+    let mut world =
+        World { groups: vec![group(&hostile, "\u{9b}31mc", "d\u{7}\u{1b}]0;x\u{7}")], ..World::default() };
     let mut looking = Looking::new(Limits::SCREEN);
     looking.watch(&world, 3);
     crash(&mut world, "\u{202e}evil");
@@ -309,7 +348,7 @@ fn nothing_from_the_cluster_becomes_markup_in_the_page() {
         "\"'&amp;<!--",
         "\u{2028}\u{1b}[2J",
     ];
-    let mut world = World { groups: vec![group(&hostile, "</noscript><b>", "<i>")] };
+    let mut world = World { groups: vec![group(&hostile, "</noscript><b>", "<i>")], ..World::default() };
     let mut looking = Looking::new(Limits::PAGE);
     looking.watch(&world, 3);
     crash(&mut world, hostile[1]);
@@ -339,7 +378,7 @@ fn ten_thousand_servers_make_no_large_page() {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         groups.push(group(&names, &format!("cluster-{number}"), &format!("domain-{number:04}")));
     }
-    let mut world = World { groups };
+    let mut world = World { groups, ..World::default() };
     let mut looking = Looking::new(Limits::PAGE);
     looking.watch(&world, 1);
     for group in world.groups.iter_mut().skip(1_900) {

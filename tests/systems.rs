@@ -33,7 +33,7 @@ fn world(run: u32) -> World {
     for server in &mut group.servers {
         server.run = run;
     }
-    World { groups: vec![group] }
+    World { groups: vec![group], ..World::default() }
 }
 
 /// One epoch of a watcher.

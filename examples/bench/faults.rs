@@ -9,7 +9,7 @@ use metawatch::alert::State;
 use metawatch::event::heartbeat::Status;
 
 use crate::cluster::watch::{Seen, Watch, Watching};
-use crate::cluster::{Cluster, LONG, Layout, Mode};
+use crate::cluster::{Cluster, LONG, Layout, Mode, User};
 use crate::figures::{Samples, progress, say};
 use crate::tools;
 
@@ -30,18 +30,22 @@ enum Fault {
     StopFollower,
     KillFollower,
     KillLeader,
+    KillSeenByJszAlone,
     FreezeFollower,
+    FreezeLeader,
     FreezeOwn,
     CutOffFollower,
     RenameAll,
 }
 
 impl Fault {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::StopFollower,
         Self::KillFollower,
         Self::KillLeader,
+        Self::KillSeenByJszAlone,
         Self::FreezeFollower,
+        Self::FreezeLeader,
         Self::FreezeOwn,
         Self::CutOffFollower,
         Self::RenameAll,
@@ -52,7 +56,9 @@ impl Fault {
             Self::StopFollower => "orderly stop of a follower (SIGTERM)",
             Self::KillFollower => "crash of a follower (kill -9)",
             Self::KillLeader => "crash of the leader (kill -9)",
+            Self::KillSeenByJszAlone => "crash of a follower, with the right to ask JSZ alone",
             Self::FreezeFollower => "frozen follower (SIGSTOP)",
+            Self::FreezeLeader => "frozen leader (SIGSTOP)",
             Self::FreezeOwn => "the frozen server is the one we talk to",
             Self::CutOffFollower => "partition of a follower",
             Self::RenameAll => "all servers renamed at once",
@@ -63,8 +69,8 @@ impl Fault {
     fn flagged_after(self) -> &'static str {
         match self {
             Self::StopFollower => "< 0.6",
-            Self::KillFollower | Self::KillLeader => "142–239",
-            Self::FreezeFollower | Self::FreezeOwn | Self::CutOffFollower => "140–240",
+            Self::KillFollower | Self::KillLeader | Self::KillSeenByJszAlone => "142–239",
+            Self::FreezeFollower | Self::FreezeLeader | Self::FreezeOwn | Self::CutOffFollower => "140–240",
             // There is no leader any more whose list would count.
             Self::RenameAll => "—",
         }
@@ -77,14 +83,18 @@ impl Fault {
 
     fn layout(self) -> Layout {
         let layout = Layout::cluster(3);
-        if self == Self::CutOffFollower { layout.proxied() } else { layout }
+        match self {
+            Self::CutOffFollower => layout.proxied(),
+            Self::KillSeenByJszAlone => layout.user(jsz_alone()),
+            _ => layout,
+        }
     }
 
     async fn make(self, cluster: &mut Cluster, victim: &str) -> io::Result<()> {
         match self {
             Self::StopFollower => cluster.stop(victim).await,
-            Self::KillFollower | Self::KillLeader => cluster.kill(victim),
-            Self::FreezeFollower | Self::FreezeOwn => cluster.freeze(victim),
+            Self::KillFollower | Self::KillLeader | Self::KillSeenByJszAlone => cluster.kill(victim),
+            Self::FreezeFollower | Self::FreezeLeader | Self::FreezeOwn => cluster.freeze(victim),
             Self::CutOffFollower => {
                 cluster.routes(victim, Mode::Hold);
                 Ok(())
@@ -95,8 +105,10 @@ impl Fault {
 
     fn mend(self, cluster: &mut Cluster, victim: &str) -> io::Result<()> {
         match self {
-            Self::StopFollower | Self::KillFollower | Self::KillLeader => cluster.boot(victim),
-            Self::FreezeFollower | Self::FreezeOwn => cluster.thaw(victim),
+            Self::StopFollower | Self::KillFollower | Self::KillLeader | Self::KillSeenByJszAlone => {
+                cluster.boot(victim)
+            }
+            Self::FreezeFollower | Self::FreezeLeader | Self::FreezeOwn => cluster.thaw(victim),
             Self::CutOffFollower => {
                 cluster.routes(victim, Mode::Pass);
                 Ok(())
@@ -106,6 +118,17 @@ impl Fault {
                 rename_all(cluster, old)
             }
         }
+    }
+}
+
+/// A user with the least rights there are.
+fn jsz_alone() -> User {
+    let all = |subjects: &[&str]| subjects.iter().map(|subject| (*subject).to_owned()).collect();
+    User {
+        account: "SYS",
+        name: "jsz",
+        publish: all(&["$SYS.REQ.SERVER.PING.JSZ", "metawatch.>"]),
+        subscribe: all(&["_METAWATCH.>", "metawatch.>"]),
     }
 }
 
@@ -190,7 +213,12 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
     // Everybody looks through one server, which is never broken, unless that is the fault.
     let mut stays = cluster.names().into_iter().next().unwrap_or_default();
     let servers = if fault == Fault::FreezeOwn { cluster.urls() } else { cluster.url(&stays) };
-    let mut watch = cluster.watch(Watching { servers, interval: INTERVAL, ..Watching::default() }).await?;
+    let watching = Watching { servers, interval: INTERVAL, ..Watching::default() };
+    let watching = match fault {
+        Fault::KillSeenByJszAlone => Watching { user: "jsz", inbox_prefix: Some("_METAWATCH"), ..watching },
+        _ => watching,
+    };
+    let mut watch = cluster.watch(watching).await?;
     let mut row = Row::default();
     for round in 0..rounds {
         let victim = victim(fault, &cluster, &stays).await?;
@@ -231,7 +259,7 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
         fault.mend(&mut cluster, &victim)?;
         expect(fault, &mut watch, &victim, State::Resolved).await;
         cluster.wait_until_well().await?;
-        if matches!(fault, Fault::FreezeFollower | Fault::FreezeOwn) {
+        if matches!(fault, Fault::FreezeFollower | Fault::FreezeLeader | Fault::FreezeOwn) {
             tokio::time::sleep(CALM_AFTER_FREEZE).await;
         }
     }
@@ -273,13 +301,14 @@ impl Row {
 /// Whom it hits: never the server that everybody looks through, unless that is the fault.
 async fn victim(fault: Fault, cluster: &Cluster, stays: &str) -> io::Result<String> {
     match fault {
-        Fault::KillLeader => led_by_another(cluster, stays).await,
+        Fault::KillLeader | Fault::FreezeLeader => led_by_another(cluster, stays).await,
         Fault::FreezeOwn => {
             let own = cluster.server_of("metawatch").await?;
             led_by_another(cluster, &own).await.map(|_| own)
         }
         Fault::StopFollower
         | Fault::KillFollower
+        | Fault::KillSeenByJszAlone
         | Fault::FreezeFollower
         | Fault::CutOffFollower
         | Fault::RenameAll => cluster.follower(stays).await,

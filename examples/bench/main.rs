@@ -7,7 +7,7 @@
 mod alert;
 mod check;
 mod churn;
-#[expect(unreachable_pub, dead_code, unused_imports, reason = "the tests use the rest of the harness")]
+#[expect(unreachable_pub, dead_code, reason = "the tests use the rest of the harness")]
 #[path = "../../tests/cluster/mod.rs"]
 mod cluster;
 mod core;

@@ -1,4 +1,4 @@
-// Acts on metawatch's alerts: npm install @nats-io/transport-node; node alerts.mjs 127.0.0.1:4222 user password
+// Acts on metawatch's alerts: npm install @nats-io/transport-node; node alerts.mjs host:4222,host:4222 user password
 //
 // Each incident is paged once and closed once, whatever is delivered twice. What did not arrive, because this program
 // started late or looked for another server just then, is learned from the heartbeats; and when those are missing, that is
@@ -128,7 +128,28 @@ function lookForQuiet() {
   }
 }
 
-const client = await connect({ servers, user, pass, maxReconnectAttempts: -1 });
+/** Says once that the connection is lost, and once that it is there again. */
+async function tellOfConnection() {
+  for await (const { type } of client.status()) {
+    if (type === "disconnect") console.error("connection lost");
+    if (type === "reconnect") console.error("connected again");
+  }
+}
+
+/** Waits for the first connection, too, and says once why. */
+async function connectAtLast() {
+  for (let said = false; ; said = true) {
+    try {
+      return await connect({ servers: servers.split(","), user, pass, maxReconnectAttempts: -1 });
+    } catch (error) {
+      if (!said) console.error(`waiting for ${servers}: ${error.message}`);
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+  }
+}
+
+const client = await connectAtLast();
+tellOfConnection();
 client.subscribe("metawatch.alert.META_001.>", { callback: (_, message) => onAlert(read(message)) });
 client.subscribe("metawatch.heartbeat", { callback: (_, message) => onHeartbeat(read(message)) });
 await client.flush();

@@ -1,4 +1,4 @@
-"""Acts on metawatch's alerts: pip install nats-py; python alerts.py nats://user:password@127.0.0.1:4222
+"""Acts on metawatch's alerts: pip install nats-py; python alerts.py nats://user:password@127.0.0.1:4222,nats://…
 
 Each incident is paged once and closed once, whatever is delivered twice. What did not arrive, because this program
 started late or looked for another server just then, is learned from the heartbeats; and when those are missing, that is
@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from urllib.parse import unquote, urlsplit
 
 import nats
 
@@ -132,9 +133,41 @@ class Consumer:
             print(f"PAGE     metawatch is quiet: nobody watches {system}".rstrip(), flush=True)
 
 
-async def main(server: str) -> None:
-    consumer = Consumer()
-    client = await nats.connect(server, max_reconnect_attempts=-1)
+class Connection:
+    """What goes wrong with it is said once, until it is there again."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    async def on_error(self, error: Exception) -> None:
+        kind = type(error).__name__
+        if kind not in self.said:
+            print(f"no connection yet, trying again: {str(error) or kind}", file=sys.stderr)
+        self.said.add(kind)
+
+    async def on_loss(self) -> None:
+        print("connection lost", file=sys.stderr)
+
+    async def on_return(self) -> None:
+        self.said.clear()
+        print("connected again", file=sys.stderr)
+
+
+async def main(servers: list[str]) -> None:
+    consumer, connection = Consumer(), Connection()
+    # Also for the servers that the first one tells of.
+    first = urlsplit(servers[0])
+    user, password = unquote(first.username or ""), unquote(first.password or "")
+    login = {"user": user, "password": password} if password else {"token": user} if user else {}
+    client = await nats.connect(
+        servers,
+        max_reconnect_attempts=-1,
+        error_cb=connection.on_error,
+        disconnected_cb=connection.on_loss,
+        reconnected_cb=connection.on_return,
+        **login,
+    )
+    connection.said.clear()
     await client.subscribe("metawatch.alert.META_001.>", cb=consumer.on_alert)
     await client.subscribe("metawatch.heartbeat", cb=consumer.on_heartbeat)
     await client.flush()
@@ -145,4 +178,5 @@ async def main(server: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222"))
+    given = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:4222"
+    asyncio.run(main([one if "://" in one else f"nats://{one}" for one in given.split(",") if one]))

@@ -77,6 +77,7 @@ pub(super) fn for_condition(cause: CauseKind, name: Option<&str>) -> Option<Vec<
         | CauseKind::DamagedId
         | CauseKind::FlagContradicted
         | CauseKind::HiddenFromUs
+        | CauseKind::PartlyCutOff
         | CauseKind::MonitoringStuck
         | CauseKind::TooFewMembers
         | CauseKind::NoLeaderElected

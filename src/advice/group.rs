@@ -84,6 +84,7 @@ pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
         | CauseKind::DamagedId
         | CauseKind::FlagContradicted
         | CauseKind::HiddenFromUs
+        | CauseKind::PartlyCutOff
         | CauseKind::MonitoringStuck
         | CauseKind::LeaderFlapping
         | CauseKind::SnapshotSlow

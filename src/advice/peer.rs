@@ -157,6 +157,7 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
         | CauseKind::FrozenOrPartitioned
         | CauseKind::FlagContradicted
         | CauseKind::HiddenFromUs
+        | CauseKind::PartlyCutOff
         | CauseKind::MonitoringStuck
         | CauseKind::Unlisted
         | CauseKind::Unknown
@@ -189,6 +190,15 @@ fn while_it_may_run(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
         return vec![
             say(format!("see on its host whether {shown} runs, is stopped, or hangs on its disk")),
             say(format!("if it runs well, look at the network between {shown} and the other servers")),
+            raft(),
+        ];
+    }
+    if cause == CauseKind::PartlyCutOff {
+        return vec![
+            say(format!(
+                "look at the network between {shown} and the leader: others of its cluster reach it"
+            )),
+            say(format!("if that is well, see on its host whether {shown} hangs on its disk")),
             raft(),
         ];
     }

@@ -1,12 +1,13 @@
 //! The best guess at what happened to a peer, with its reasons.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Witness};
-use crate::name::join_some;
+use crate::name::{Name, join_some, printable};
 use crate::rules::STANDING_EPOCHS_MIN;
 use crate::stamp::human_duration;
 use crate::view::{Answer, Contact, GroupView, PeerView, Route, Streak};
@@ -46,6 +47,8 @@ pub enum CauseKind {
     FlagContradicted,
     /// The leader hears it, and we do not: the way between it and us is broken.
     HiddenFromUs,
+    /// It runs, and others of its cluster hear it: neither the leader nor this monitor does.
+    PartlyCutOff,
     /// It takes part in the group and answers other questions, but not the one for its JetStream.
     MonitoringStuck,
     /// Of a group: fewer members answer than must agree.
@@ -99,6 +102,7 @@ impl CauseKind {
             Self::DamagedId => "damaged_id",
             Self::FlagContradicted => "flag_contradicted",
             Self::HiddenFromUs => "hidden_from_us",
+            Self::PartlyCutOff => "partly_cut_off",
             Self::MonitoringStuck => "monitoring_stuck",
             Self::TooFewMembers => "too_few_members",
             Self::NoLeaderElected => "no_leader_elected",
@@ -173,6 +177,15 @@ impl Facts<'_> {
         (offline > 0).then(|| format!("{offline} of {lists} lists of other members call it offline"))
     }
 
+    /// `the leader last heard it 4.2 s ago`, or that it has not in its term.
+    fn contact_in_words(&self) -> Option<String> {
+        match (self.peer.leader_heard, self.peer.contact) {
+            (Some(ago), _) => Some(format!("the leader last heard it {} ago", human_duration(ago))),
+            (None, Contact::Away(_)) => Some("the leader has not heard it in its term".to_owned()),
+            (None, Contact::Fresh | Contact::Untold) => None,
+        }
+    }
+
     /// `it has not answered for 2.3 s`, or without a time where it was never heard.
     fn silence_in_words(&self) -> String {
         match (self.silent_for(), self.peer.last_heard) {
@@ -180,7 +193,7 @@ impl Facts<'_> {
             (_, Some(heard)) => {
                 format!("its last answer came {} ago", human_duration(self.context.now.since(heard)))
             }
-            (_, None) => "it has not answered since we watch".to_owned(),
+            (_, None) => "it has not answered since we began to watch".to_owned(),
         }
     }
 }
@@ -228,6 +241,13 @@ fn disabled(facts: &Facts<'_>) -> Option<Cause> {
     let peer = facts.peer;
     (peer.answer == Answer::Disabled).then(|| {
         let mut because = vec!["the server answers that its JetStream is off".to_owned()];
+        because.extend(peer.out_of_storage.as_ref().map(|stream| match stream.as_str() {
+            "" => "it told that its storage is full".to_owned(),
+            stream => {
+                format!("it told that its storage is full: it could not store stream {}", printable(stream))
+            }
+        }));
+        because.extend(facts.contact_in_words().filter(|_| facts.witnesses.contains(&Witness::Contact)));
         if peer.off_since_start {
             because.push("it was restarted, and its JetStream has been off since".to_owned());
         }
@@ -285,7 +305,7 @@ fn before_term(facts: &Facts<'_>) -> Option<Cause> {
     };
     Some(Cause {
         kind: CauseKind::DownBeforeTerm,
-        because: vec![met.to_owned(), "it has not answered since we watch".to_owned()],
+        because: vec![met.to_owned(), "it has not answered since we began to watch".to_owned()],
     })
 }
 
@@ -314,18 +334,38 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
     if peer.answer != Answer::None {
         return None;
     }
-    if peer.routes_held {
-        let holders = peer.routes.iter().filter(|(_, route)| **route == Route::Held);
-        let holders = join_some(holders.map(|(name, _)| name.to_string()));
-        let holders = if holders.is_empty() { "others".to_owned() } else { holders };
-        let because = vec![facts.silence_in_words(), format!("{holders} held a route to it meanwhile")];
-        return Some(Cause { kind: CauseKind::FrozenOrPartitioned, because });
+    let lost = facts.contact_in_words().filter(|_| facts.witnesses.contains(&Witness::Contact));
+    if lost.is_some() && !peer.still_receive.is_empty() {
+        let hear = join_some(peer.still_receive.iter().map(Name::to_string));
+        let because = [Some(facts.silence_in_words()), lost, Some(format!("{hear} still received from it"))];
+        return Some(Cause {
+            kind: CauseKind::PartlyCutOff,
+            because: because.into_iter().flatten().collect(),
+        });
     }
-    if peer.disconnected_epochs < STANDING_EPOCHS_MIN {
+    if peer.routes_held {
+        return Some(Cause {
+            kind: CauseKind::FrozenOrPartitioned,
+            because: [Some(facts.silence_in_words()), lost, Some(held(peer)), standstill(facts)]
+                .into_iter()
+                .flatten()
+                .collect(),
+        });
+    }
+    closed(facts)
+}
+
+/// The connections to it have closed, and are perhaps there again already while it starts.
+fn closed(facts: &Facts<'_>) -> Option<Cause> {
+    let peer = facts.peer;
+    if !peer.routes_closed {
         return None;
     }
     let unflagged = peer.row.as_ref().is_some_and(|row| !row.offline);
-    let (kind, routes) = match () {
+    let (kind, closed) = match () {
+        () if !peer.gateways.is_empty() => {
+            (CauseKind::CrashedOrUnreachable, "no other cluster holds a gateway connection to its cluster")
+        }
         () if peer.last_heard.is_some() && peer.watched_since_heard && peer.announced.is_none() => {
             (CauseKind::Crashed, "every route to it closed at once, without an announcement")
         }
@@ -336,7 +376,38 @@ fn routes(facts: &Facts<'_>) -> Option<Cause> {
         ),
         () => (CauseKind::CrashedOrUnreachable, "no server of its cluster holds a route to it"),
     };
-    Some(Cause { kind, because: vec![facts.silence_in_words(), routes.to_owned()] })
+    let (kind, closed) = if peer.disconnected_epochs < STANDING_EPOCHS_MIN {
+        (CauseKind::CrashedOrUnreachable, "all connections to it had closed, and others hold one again")
+    } else {
+        (kind, closed)
+    };
+    Some(Cause { kind, because: vec![facts.silence_in_words(), closed.to_owned()] })
+}
+
+/// Who held a connection to a peer while it was silent.
+fn held(peer: &PeerView) -> String {
+    let of = |routes: &BTreeMap<Name, Route>| {
+        let holders = routes.iter().filter(|(_, route)| **route == Route::Held);
+        join_some(holders.map(|(name, _)| name.to_string()))
+    };
+    match (of(&peer.routes), of(&peer.gateways)) {
+        (holders, _) if !holders.is_empty() => format!("{holders} held a route to it meanwhile"),
+        (_, holders) if !holders.is_empty() => {
+            format!("{holders} held a gateway connection to its cluster meanwhile")
+        }
+        _ => "others held a route to it meanwhile".to_owned(),
+    }
+}
+
+/// `s1 and s2 have received nothing from it, not even a heartbeat, for 3.2 s`
+fn standstill(facts: &Facts<'_>) -> Option<String> {
+    let nothing = &facts.peer.receive_nothing;
+    let least = nothing.values().min().filter(|_| facts.witnesses.contains(&Witness::Standstill))?;
+    let names = join_some(nothing.keys().map(Name::to_string));
+    Some(format!(
+        "{names} have received nothing from it, not even a heartbeat, for {}",
+        human_duration(*least)
+    ))
 }
 
 fn silent(facts: &Facts<'_>) -> Option<Cause> {
@@ -348,9 +419,8 @@ fn silent(facts: &Facts<'_>) -> Option<Cause> {
     if peer.last_heard.is_some() && peer.watched_since_heard && !peer.flagged {
         because.push("it announced no stop".to_owned());
     }
-    if let (Contact::Away(_), Some(heard)) = (peer.contact, peer.leader_heard) {
-        because.push(format!("the leader last heard it {} ago", human_duration(heard)));
-    }
+    let lost = facts.witnesses.contains(&Witness::Contact) || matches!(peer.contact, Contact::Away(_));
+    because.extend(facts.contact_in_words().filter(|_| lost && peer.leader_heard.is_some()));
     because.extend(facts.hearsay_in_words());
     Some(Cause { kind: CauseKind::CrashedOrUnreachable, because })
 }

@@ -31,8 +31,6 @@ pub(super) struct Shown {
     /// When the last complete one ended.
     complete: Option<Stamp>,
     leaders: LeaderChanges,
-    /// Servers were seen in an epoch that ran its course.
-    pub(super) whole_epoch: bool,
 }
 
 impl Shown {
@@ -44,25 +42,23 @@ impl Shown {
             took: Duration::ZERO,
             complete: None,
             leaders: LeaderChanges::default(),
-            whole_epoch: false,
         }
     }
 
     /// Takes what an epoch shows that has ended.
-    pub(super) fn take(&mut self, view: &ClusterView, ran_its_course: bool) {
+    pub(super) fn take(&mut self, view: &ClusterView) {
         self.totals.take(&view.epoch);
         self.took = self.took.saturating_add(view.epoch.closed.since(view.epoch.opened));
         if view.epoch.is_complete() {
             self.complete = Some(view.epoch.closed);
         }
         self.leaders.take(view);
-        self.whole_epoch |= view.epoch.informative && ran_its_course;
     }
 }
 
 impl Daemon {
-    /// Logs the status where it has changed.
-    pub(super) fn tell_status(&mut self, heartbeat: &Heartbeat) {
+    /// Logs the status where it has changed, and no events of the same epoch tell why.
+    pub(super) fn tell_status(&mut self, heartbeat: &Heartbeat, told: bool) {
         let (status, summary) = (heartbeat.status, heartbeat.summary.as_str());
         // What keeps us from knowing is told with its reason, by whoever holds the connection.
         if status == Status::Unknown {
@@ -70,6 +66,7 @@ impl Daemon {
             return;
         }
         let line = match self.status.replace(status) {
+            _ if told => Line::debug(summary),
             Some(before) if before == status => Line::debug(summary),
             _ if status == Status::Ok => Line::info(summary),
             _ => Line::warn(summary),
@@ -115,6 +112,7 @@ impl Daemon {
             interval: self.pipeline.settings().rules.interval,
             complete: self.shown.complete.map(|at| now.since(at)),
             follows: matches!(self.role(), Role::Standby | Role::Reserve),
+            stuck: self.is_stuck(now),
         }
     }
 

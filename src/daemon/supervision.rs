@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::{Daemon, Phase, STUCK};
+use super::{Daemon, Phase};
 use crate::election::Role;
 use crate::name::printable;
 use crate::stamp::Stamp;
@@ -47,10 +47,7 @@ impl Progress {
 impl Daemon {
     /// How far this watcher is.
     pub fn progress(&self, now: Stamp) -> Progress {
-        let overdue = match self.phase {
-            Phase::Gathering(opened, patience) => now.since(opened) > patience + STUCK,
-            Phase::Resting(_) | Phase::Leaving(_) => false,
-        };
+        let vitals = self.vitals(now);
         let role = self.role();
         let seen = self.last().map(|step| step.heartbeat.summary.as_str());
         let status = match (role, seen) {
@@ -62,8 +59,8 @@ impl Daemon {
             }
         };
         Progress {
-            ready: self.shown.whole_epoch || role == Role::Reserve,
-            works: !overdue,
+            ready: vitals.complete.is_some() || vitals.follows,
+            works: !vitals.stuck,
             stopping: matches!(self.phase, Phase::Leaving(_)),
             status,
         }

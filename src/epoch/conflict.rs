@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::ServerKey;
 use crate::name::{Name, join_some};
@@ -58,7 +59,7 @@ pub(super) fn agree(one: &Reply, other: &Reply) -> bool {
 /// The conflicts among these replies, in order. `contradicted` are the runs that gave different answers. The replies are
 /// in the order of their servers' keys.
 pub(super) fn conflicts<'a>(
-    replies: &'a [Reply],
+    replies: &'a [Arc<Reply>],
     contradicted: impl Iterator<Item = (&'a Name, &'a Reply)>,
 ) -> Vec<Conflict> {
     let mut ids: BTreeMap<(ServerKey, ConflictKind, &Name), BTreeSet<&Name>> = BTreeMap::new();
@@ -66,7 +67,7 @@ pub(super) fn conflicts<'a>(
         let key = (ServerKey::of(&reply.server), ConflictKind::Answers, &reply.server.name);
         ids.entry(key).or_default().insert(id);
     }
-    let same_server = |one: &Reply, other: &Reply| {
+    let same_server = |one: &Arc<Reply>, other: &Arc<Reply>| {
         one.server.peer == other.server.peer && one.server.domain == other.server.domain
     };
     for runs in replies.chunk_by(same_server).filter(|runs| runs.len() > 1) {

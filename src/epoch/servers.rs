@@ -3,6 +3,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Expected, Respondent, ServerKey};
@@ -21,14 +22,27 @@ struct Asked {
     awaited: bool,
     /// How long it took to give a sign of life.
     delay: Option<Duration>,
+    answered: Answered,
+}
+
+/// What came of a server.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
     /// Where the reply is of the first of its runs that answered.
     first: Option<usize>,
+    /// That is the same as in the epoch before.
+    pub(super) unchanged: bool,
+    /// How much came, readable or not.
+    answers: u32,
 }
 
 /// The servers of an epoch, and how many there are of a kind.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
-    asked: BTreeMap<ServerKey, Asked>,
+    /// Those that the plan counts on, in the order of their keys ...
+    expected: Vec<(ServerKey, Asked)>,
+    /// ... and the others.
+    others: BTreeMap<ServerKey, Asked>,
     heard: usize,
     /// Awaited, and not heard.
     awaited: usize,
@@ -45,8 +59,20 @@ impl Servers {
         let silent = expected.len();
         let awaited = expected.values().filter(|expected| expected.awaited).count();
         let asked = |Expected { name, awaited }| Asked { name, expected: true, awaited, ..Asked::default() };
-        let asked = expected.into_iter().map(|(key, expected)| (key, asked(expected))).collect();
-        Self { asked, awaited, silent, ..Self::default() }
+        let expected = expected.into_iter().map(|(key, expected)| (key, asked(expected))).collect();
+        Self { expected, awaited, silent, ..Self::default() }
+    }
+
+    /// Where the server is among those that are expected; it may be at `hint`.
+    pub(super) fn place(&self, key: &ServerKey, hint: usize) -> Option<usize> {
+        if self.expected.get(hint).is_some_and(|(there, _)| there == key) {
+            return Some(hint);
+        }
+        self.expected.binary_search_by(|(there, _)| there.cmp(key)).ok()
+    }
+
+    fn get(&self, key: &ServerKey) -> Option<&Asked> {
+        self.place(key, usize::MAX).map(|place| &self.expected[place].1).or_else(|| self.others.get(key))
     }
 
     /// How many have given a sign of life.
@@ -73,9 +99,10 @@ impl Servers {
         self.silent == 0
     }
 
-    /// A server gives a sign of life, after so long. Gives the place of its first reply, to be filled in.
-    pub(super) fn hear(&mut self, key: ServerKey, after: Duration) -> &mut Option<usize> {
-        let asked = self.asked.entry(key).or_default();
+    /// A server gives a sign of life, after so long; `place` tells where it is among the expected. Gives what came of
+    /// it, to be filled in.
+    pub(super) fn hear(&mut self, key: ServerKey, place: Option<usize>, after: Duration) -> &mut Answered {
+        let asked = entry(&mut self.expected, &mut self.others, key, place);
         if asked.delay.is_none() {
             asked.delay = Some(after);
             self.heard += 1;
@@ -83,12 +110,19 @@ impl Servers {
             self.silent_listed -= usize::from(asked.listed);
             self.awaited -= usize::from(std::mem::take(&mut asked.awaited));
         }
-        &mut asked.first
+        asked.answered.answers = asked.answered.answers.saturating_add(1);
+        &mut asked.answered
     }
 
-    /// A leader lists a server.
-    pub(super) fn list(&mut self, key: ServerKey, name: Option<&Name>) {
-        let asked = self.asked.entry(key).or_default();
+    /// The keys of those that the plan counts on, in order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ServerKey> + Clone {
+        self.expected.iter().map(|(key, _)| key)
+    }
+
+    /// A leader lists a server. Whether it is expected.
+    pub(super) fn list(&mut self, key: ServerKey, name: Option<&Name>) -> bool {
+        let place = self.place(&key, usize::MAX);
+        let asked = entry(&mut self.expected, &mut self.others, key, place);
         if !std::mem::replace(&mut asked.listed, true) {
             let silent = asked.delay.is_none();
             self.listed += 1;
@@ -98,31 +132,49 @@ impl Servers {
         if !asked.expected && asked.name.is_none() {
             asked.name = name.cloned();
         }
+        asked.expected
     }
 
     /// A server says that it stops: it is not awaited. Whether it was expected.
     pub(super) fn stops(&mut self, key: &ServerKey) -> bool {
-        let Some(asked) = self.asked.get_mut(key) else { return false };
+        let place = self.place(key, usize::MAX);
+        let expected = place.map(|place| &mut self.expected[place].1);
+        let Some(asked) = expected.or_else(|| self.others.get_mut(key)) else { return false };
         self.awaited -= usize::from(std::mem::take(&mut asked.awaited));
         asked.expected
     }
 
     fn is_heard(&self, key: &ServerKey) -> bool {
-        self.asked.get(key).is_some_and(|asked| asked.delay.is_some())
+        self.get(key).is_some_and(|asked| asked.delay.is_some())
     }
 
     /// Names a server, where nothing better is known.
     pub(super) fn name(&mut self, key: ServerKey, name: &Name) {
-        self.asked.entry(key).or_default().name.get_or_insert_with(|| name.clone());
+        let place = self.place(&key, usize::MAX);
+        let asked = entry(&mut self.expected, &mut self.others, key, place);
+        asked.name.get_or_insert_with(|| name.clone());
     }
 
     /// All servers, and all replies, both in the order of the keys; the replies of a server by the ids of its runs.
-    pub(super) fn close(self, replies: Replies) -> (Vec<Respondent>, Vec<Reply>) {
+    pub(super) fn close(self, replies: Replies) -> (Vec<Respondent>, Vec<Arc<Reply>>) {
         let Replies { came, several } = replies;
-        let mut came: Vec<Option<Reply>> = came.into_iter().map(Some).collect();
+        let mut came: Vec<Option<Arc<Reply>>> = came.into_iter().map(Some).collect();
         let mut in_order = Vec::with_capacity(came.len());
-        let mut respondents = Vec::with_capacity(self.asked.len());
-        for (key, Asked { mut name, delay, first, .. }) in self.asked {
+        let mut respondents = Vec::with_capacity(self.expected.len() + self.others.len());
+        let mut others = self.others.into_iter().peekable();
+        let mut expected = self.expected.into_iter().peekable();
+        loop {
+            let other_first = match (expected.peek(), others.peek()) {
+                (Some((key, _)), Some((other, _))) => other < key,
+                (None, Some(_)) => true,
+                (_, None) => false,
+            };
+            let next = if other_first { others.next() } else { expected.next() };
+            let Some((key, Asked { mut name, delay, answered: Answered { first, unchanged, answers }, .. })) =
+                next
+            else {
+                return (respondents, in_order);
+            };
             let before = in_order.len();
             let mut next = |place: usize| in_order.extend(came.get_mut(place).and_then(Option::take));
             match first.map(|place| several.get(&place).ok_or(place)) {
@@ -130,14 +182,28 @@ impl Servers {
                 Some(Err(place)) => next(place),
                 None => {}
             }
-            if let Some(reply) = in_order[before..].last()
+            // What has not changed has not changed its name.
+            let last = in_order[before..].last().filter(|_| !unchanged || name.is_none());
+            if let Some(reply) = last
                 && name.as_ref() != Some(&reply.server.name)
             {
                 name = Some(reply.server.name.clone());
             }
-            respondents.push(Respondent { key, name, delay });
+            respondents.push(Respondent { key, name, delay, answers, unchanged: unchanged && answers == 1 });
         }
-        (respondents, in_order)
+    }
+}
+
+/// What is known of a server: of an expected one at this place, or of another one.
+fn entry<'a>(
+    expected: &'a mut [(ServerKey, Asked)],
+    others: &'a mut BTreeMap<ServerKey, Asked>,
+    key: ServerKey,
+    place: Option<usize>,
+) -> &'a mut Asked {
+    match place.and_then(|place| expected.get_mut(place)) {
+        Some((_, asked)) => asked,
+        None => others.entry(key).or_default(),
     }
 }
 
@@ -182,7 +248,7 @@ impl RollCall {
 /// The replies of an open epoch, in the order in which they came: one a run of a server.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
-    came: Vec<Reply>,
+    came: Vec<Arc<Reply>>,
     /// The runs of those servers of which several answered, by the place of the first reply.
     several: BTreeMap<usize, BTreeMap<Name, usize>>,
 }
@@ -196,12 +262,15 @@ impl Replies {
         self.came.len()
     }
 
-    /// Keeps a reply, of a server whose first one is there; gives it back, with the one that this run has given
-    /// already, if it has.
-    pub(super) fn take(&mut self, first: &mut Option<usize>, reply: Reply) -> Option<(Reply, &mut Reply)> {
+    /// Keeps a reply of a server; gives it back, with the one that this run has given already, if it has.
+    pub(super) fn take(
+        &mut self,
+        answered: &mut Answered,
+        reply: Arc<Reply>,
+    ) -> Option<(Arc<Reply>, &mut Arc<Reply>)> {
         let place = self.came.len();
-        let Some(first) = *first else {
-            *first = Some(place);
+        let Some(first) = answered.first else {
+            answered.first = Some(place);
             self.came.push(reply);
             return None;
         };
@@ -222,10 +291,10 @@ impl Replies {
 }
 
 /// The reply of this run, among replies in order.
-pub(super) fn of_run<'a>(replies: &'a [Reply], key: &ServerKey, id: &Name) -> Option<&'a Reply> {
-    let of = |reply: &Reply| {
+pub(super) fn of_run<'a>(replies: &'a [Arc<Reply>], key: &ServerKey, id: &Name) -> Option<&'a Reply> {
+    let of = |reply: &Arc<Reply>| {
         let server = &reply.server;
         (server.peer, &server.domain, &server.id).cmp(&(key.peer, &key.domain, id))
     };
-    replies.binary_search_by(of).ok().map(|place| &replies[place])
+    replies.binary_search_by(of).ok().map(|place| &*replies[place])
 }

@@ -271,6 +271,8 @@ fn spoken(witness: Witness) -> String {
         Witness::Announced => "announced",
         Witness::Hearsay => "hearsay",
         Witness::Unlisted => "unlisted",
+        Witness::Standstill => "standstill",
+        Witness::OutOfStorage => "out_of_storage",
         Witness::Leaderless => "leaderless",
         Witness::Short => "short",
         Witness::Disagreement => "disagreement",
@@ -292,7 +294,7 @@ fn advice_for(
     if let Some(peer) = finding.peer.and_then(|id| group.peer(id)) {
         let answers = |peer: &&PeerView| peer.answer == Answer::Member;
         let member = group.peers.iter().find(answers).and_then(|peer| peer.name.as_ref()).map(Name::as_str);
-        let others = view.groups.iter().any(|other| other.key != group.key && other.answering > 0);
+        let others = view.answering_groups > usize::from(group.answering > 0);
         return advice::for_peer(
             cause,
             &advice::PeerCase {

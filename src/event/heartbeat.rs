@@ -206,12 +206,18 @@ impl Heartbeat {
         monitor: &Monitor,
     ) -> Self {
         let status = status(view, findings, table);
-        let groups = worst_groups_first(view, findings).into_iter().take(LIST_MAX);
+        // They are only told apart where there are many groups.
+        let unwell = if view.groups.len() > GROUPS_TOLD_MAX.min(LIST_MAX) {
+            check::unwell_groups(view, findings)
+        } else {
+            Vec::new()
+        };
+        let groups = worst_groups_first(view, &unwell).into_iter().take(LIST_MAX);
         Self {
             v: 1,
             timestamp: view.epoch.closed.to_string(),
             status,
-            summary: summary(view, findings, status),
+            summary: summary(view, findings, status, &unwell),
             epoch: event_epoch(&view.epoch, monitor),
             groups: groups.map(|group| event_group(group, check::impact(group, findings))).collect(),
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
@@ -261,19 +267,18 @@ fn left_out(view: &ClusterView, table: &AlertTable) -> BTreeMap<String, u64> {
 }
 
 /// The groups that something is wrong with come first: what a list has no room for is well.
-fn worst_groups_first<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a GroupView> {
+fn worst_groups_first<'a>(view: &'a ClusterView, unwell: &[&'a GroupView]) -> Vec<&'a GroupView> {
     if view.groups.len() <= LIST_MAX {
         return view.groups.iter().collect();
     }
-    let unwell = check::unwell_groups(view, findings);
     let keys: BTreeSet<&Name> = unwell.iter().map(|group| &group.key).collect();
     let well = view.groups.iter().filter(|group| !keys.contains(&group.key));
     unwell.iter().copied().chain(well).collect()
 }
 
-fn summary(view: &ClusterView, findings: &[Finding], status: Status) -> String {
+fn summary(view: &ClusterView, findings: &[Finding], status: Status, unwell: &[&GroupView]) -> String {
     if view.groups.len() > GROUPS_TOLD_MAX {
-        return summary_of_many(view, findings, status);
+        return summary_of_many(view, findings, status, unwell);
     }
     let heard = format!("{} of {} servers answered", view.epoch.heard, view.epoch.expected);
     let groups = view.groups.iter().map(|group| {
@@ -289,8 +294,12 @@ fn summary(view: &ClusterView, findings: &[Finding], status: Status) -> String {
 }
 
 /// `alerting: 1,112 groups, 9,999 of 10,001 servers answered; d0: 8 of 9 meta peers online, …; 2 more are not well`
-fn summary_of_many(view: &ClusterView, findings: &[Finding], status: Status) -> String {
-    let unwell = check::unwell_groups(view, findings);
+fn summary_of_many(
+    view: &ClusterView,
+    findings: &[Finding],
+    status: Status,
+    unwell: &[&GroupView],
+) -> String {
     let mut text = format!("{}: {}", status.as_str(), super::summary::sums(view));
     for group in unwell.iter().take(WORST_TOLD_MAX) {
         let online = super::summary::peers_online(group, check::impact(group, findings));

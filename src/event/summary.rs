@@ -151,6 +151,9 @@ pub(super) fn offline(name: &str, finding: Option<&Finding>) -> String {
         Some(CauseKind::FlagContradicted) => {
             format!("{name}: its leader calls it offline, but it answers and is in contact")
         }
+        Some(CauseKind::PartlyCutOff) => {
+            format!("{name} is cut off: the leader and this monitor cannot reach it, others still hear it")
+        }
         _ => format!("{name} is offline{}", cause_in_brackets(cause)),
     }
 }
@@ -300,6 +303,7 @@ fn cause_in_brackets(cause: Option<&Cause>) -> String {
         CauseKind::Unlisted
         | CauseKind::FlagContradicted
         | CauseKind::HiddenFromUs
+        | CauseKind::PartlyCutOff
         | CauseKind::MonitoringStuck
         | CauseKind::TooFewMembers
         | CauseKind::NoLeaderElected

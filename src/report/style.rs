@@ -84,23 +84,60 @@ pub fn width(text: &str) -> usize {
 /// `text` in lines of at most so many columns, broken between words; a word that is longer stays whole. Colours count as
 /// nothing.
 pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    wrapped_after(text, columns, columns)
+}
+
+/// The same with a first line of another length.
+fn wrapped_after(text: &str, first: usize, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut room = first;
     let mut used = 0;
     for word in text.split(' ') {
         let wide = width(&without_codes(word));
         match lines.last_mut() {
-            Some(line) if used + 1 + wide <= columns => {
+            Some(line) if used + 1 + wide <= room => {
                 line.push(' ');
                 line.push_str(word);
                 used += 1 + wide;
             }
             _ => {
+                room = if lines.is_empty() { first } else { columns };
                 lines.push(word.to_owned());
                 used = wide;
             }
         }
     }
     lines
+}
+
+/// A line that begins so is a command: it stays whole, to be copied.
+const COMMAND_INDENT: &str = "          ";
+/// A label is at most so long; two blanks follow it.
+const LABEL_MAX: usize = 12;
+
+/// The lines of a report in at most so many columns: what does not fit goes on under its text, not under its label.
+pub fn folded(report: &str, columns: usize) -> String {
+    let mut text = String::new();
+    for line in report.lines() {
+        let shown = without_codes(line);
+        let words = shown.trim_start();
+        let indent = shown.len() - words.len();
+        if width(&shown) <= columns || shown.starts_with(COMMAND_INDENT) {
+            text.push_str(line);
+            text.push('\n');
+            continue;
+        }
+        let label = words.find("  ").filter(|label| *label <= LABEL_MAX).unwrap_or(0);
+        let behind = words.len() - words[label..].trim_start().len();
+        let below = indent + if label == 0 { 0 } else { behind };
+        let room = |indent: usize| columns.saturating_sub(indent);
+        let lines = wrapped_after(line.trim_start(), room(indent), room(below));
+        for (number, part) in lines.iter().enumerate() {
+            let indent = if number == 0 { indent } else { below };
+            text.push_str(&format!("{:indent$}{part}\n", ""));
+        }
+    }
+    text
 }
 
 /// The text without the escape codes of [`Style::paint`].
@@ -185,6 +222,29 @@ mod tests {
         );
         assert_eq!(wrapped("a longestword b", 5), ["a", "longestword", "b"]);
         assert_eq!(wrapped("", 5), [""]);
+    }
+
+    #[test]
+    fn a_report_goes_on_under_its_text_and_keeps_its_commands_whole() {
+        let command = "             nats --server nats://127.0.0.1:4222 server list";
+        let report = format!("CRITICAL  s1 is offline (crashed)\n\n  next     start s1 again\n{command}\n");
+        let folded = folded(&report, 20);
+        let lines: Vec<&str> = folded.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "CRITICAL  s1 is",
+                "          offline",
+                "          (crashed)",
+                "",
+                "  next     start s1",
+                "           again",
+                command
+            ]
+        );
+        let painted = format!("{}  {}\n", Style::new(true).paint(Tone::Bad, "CRITICAL"), "s1 is offline");
+        assert_eq!(super::folded(&painted, 20).lines().nth(1), Some("          offline"));
+        assert_eq!(super::folded(&report, 80), report);
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::keys::{Controls, Sort};
-use super::line::Line;
+use super::line::{Line, filled, whole_parts};
 use super::{Size, since, table};
 use crate::alert::{Reason, State};
 use crate::check::{Severity, Verdict};
 use crate::name::printable;
 use crate::report::Status;
-use crate::report::style::{Tone, ago, wrapped};
+use crate::report::style::{Tone, ago};
 use crate::status::{GroupStatus, IncidentStatus, PeerStatus, RecentEvent, SystemStatus};
 
 /// So many lines of a terminal leave room for the reasons of one incident; of the others there is one line.
@@ -24,8 +24,12 @@ const WIDE: usize = 60;
 pub(super) fn subtitle(status: &SystemStatus, age: Duration) -> String {
     let age = if age < Duration::from_secs(1) { "now".to_owned() } else { format!("{} ago", ago(age)) };
     let system = status.system.as_ref().map_or_else(String::new, |system| format!(" · system {system}"));
+    let only = match status.only.as_slice() {
+        [] => String::new(),
+        names => format!(" · only {}", names.join(", ")),
+    };
     let every = ago(Duration::from_millis(status.interval_ms)).replace(".0s", "s");
-    format!("epoch {}, {age} · every {every}{system}", status.epoch.number)
+    format!("epoch {}, {age} · every {every}{system}{only}", status.epoch.number)
 }
 
 /// Everything between head and foot.
@@ -125,7 +129,7 @@ fn incident_lines(
 /// `    because  …`, in as many lines as it takes.
 fn labelled(label: &str, text: &str, columns: usize, tone: Option<Tone>, lines: &mut Vec<Line>) {
     let indent = if columns >= WIDE { 13 } else { 4 };
-    for (index, piece) in wrapped(&printable(text), columns.saturating_sub(indent)).into_iter().enumerate() {
+    for (index, piece) in filled(&printable(text), columns.saturating_sub(indent)).into_iter().enumerate() {
         let label = if index == 0 && columns >= WIDE { label } else { "" };
         let mut line = Line::default();
         line.push(Some(Tone::Faint), &format!("{:indent$}", format!("    {label}")));
@@ -203,12 +207,12 @@ fn events(status: &SystemStatus, columns: usize, lines: &mut Vec<Line>) {
         return;
     }
     lines.push(Line::toned(Tone::Strong, "LAST EVENTS"));
-    lines.extend(status.recent.iter().take(EVENTS_MAX).map(|event| event_line(event).cut(columns)));
+    lines.extend(status.recent.iter().take(EVENTS_MAX).map(|event| event_line(event, columns).cut(columns)));
     lines.push(Line::default());
 }
 
 /// `  20:43:42 CRITICAL s3 is offline …`: the time of the day, UTC.
-fn event_line(event: &RecentEvent) -> Line {
+fn event_line(event: &RecentEvent, columns: usize) -> Line {
     let mut line = Line::default();
     let time = event.at.get(11..19).unwrap_or(&event.at);
     line.push(Some(Tone::Faint), &format!("  {time} "));
@@ -218,7 +222,8 @@ fn event_line(event: &RecentEvent) -> Line {
         (_, state) => severity(state, event.severity),
     };
     line.push(Some(tone), &format!("{word:<8} "));
-    line.push(None, &event.summary);
+    let room = columns.saturating_sub(line.width());
+    line.push(None, whole_parts(&printable(&event.summary), room));
     line
 }
 
@@ -226,11 +231,11 @@ fn notes(status: &SystemStatus, columns: usize, lines: &mut Vec<Line>) {
     let missing = &status.epoch.missing;
     if !missing.is_empty() {
         let text = format!("no answer: {}", missing.join(", "));
-        lines.extend(wrapped(&printable(&text), columns).iter().map(|line| Line::toned(Tone::Unknown, line)));
+        lines.extend(filled(&printable(&text), columns).iter().map(|line| Line::toned(Tone::Unknown, line)));
     }
     for note in &status.notes {
         let text = format!("note: {note}");
-        lines.extend(wrapped(&printable(&text), columns).iter().map(|line| Line::plain(line)));
+        lines.extend(filled(&printable(&text), columns).iter().map(|line| Line::plain(line)));
     }
 }
 
@@ -257,7 +262,7 @@ pub(super) fn help(columns: usize) -> Vec<Line> {
     lines.push(Line::default());
     let says = "An incident is counted from the first evidence that this look has seen. Who only looks publishes \
                 nothing: metawatch run does.";
-    lines.extend(wrapped(says, columns).iter().map(|line| Line::toned(Tone::Faint, line)));
+    lines.extend(filled(says, columns).iter().map(|line| Line::toned(Tone::Faint, line)));
     lines
 }
 

@@ -1,7 +1,7 @@
 //! A line of a screen: pieces of text, each with its meaning.
 
 use crate::name::printable;
-use crate::report::style::{Tone, width};
+use crate::report::style::{Tone, width, wrapped};
 
 /// A piece of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,4 +89,33 @@ fn cut(text: &str, columns: usize) -> String {
     }
     kept.push('…');
     kept
+}
+
+/// `text` in lines of at most so many columns, broken between words where that is possible. Nothing is left out: a command
+/// is there to be copied.
+pub(super) fn filled(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in wrapped(text, columns) {
+        let mut piece = String::new();
+        for character in line.chars() {
+            piece.push(character);
+            if width(&piece) > columns && piece.len() > character.len_utf8() {
+                piece.pop();
+                lines.push(std::mem::take(&mut piece));
+                piece.push(character);
+            }
+        }
+        lines.push(piece);
+    }
+    lines
+}
+
+/// Of a text that does not fit, the parts of the sentence that do; the text where those are less than half a line.
+pub(super) fn whole_parts(text: &str, columns: usize) -> &str {
+    if width(text) <= columns {
+        return text;
+    }
+    let ends = [", ", "; ", ": "].into_iter().flat_map(|end| text.match_indices(end));
+    let parts = ends.map(|(at, _)| &text[..at]).filter(|part| width(part) <= columns);
+    parts.max_by_key(|part| part.len()).filter(|part| width(part) >= columns / 2).unwrap_or(text)
 }

@@ -63,6 +63,10 @@ pub struct OutputFlags {
     #[arg(global = true, long, env = "METAWATCH_COLOR", help_heading = "Output", value_name = "WHEN")]
     #[arg(value_enum, default_value_t = ColorWhen::Auto, hide_env_values = true)]
     pub color: ColorWhen,
+    /// How to write what is told on stderr
+    #[arg(global = true, long, env = "METAWATCH_LOG_FORMAT", help_heading = "Output", value_name = "FORMAT")]
+    #[arg(value_enum, default_value_t = LineFormat::Text, hide_env_values = true)]
+    pub log_format: LineFormat,
 }
 
 /// When to use colours.
@@ -165,6 +169,10 @@ pub struct RuleFlags {
     #[arg(long, env = "METAWATCH_LOST_CONTACT", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "10s", value_parser = values::lost_contact)]
     pub lost_contact: Duration,
+    /// The same where the peer is silent to this monitor, too: then it is offline
+    #[arg(long, env = "METAWATCH_LOST_CONTACT_SILENT", hide_env_values = true, help_heading = "Verdict")]
+    #[arg(value_name = "DURATION", default_value = "4s", value_parser = values::lost_contact)]
+    pub lost_contact_silent: Duration,
     /// Which evidence may call a peer offline
     #[arg(long, env = "METAWATCH_BASIS", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "BASIS", value_enum, default_value_t = BasisWord::Observed)]
@@ -218,11 +226,12 @@ pub struct RunFlags {
     /// Append every epoch to this file, as a recording for `metawatch replay`
     #[arg(long, env = "METAWATCH_RECORD", hide_env_values = true, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Serve a status page on this port of this host; any other address is written in full: 0.0.0.0:8222
+    /// Serve a status page, /metrics for Prometheus, /healthz and /readyz on this port of this host; any other address is
+    /// written in full: 0.0.0.0:8222
     #[arg(long, env = "METAWATCH_LISTEN", hide_env_values = true, value_name = "[ADDRESS:]PORT")]
     #[arg(help_heading = "Status page", value_parser = access::listen_address)]
     pub listen: Option<SocketAddr>,
-    /// Answer browsers that call this host so; IP addresses and localhost need no name
+    /// Answer browsers and scrapers that call this host so; IP addresses and localhost need no name
     #[arg(long, env = "METAWATCH_LISTEN_HOST", hide_env_values = true, value_name = "NAME")]
     #[arg(help_heading = "Status page", value_delimiter = ',', requires = "listen")]
     #[arg(value_parser = access::host_name)]
@@ -299,7 +308,7 @@ pub struct ViewFlags {
     #[arg(long, env = "METAWATCH_ONCE", hide_env_values = true)]
     pub once: bool,
     /// Go on looking, and draw the screen anew after each epoch; a line for each change where stdout is no terminal
-    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once", "groups"])]
+    #[arg(long, short, env = "METAWATCH_WATCH", hide_env_values = true, conflicts_with_all = ["from", "once"])]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub watch: bool,
     /// Time between two epochs with --watch; something suspicious is looked at more often
@@ -349,10 +358,10 @@ pub struct ReplayFlags {
     pub life: LifeFlags,
 }
 
-/// The formats of events.
+/// The formats of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LineFormat {
-    /// One line for people an event.
+    /// One line for people.
     Text,
     /// One JSON object a line.
     Json,

@@ -26,7 +26,7 @@ pub use diagnose_access::{Access, Trouble};
 pub use transport::{Incoming, NatsTransport, Subscription, Transport};
 
 use crate::daemon::LossKind;
-use crate::epoch::{Epoch, Gathered, Heard, Plan};
+use crate::epoch::{Epoch, Gathered, Heard, LastReplies, Plan};
 use crate::shell::clock::Clock;
 use crate::shell::connect::{Link, LinkEvent};
 use crate::stamp::Stamp;
@@ -62,7 +62,7 @@ const MOVE_MAX: Duration = Duration::from_secs(1);
 pub enum WakeReason {
     /// The time has come.
     Time,
-    /// A server announced that it stops: the next epoch will hear of it.
+    /// A server announced that it stops, or told of its storage or its membership: the next epoch will hear of it.
     Event,
     /// The connection is there again.
     Connected,
@@ -71,10 +71,12 @@ pub enum WakeReason {
 /// What a collector does besides asking.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CollectorOptions {
-    /// It listens to the events of servers that stop.
+    /// It listens to the events of servers.
     pub events: bool,
     /// It keeps the payloads of each epoch for [`Collector::take_capture`].
     pub raw: bool,
+    /// Epoch follows epoch: what servers answered is kept, to know what has not changed.
+    pub again: bool,
 }
 
 /// Asks the servers and hears them. One epoch at a time.
@@ -91,8 +93,10 @@ pub struct Collector<P = NatsTransport> {
     /// Questions that the client did not take.
     unsent: u64,
     capture: Capture,
-    /// Something has come since the last epoch opened that makes the next one urgent: a server stops, a leader was
-    /// elected.
+    /// What was answered in the last epochs.
+    last_replies: LastReplies,
+    /// Something has come since the last epoch opened that makes the next one urgent: an event of a server, an
+    /// election.
     urgent: bool,
     /// When the server at the other end is to be left.
     leave_at: Option<Stamp>,
@@ -128,6 +132,7 @@ impl<P: Transport> Collector<P> {
             transport.listen(Subscription::Shutdown).await;
             transport.listen(Subscription::Lameduck).await;
             transport.listen(Subscription::Elected).await;
+            transport.listen(Subscription::Advisories).await;
         }
         Self {
             transport,
@@ -139,6 +144,7 @@ impl<P: Transport> Collector<P> {
             news_dropped: 0,
             unsent: 0,
             capture: Capture::default(),
+            last_replies: if options.again { LastReplies::new() } else { LastReplies::default() },
             urgent: false,
             leave_at: None,
             moving_until: None,
@@ -158,7 +164,8 @@ impl<P: Transport> Collector<P> {
         let (learning, ask_statsz) = (plan.learning, plan.ask_statsz);
         self.capture = Capture::of(self.transport.server_name());
         let (generation, opened) = (self.transport.generation(), self.clock.now());
-        let mut open = Open { number, generation, epoch: Epoch::open(plan, opened) };
+        let last_replies = std::mem::take(&mut self.last_replies);
+        let mut open = Open { number, generation, epoch: Epoch::open_after(plan, opened, last_replies) };
         self.tell_backlog(&mut open);
         if may_ask {
             self.ask(number, learning, ask_statsz).await;
@@ -269,9 +276,9 @@ impl<P: Transport> Collector<P> {
         let now = self.clock.now();
         match incoming {
             Incoming::Reply(message) => self.backlog.reply(now, &message),
-            Incoming::Stop(message) => {
+            Incoming::ServerEvent(message) => {
                 self.urgent = true;
-                self.backlog.stop(now, &message);
+                self.backlog.event(now, &message);
             }
             Incoming::Elected => self.urgent = true,
             Incoming::Link(event) => {
@@ -332,7 +339,9 @@ impl<P: Transport> Collector<P> {
                 Err(_) => self.last_chance(&mut open, wake).await,
             }
         };
-        open.epoch.close(self.clock.now(), ended)
+        let (gathered, last_replies) = open.epoch.close_with_replies(self.clock.now(), ended);
+        self.last_replies = last_replies;
+        gathered
     }
 
     fn hear_batch(&mut self, open: &mut Open, first: Incoming) {
@@ -366,7 +375,7 @@ impl<P: Transport> Collector<P> {
         match incoming {
             Incoming::Reply(message) => self.hear_reply(open, now, &message),
             Incoming::Elected => self.urgent = true,
-            Incoming::Stop(message) => {
+            Incoming::ServerEvent(message) => {
                 self.urgent = true;
                 let (subject, payload) = (message.subject.as_str(), &message.payload[..]);
                 if self.options.raw {

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::alert::LifeRules;
 use crate::event::{AlertEvent, Monitor, Outgoing, PREFIX, Snapshot};
 use crate::pipeline::Settings;
+use crate::report::style::folded;
 use crate::report::table::Shown;
 use crate::report::{CheckReport, json, lines, nagios, prometheus, selection, table, text};
 use crate::rules::Rules;
@@ -26,6 +27,9 @@ use crate::shell::report::{self, Out};
 use crate::shell::service_manager::NotifyOptions;
 use crate::shell::state_file::StateLocation;
 
+/// The exit code of a check that cannot tell.
+const UNKNOWN: u8 = 3;
+
 /// Does what the command line asks for, and gives the exit code.
 pub fn run(cli: Cli, around: &Env) -> u8 {
     let mut out = Out::stdout(cli.output.color, around);
@@ -33,7 +37,7 @@ pub fn run(cli: Cli, around: &Env) -> u8 {
     let done = dispatch(cli, around, &mut out).and_then(|code| out.flush().map(|()| code));
     done.unwrap_or_else(|failure| {
         report::failed(&failure);
-        if is_check { 3 } else { 1 }
+        if is_check { UNKNOWN } else { 1 }
     })
 }
 
@@ -93,6 +97,7 @@ fn instance() -> String {
 fn rules(flags: &RuleFlags) -> Rules {
     Rules {
         lost_contact: flags.lost_contact,
+        lost_contact_silent: flags.lost_contact_silent,
         basis: flags.basis.into(),
         ghost_after: flags.ghost_after,
         checks: flags.limits.checks(),
@@ -119,8 +124,20 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         selection::only_groups(&mut looked.step, &flags.selection.groups)?;
         Ok(looked)
     });
+    let usual =
+        if out.is_terminal() && flags.outfile.is_none() { CheckFormat::Text } else { CheckFormat::Nagios };
+    let format = flags.format.unwrap_or(usual);
     let (report, failure) = match looked {
-        Ok(looked) => (CheckReport::new(&looked.step, looked.epochs.into(), &looked.alerts), None),
+        Ok(looked) => {
+            let judge = match format {
+                CheckFormat::Nagios | CheckFormat::Text => CheckReport::of_problems,
+                CheckFormat::Json | CheckFormat::Prometheus => CheckReport::new,
+            };
+            let report = judge(&looked.step, looked.epochs.into(), &looked.alerts);
+            // The process ends: the system takes all of it back at once.
+            std::mem::forget(looked);
+            (report, None)
+        }
         Err(failure) => (CheckReport::failed(&failure.to_string()), Some(failure)),
     };
     let login = if flags.from.is_none() {
@@ -129,9 +146,6 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         String::new()
     };
     let report = report.with_login(&login);
-    let usual =
-        if out.is_terminal() && flags.outfile.is_none() { CheckFormat::Text } else { CheckFormat::Nagios };
-    let format = flags.format.unwrap_or(usual);
     // What is scraped has the same series at every time.
     let whole = !flags.selection.problems || format == CheckFormat::Prometheus;
     let report = if whole { report } else { report.only_problems() };
@@ -140,6 +154,9 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         CheckFormat::Nagios => nagios::page(&report),
         CheckFormat::Json => json::document(&report, out.is_terminal())?,
         CheckFormat::Prometheus => prometheus::page(&report),
+        CheckFormat::Text if out.is_terminal() && flags.outfile.is_none() => {
+            folded(&text::page(&report, style), out.columns())
+        }
         CheckFormat::Text => text::page(&report, style),
     };
     match &flags.outfile {
@@ -147,6 +164,12 @@ fn check(flags: &CheckFlags, place: &Place<'_>, out: &mut Out) -> Result<u8, Fai
         None => out.write(&text)?,
     }
     match failure {
+        // Whoever reads the verdict has read why there is none, and on the same terminal.
+        Some(failure) if format == CheckFormat::Text && out.is_terminal() && flags.outfile.is_none() => {
+            out.flush()?;
+            report::hint(&failure);
+            Ok(UNKNOWN)
+        }
         // The verdict is told; why there is none, and what to do about it, follows on stderr.
         Some(failure) => {
             out.flush()?;

@@ -2,11 +2,11 @@
 //! which reports with a wake. The loop itself waits for nothing but the next wake.
 
 mod epochs;
+mod page;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 use tracing::Span;
 
-use crate::alert::State;
+use crate::alert::{Reason, State};
 use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, LossKind, Options, Wake};
 use crate::epoch::Plan;
 use crate::event::AlertEvent;
@@ -25,22 +25,19 @@ use crate::shell::config::ConnectConfig;
 use crate::shell::connect::{LinkEvent, Operation, Retry, connect};
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::follow_up::FollowUpTask;
-use crate::shell::http::{HttpOptions, HttpServer};
+use crate::shell::http::HttpOptions;
 use crate::shell::peer_channel::PeerChannel;
 use crate::shell::publish::{AlertConnection, Mode, Publisher, PublisherReport};
 use crate::shell::record::Recorder;
 use crate::shell::service::{Request, Requests, Service};
 use crate::shell::service_manager::{NotifyOptions, ServiceManager};
 use crate::shell::state_file::{StateFile, StateLocation, StateWriter};
-use crate::stamp::Stamp;
-use crate::status::Limits;
 use crate::system::SystemId;
 use epochs::{EpochReport, Epochs};
+use page::{Page, TURN_MAX};
 
 /// How long the recording and the connection may take to end, after everything else has.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
-/// The loop turns at least so often, for whoever asks whether it hangs; what is shown is never older.
-const TURN_MAX: Duration = Duration::from_secs(2);
 /// Reports that may wait. Who reports waits then; nobody waits for who reports.
 const REPORTS_MAX: usize = 1_024;
 
@@ -78,7 +75,7 @@ pub async fn run(
     let clock = Clock::new();
     let RunOptions { settings, system, state, alerts, mode, record, page, notify } = options;
     let mut service_manager = ServiceManager::open(notify.as_ref());
-    let page = page.map(HttpServer::start).transpose()?;
+    let page = page.map(Page::start).transpose()?;
     let interval = settings.rules.interval;
     let config = &config.watching_every(interval);
     let recorder = record.as_deref().map(|path| Recorder::open(path, interval)).transpose()?;
@@ -94,7 +91,7 @@ pub async fn run(
         link = connect(config, Retry::Forever) => link?,
         never = service_manager.wait(clock) => match never {},
     };
-    let options = CollectorOptions { events: true, raw: recorder.is_some() };
+    let options = CollectorOptions { events: true, raw: recorder.is_some(), again: true };
     let collector = Collector::new(link, clock, options).await;
     say_what_begins(&settings, &collector.server_name());
     let (shared, persistent) = (alerts.is_none(), writer.is_some());
@@ -105,10 +102,7 @@ pub async fn run(
     let timeout = config.timeout;
     let options = Options { settings, system, mode, shared, timeout, persistent, peer_limit };
     let daemon = Daemon::new(options, held.flatten(), clock.now());
-    let connection = match alerts {
-        Some(config) => AlertConnection::own(config.watching_every(interval)),
-        None => AlertConnection::Shared(client.clone()),
-    };
+    let connection = connection_of(alerts, &client, interval);
     let (published, publications) = mpsc::channel(REPORTS_MAX);
     let (plans, planned) = mpsc::channel(1);
     let (ended, epochs) = mpsc::channel(REPORTS_MAX);
@@ -130,7 +124,6 @@ pub async fn run(
         epochs,
         prefix,
         page,
-        shown: None,
         login: config.login(),
         instance,
         undone: VecDeque::new(),
@@ -146,6 +139,14 @@ pub async fn run(
     close(task).await;
     tracing::info!("stopped; incidents open: {}", daemon.pipeline().alert_table().active().count());
     driven
+}
+
+/// The connection that alerts are published on.
+fn connection_of(own: Option<ConnectConfig>, shared: &Client, interval: Duration) -> AlertConnection {
+    match own {
+        Some(config) => AlertConnection::own(config.watching_every(interval)),
+        None => AlertConnection::Shared(shared.clone()),
+    }
 }
 
 /// Ends the recording and the connection, as far as that is possible in time.
@@ -203,9 +204,7 @@ struct Driver {
     /// ... and where it is offered: nowhere, where other watchers know better.
     services: Vec<Service>,
     prefix: String,
-    page: Option<HttpServer>,
-    /// When the page was shown something last.
-    shown: Option<Stamp>,
+    page: Option<Page>,
     /// The flags of the `nats` CLI that reach the same servers.
     login: String,
     instance: String,
@@ -290,30 +289,16 @@ impl Driver {
             let alerts = self.daemon.pipeline().alert_table();
             self.requests.epoch_ended(step, self.daemon.epochs(), alerts);
         }
-        self.show(ended.is_some() || self.daemon.role() != role);
+        let news = ended.is_some() || self.daemon.role() != role;
+        if let Some(page) = &mut self.page {
+            page.show(&self.daemon, news, &self.login, self.clients.first(), self.clock.now());
+        }
         let mut over = false;
         for effect in effects {
             over |= self.carry_out(effect);
         }
         drop((election, epoch));
         over
-    }
-
-    /// Shows how things stand where there is `news`, and from time to time where no epochs bring any.
-    fn show(&mut self, news: bool) {
-        let Some(page) = &self.page else { return };
-        let now = self.clock.now();
-        page.beat(self.daemon.vitals(now));
-        let waits =
-            self.daemon.answers_requests(now) || self.shown.is_some_and(|shown| now.since(shown) < TURN_MAX);
-        if !news && waits {
-            return;
-        }
-        self.shown = Some(now);
-        let connects =
-            self.clients.first().map_or(0, |client| client.statistics().connects.load(Ordering::Relaxed));
-        let numbers = self.daemon.numbers(connects.saturating_sub(1), now);
-        page.publish(self.daemon.status(&self.login, Limits::PAGE), Some(numbers));
     }
 
     fn carry_out(&mut self, effect: Effect) -> bool {
@@ -479,10 +464,11 @@ fn log(line: &Line) {
     }
 }
 
-/// One line for one event.
+/// One line for one thing that happened: what servers say of it when they are asked is no other.
 fn announce(event: &AlertEvent) {
     let AlertEvent { summary, check, incident, seq, .. } = event;
     match event.state {
+        _ if event.reason == Reason::Diagnosed => tracing::debug!(check, incident, seq, "{summary}"),
         State::Suspected => tracing::warn!(check, incident, seq, "{summary}"),
         State::Firing => tracing::error!(check, incident, seq, "{summary}"),
         State::Resolved => tracing::info!(check, incident, seq, "{summary}"),

@@ -19,7 +19,7 @@ use crate::alert::State;
 use crate::event::heartbeat::Status;
 use crate::event::{AlertEvent, Heartbeat};
 use crate::name::printable;
-use crate::report::style::{Style, Tone, wrapped};
+use crate::report::style::{Style, Tone, folded, wrapped};
 use crate::shell::clock::Clock;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::report::Out;
@@ -139,9 +139,8 @@ impl<'a> Demo<'a> {
         self.say(0, "\nWhat `metawatch check` says now, after looking long enough to be sure:\n")?;
         let through = self.cluster.others(&[&name]).next().unwrap_or_default();
         let check = self.cluster.check(through).map_err(failed)?;
-        for line in check.lines() {
-            let indent = line.len() - line.trim_start().len();
-            self.say(3 + indent, line.trim_start())?;
+        for line in folded(&check, WIDTH - 3).lines() {
+            self.tell(&format!("{}\n", format!("   {line}").trim_end()))?;
         }
         self.start_again(&name, style).await
     }

@@ -67,6 +67,8 @@ pub async fn look(config: &ConnectConfig, settings: Settings, mut how: Look<'_>)
         }
         looked.alerts = pipeline.alert_table().clone();
     }
+    // Whoever looks once ends now: the system takes what was remembered back at once.
+    std::mem::forget(pipeline);
     Ok(looked)
 }
 

@@ -12,9 +12,12 @@ use tracing_subscriber::EnvFilter;
 use crate::name::printable;
 use crate::report::style::Style;
 use crate::shell::atomic_file::{file_at, replace};
-use crate::shell::cli::{ColorWhen, OutputFlags};
+use crate::shell::cli::{ColorWhen, LineFormat, OutputFlags};
 use crate::shell::config::Env;
 use crate::shell::failure::{Failure, FailureKind};
+
+/// How wide a terminal is that does not say.
+const COLUMNS: u16 = 80;
 
 /// Where data goes: stdout, behind a buffer. When its reader goes away, writing ends without a word.
 pub struct Out {
@@ -50,9 +53,15 @@ impl Out {
         self.style
     }
 
+    /// How wide the terminal is.
+    pub fn columns(&self) -> usize {
+        let (columns, _) = crossterm::terminal::size().unwrap_or((COLUMNS, 0));
+        usize::from(if columns == 0 { COLUMNS } else { columns })
+    }
+
     /// Whether nobody reads any more.
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.closed || (!self.terminal && reader_is_gone())
     }
 
     /// Writes `text`, which ends its own lines.
@@ -84,6 +93,20 @@ impl Out {
     }
 }
 
+/// Whether the other end of a pipe is closed: what is written next would be lost.
+#[cfg(unix)]
+fn reader_is_gone() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().contains(PollFlags::ERR)
+}
+
+#[cfg(not(unix))]
+fn reader_is_gone() -> bool {
+    false
+}
+
 /// Whether to colour a stream.
 fn colored(when: ColorWhen, terminal: bool, around: &Env) -> bool {
     match when {
@@ -100,19 +123,41 @@ fn tell(line: &str) {
     drop(writeln!(io::stderr().lock(), "{line}"));
 }
 
+/// What is told goes through the log, a JSON object a line.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
+
+fn is_json() -> bool {
+    AS_JSON.load(Ordering::Relaxed)
+}
+
 /// Says what went wrong and what to do about it.
 pub fn failed(failure: &Failure) {
+    // Why a command has failed is told whatever the log shows.
+    if is_json() && tracing::enabled!(tracing::Level::ERROR) {
+        return tracing::error!(hint = failure.hint(), "{failure}");
+    }
     tell(&format!("error: {}", safe_lines(&failure.to_string())));
+    hint(failure);
+}
+
+/// Says what to do, where what went wrong is told already.
+pub fn hint(failure: &Failure) {
     tell(&format!("hint: {}", safe_lines(failure.hint())));
 }
 
 /// Says something that does not end the command.
 pub fn warn(message: &str) {
+    if is_json() {
+        return tracing::warn!("{message}");
+    }
     tell(&format!("warning: {}", printable(message)));
 }
 
 /// Says what was done.
 pub fn note(message: &str) {
+    if is_json() {
+        return tracing::info!("{message}");
+    }
     tell(&printable(message));
 }
 
@@ -147,9 +192,15 @@ pub fn trace(output: &OutputFlags, around: &Env) {
         Err(error) => (EnvFilter::new(default), Some(error.to_string())),
     };
     let color = colored(output.color, io::stderr().is_terminal(), around);
+    let json = output.log_format == LineFormat::Json;
+    AS_JSON.store(json, Ordering::Relaxed);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer);
+    let subscriber = subscriber.with_ansi(color && !json).with_target(false);
     // A second subscriber can only be set by a test; the first one stays.
-    drop(subscriber.with_ansi(color).with_target(false).try_init());
+    drop(match json {
+        true => subscriber.json().flatten_event(true).with_span_list(false).try_init(),
+        false => subscriber.try_init(),
+    });
     if let Some(broken) = broken {
         warn(&format!("METAWATCH_LOG is not a filter and is ignored: {broken}"));
     }

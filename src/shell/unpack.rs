@@ -4,6 +4,7 @@ use std::io::{self, Cursor, ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
+use crate::shell::config::reason;
 use crate::shell::failure::{Failure, FailureKind};
 
 /// So many bytes at the beginning tell what a file is packed with.
@@ -45,7 +46,8 @@ pub(super) fn unreadable(name: &str, error: &io::Error) -> Failure {
     } else {
         "give the path of a file that this user can read, or - for stdin"
     };
-    Failure::new(FailureKind::Io, format!("cannot read {name}: {error}"), hint)
+    let why = if error.raw_os_error().is_some() { reason(error) } else { error.to_string() };
+    Failure::new(FailureKind::Io, format!("cannot read {name}: {why}"), hint)
 }
 
 /// Says of what the failure is: the words of the decoder alone could mean anything.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use crate::pipeline::{Pipeline, Settings, Step};
+use crate::report::selection::ChosenGroups;
 use crate::report::style::Style;
 use crate::screen::{Line, Reaction, Viewer, plain_line};
 use crate::shell::clock::Clock;
@@ -45,6 +46,7 @@ pub struct Seen {
 pub struct Observer {
     collector: Collector,
     pipeline: Pipeline,
+    chosen: ChosenGroups,
     follow_ups: FollowUpTask,
     clock: Clock,
     config: ConnectConfig,
@@ -56,8 +58,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Connects, and looks once. Fails when nothing at all could be seen, and says why.
-    pub async fn start(config: &ConnectConfig, settings: Settings) -> Result<(Self, Seen), Failure> {
+    /// Connects, and looks once. Fails when nothing at all could be seen, or a group that is asked for is not there, and
+    /// says why.
+    pub async fn start(
+        config: &ConnectConfig,
+        settings: Settings,
+        chosen: ChosenGroups,
+    ) -> Result<(Self, Seen), Failure> {
         let clock = Clock::new();
         let login = config.login();
         let config = config.watching_every(settings.rules.interval);
@@ -68,6 +75,7 @@ impl Observer {
             follow_ups: FollowUpTask::new(collector.client().clone()),
             collector,
             pipeline: Pipeline::new(settings),
+            chosen,
             clock,
             config,
             login,
@@ -80,6 +88,7 @@ impl Observer {
         match trouble {
             Some(trouble) => Err(trouble),
             None => {
+                observer.chosen.learn(&step)?;
                 let seen = observer.seen(&step, None);
                 Ok((observer, seen))
             }
@@ -115,7 +124,7 @@ impl Observer {
             limits: Limits::SCREEN,
         };
         Seen {
-            status: Arc::new(SystemStatus::new(step, None, &context)),
+            status: Arc::new(SystemStatus::of_groups(step, &self.chosen, &context)),
             trouble: trouble.map(ToString::to_string),
         }
     }
@@ -129,6 +138,8 @@ impl Observer {
             }
             let opened = self.clock.now();
             let (step, trouble) = self.epoch().await;
+            // A group that was there and is not seen now is told of: nobody answers for it.
+            self.chosen.learn(&step).ok();
             if self.follow_ups.is_free()
                 && let Some(follow_up) = self.pipeline.follow_ups(&step)
             {

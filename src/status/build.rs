@@ -13,6 +13,7 @@ use crate::event::heartbeat::{ActiveIncident, worst_first};
 use crate::event::{self, Monitor};
 use crate::name::{Name, PeerId};
 use crate::pipeline::Step;
+use crate::report::selection::ChosenGroups;
 use crate::report::{self, Status, words};
 use crate::stamp::Stamp;
 use crate::view::{GroupView, Part, PeerView, label};
@@ -39,6 +40,27 @@ pub struct StatusContext<'a> {
 }
 
 impl SystemStatus {
+    /// The status after an epoch, of the chosen groups alone. Servers, replies and notes are those of the whole system.
+    pub fn of_groups(step: &Step, chosen: &ChosenGroups, context: &StatusContext<'_>) -> Self {
+        if chosen.names().is_empty() {
+            return Self::new(step, None, context);
+        }
+        let mut step = step.clone();
+        chosen.narrow(&mut step);
+        let alerts = context.alerts.of_groups(|key| chosen.contains(key));
+        let recent = context.recent.of_groups(|key| chosen.contains(key));
+        let context = StatusContext { alerts: &alerts, recent: &recent, ..*context };
+        Self { only: chosen.names().to_vec(), ..Self::new(&step, None, &context) }
+    }
+
+    /// Without the groups that are known to be well; they stay counted.
+    #[must_use]
+    pub fn only_problems(&self) -> Self {
+        let mut status = self.clone();
+        status.groups.retain(|group| group.status != Status::Ok);
+        status
+    }
+
     /// The status after an epoch.
     pub fn new(step: &Step, publishing: Option<PublishingStatus>, context: &StatusContext<'_>) -> Self {
         let Step { view, heartbeat, .. } = step;
@@ -52,6 +74,7 @@ impl SystemStatus {
             status: overall(step, alerts),
             summary: String::new(),
             system: system.map(str::to_owned),
+            only: Vec::new(),
             interval_ms: heartbeat.interval_ms,
             epoch: epoch_status(step, monitor),
             counts,

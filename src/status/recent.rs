@@ -63,6 +63,12 @@ impl RecentEvents {
         });
     }
 
+    /// Those about some groups.
+    #[must_use]
+    pub fn of_groups(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        Self { events: self.events.iter().filter(|event| wanted(&event.group)).cloned().collect() }
+    }
+
     /// The newest first.
     pub fn iter(&self) -> impl Iterator<Item = &RecentEvent> {
         self.events.iter()

@@ -21,6 +21,8 @@ pub struct Vitals {
     pub complete: Option<Duration>,
     /// It stands by, and hears the active watcher.
     pub follows: bool,
+    /// An epoch does not end: it sees nothing any more.
+    pub stuck: bool,
 }
 
 /// Whether it works: `Err` holds one sentence for people. `age` is how long ago the loop turned and told `vitals`;
@@ -28,12 +30,13 @@ pub struct Vitals {
 ///
 /// # Errors
 ///
-/// Its loop hangs.
+/// Its loop hangs, or its epochs do not end.
 pub fn health(vitals: Option<&Vitals>, age: Duration) -> Result<(), String> {
     match vitals {
         Some(_) if age > STALLED => {
             Err(format!("the watcher has done nothing for {}: it hangs", human_duration(age)))
         }
+        Some(Vitals { stuck: true, .. }) => Err("an epoch does not end: it sees nothing any more".to_owned()),
         _ => Ok(()),
     }
 }
@@ -45,7 +48,7 @@ pub fn health(vitals: Option<&Vitals>, age: Duration) -> Result<(), String> {
 /// It has not seen its servers lately, and stands by for nobody who does.
 pub fn readiness(vitals: Option<&Vitals>, age: Duration) -> Result<(), String> {
     health(vitals, age)?;
-    let Some(Vitals { interval, complete, follows }) = vitals else {
+    let Some(Vitals { interval, complete, follows, .. }) = vitals else {
         return Err("no server has been reached yet".to_owned());
     };
     let limit = *interval * INTERVALS;
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_watcher_without_servers_is_healthy_and_not_ready() {
-        let vitals = |complete, follows| Vitals { interval: seconds(2), complete, follows };
+        let vitals = |complete, follows| Vitals { interval: seconds(2), complete, follows, stuck: false };
         let none = "no server has been reached yet";
         let never = "there was no complete epoch yet: no server has answered";
         let old = "the last complete epoch ended 7.0 s ago, longer than 3 intervals (6.0 s)";
@@ -98,7 +101,10 @@ mod tests {
 
     #[test]
     fn a_watcher_that_hangs_is_neither() {
-        let vitals = Vitals { interval: seconds(3_600), complete: Some(seconds(0)), follows: true };
+        let vitals =
+            Vitals { interval: seconds(3_600), complete: Some(seconds(0)), follows: true, stuck: false };
+        let stuck = Vitals { stuck: true, ..vitals };
+        assert!(health(Some(&stuck), seconds(0)).is_err_and(|why| why.contains("does not end")));
         for told in [health(Some(&vitals), seconds(31)), readiness(Some(&vitals), seconds(31))] {
             assert_eq!(told, Err("the watcher has done nothing for 31 s: it hangs".to_owned()));
         }

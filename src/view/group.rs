@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::grouping::GroupReplies;
 use super::history::{GroupHistory, History};
-use super::leader::{authority, claimants, complete, false_claims, followed, list_of, named_leaders};
+use super::leader::{
+    authority, claimants, complete, false_claims, followed, list_of, named_leaders, silent_leader,
+};
 use super::membership::{Roll, forget_absent, forget_surplus, learn_names, outsiders, peer_ids};
 use super::opinions::Opinions;
 use super::peer::{self, PeerEvidence};
 use super::reply_index::ReplyIndex;
+use super::unchanged::is_settled;
 use super::{Answer, Authority, Contact, GroupView, Inconsistencies, PeerView, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
@@ -26,8 +29,10 @@ pub(super) fn merge_all(
     history: &mut History,
     rules: &Rules,
     inconsistent: &mut Inconsistencies,
-) -> (Vec<GroupView>, BTreeSet<Name>) {
-    for (key, group) in history.groups() {
+    unchanged: Vec<GroupView>,
+) -> (Vec<(GroupView, bool)>, BTreeSet<Name>) {
+    let is_unchanged = |key: &Name| unchanged.binary_search_by(|view| view.key.cmp(key)).is_ok();
+    for (key, group) in history.groups().filter(|(key, _)| !is_unchanged(key)) {
         let replies = links.entry(key.clone()).or_default();
         // A group keeps its domain for life; its key was made from it.
         replies.domain = group.domain.clone();
@@ -44,7 +49,9 @@ pub(super) fn merge_all(
             let moved = moved_away(&key, &group, replies.members.is_empty(), history);
             group.members.retain(|peer| !moved.contains(peer));
             let merge = Merge { gathered, reply_index: &reply_index, rules, history, moved };
+            let told = inconsistent.told;
             let (view, gone) = merge.group(&key, replies, &mut group, inconsistent);
+            group.settled = inconsistent.told == told && is_settled(&view, &group, gathered);
             for peer in gone {
                 history.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
             }
@@ -55,7 +62,7 @@ pub(super) fn merge_all(
         let group = history.take(&key);
         views.push(merge_one(key, &replies, group, history));
     }
-    let successors = Successors::new(&views);
+    let successors = Successors::new(unchanged.iter().chain(&views));
     let mut silent = Vec::with_capacity(unheard.len());
     for (key, replies) in unheard {
         let group = history.take(&key);
@@ -67,7 +74,9 @@ pub(super) fn merge_all(
     }
     drop(successors);
     views.extend(silent);
-    views.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut views: Vec<_> = views.into_iter().map(|view| (view, false)).collect();
+    views.extend(unchanged.into_iter().map(|view| (view, true)));
+    views.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
     (views, superseded)
 }
 
@@ -75,9 +84,9 @@ pub(super) fn merge_all(
 struct Successors<'a>(BTreeMap<&'a Name, Vec<&'a GroupView>>);
 
 impl<'a> Successors<'a> {
-    fn new(views: &'a [GroupView]) -> Self {
+    fn new(views: impl Iterator<Item = &'a GroupView>) -> Self {
         let mut by_cluster: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for view in views.iter().filter(|view| view.answering > 0) {
+        for view in views.filter(|view| view.answering > 0) {
             view.clusters.iter().for_each(|cluster| by_cluster.entry(cluster).or_default().push(view));
         }
         Self(by_cluster)
@@ -243,6 +252,9 @@ impl Merge<'_> {
             enough: None,
             listless: BTreeSet::new(),
             led: false,
+            led_for: group.tenure.and_then(|tenure| tenure.led_for(self.gathered.closed)),
+            heard_by_leader: 0,
+            silent_leader: silent_leader(members),
             followed: followed(members, group.quorum) && !group.leader_unseen,
             unreadable_leader: self.unreadable_leader(group, members),
             held: group.held.clone(),
@@ -263,6 +275,7 @@ impl Merge<'_> {
 
     /// Counts who is online, and runs the clocks of the group.
     fn finish(&self, view: &mut GroupView, group: &mut GroupHistory, members: &Members<'_>, heard: bool) {
+        view.heard_by_leader = view.count_heard_by_leader();
         if view.authority.as_ref().is_some_and(|authority| authority.accounts_for_all) {
             for peer in &mut view.peers {
                 peer.online = peer.leader || is_online(peer, self.rules.lost_contact);
@@ -299,8 +312,6 @@ impl Merge<'_> {
         opinions: &Opinions<'_>,
     ) -> Vec<PeerView> {
         let others_answer = self.members_that_answer(group, view, &ids);
-        let led_for =
-            group.tenure.and_then(|tenure| tenure.since).map(|since| self.gathered.closed.since(since));
         let mut peers = Vec::with_capacity(ids.len());
         for id in ids {
             let (row, reply) = heard(id);
@@ -317,11 +328,12 @@ impl Merge<'_> {
                 reply_index: self.reply_index,
                 rules: self.rules,
                 authority: view.authority.as_ref(),
-                led_for,
+                led_for: view.led_for,
                 held: view.held.as_ref().is_some_and(|held| held.lacks.contains(&id)),
                 watched_since_heard: server
                     .is_some_and(|server| self.history.watched_since(server.last_heard)),
                 outsider: reply.is_some_and(|(reply, _)| view.outsiders.contains(&reply.server.name)),
+                has_gateways: server.is_some_and(|server| self.history.has_gateways_to(&server.cluster)),
                 row,
                 reply,
                 server,

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Inconsistencies;
 use super::history::History;
 use super::leader::{claims, complete};
+use super::unchanged::Unchanged;
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::wire::{JetStream, Meta, Reply};
@@ -50,10 +51,11 @@ impl Component<'_> {
 /// Sorts the replies of members into groups, by the key of the group.
 pub(super) fn link<'a>(
     gathered: &'a Gathered,
+    unchanged: &Unchanged,
     history: &History,
     inconsistent: &mut Inconsistencies,
 ) -> BTreeMap<Name, GroupReplies<'a>> {
-    let mut components = components(gathered, history, inconsistent);
+    let mut components = components(gathered, unchanged, history, inconsistent);
     // The order in which keys are given away must not depend on the order of the replies.
     components.sort_by_cached_key(|component| {
         let first = component.keys.first().cloned();
@@ -140,14 +142,16 @@ fn free_key(component: &Component<'_>, history: &History, groups: &BTreeMap<Name
 
 fn components<'a>(
     gathered: &'a Gathered,
+    unchanged: &Unchanged,
     history: &History,
     inconsistent: &mut Inconsistencies,
 ) -> Vec<Component<'a>> {
     let members: Vec<(&Reply, &Meta)> = gathered
         .replies
         .iter()
+        .filter(|reply| !unchanged.has(&reply.server.domain))
         .filter_map(|reply| match &reply.jetstream {
-            JetStream::Member(meta) => Some((reply, meta)),
+            JetStream::Member(meta) => Some((&**reply, meta)),
             JetStream::Standalone | JetStream::Disabled => None,
         })
         .collect();

@@ -5,16 +5,19 @@ mod plan;
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::changes::Changes;
+use super::connections::Received;
+use super::contact::Tenure;
 use super::load::{RunHistory, StorageHistory};
-use super::{Contact, Held, Streak};
+use super::{Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
-use crate::wire::{AnnouncementKind, JetStream, Row, Server};
+use crate::wire::{AnnouncementKind, JetStream, Reply, Server};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
@@ -29,6 +32,8 @@ const GROUPS_MAX: usize = 4_096;
 const GROUP_FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A group that only saved alerts tell of, and that nobody has answered for, is forgotten this soon.
 const REMEMBERED_FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+/// More clusters with gateways are not remembered.
+const GATEWAYS_MAX: usize = 1_024;
 /// How many openings are kept to tell how late a late reply is.
 const OPENINGS_MAX: usize = 32;
 
@@ -43,6 +48,10 @@ pub struct History {
     /// The end of the last time in which we could not see or hear anything, events included.
     blind_until: Option<Stamp>,
     openings: VecDeque<(u64, Stamp)>,
+    /// The number of the last epoch, and its end.
+    last: Option<(u64, Stamp)>,
+    /// The clusters that servers have told of gateway connections to.
+    gateways: BTreeSet<Name>,
 }
 
 /// One server, member or not.
@@ -56,6 +65,8 @@ pub(super) struct ServerHistory {
     missed: u32,
     /// How many epochs running it has answered, in whatever run of it.
     answered: u32,
+    /// It gave one answer to the last epoch, and no more.
+    pub(super) alone: bool,
     /// How long it takes to answer: the last answer, or a slower one not long ago.
     delay: Duration,
     stopped: bool,
@@ -75,12 +86,20 @@ impl ServerHistory {
             last_heard,
             missed: 0,
             answered: 1,
+            alone: false,
             delay,
             stopped: false,
             member,
             member_run: if member { server.id.clone() } else { Name::default() },
             runs: RunHistory::of(server),
         }
+    }
+
+    /// It has said the same once more.
+    fn hear_again(&mut self, closed: Stamp, delay: Duration) {
+        (self.last_heard, self.missed, self.stopped) = (closed, 0, false);
+        self.delay = delay.max(self.delay * 3 / 4);
+        self.answered = self.answered.saturating_add(1);
     }
 
     /// It has answered once more, in this run or in another one.
@@ -104,7 +123,7 @@ impl ServerHistory {
         } else {
             let (answered, run) = (self.answered, std::mem::take(&mut self.member_run));
             let runs = std::mem::take(&mut self.runs);
-            *self = Self { answered, ..Self::of(server, closed, delay, member) };
+            *self = Self { answered, alone: self.alone, ..Self::of(server, closed, delay, member) };
             if same_cluster {
                 self.runs = runs;
             }
@@ -152,15 +171,8 @@ pub(super) struct GroupHistory {
     pub(super) first_heard: Option<Stamp>,
     /// When anybody of it last gave a sign of life; before that, when it was taken over from saved alerts.
     pub(super) last_heard: Option<Stamp>,
-}
-
-/// Who leads a group, and for how long at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tenure {
-    /// `None` while nobody does.
-    pub(super) leader: Option<PeerId>,
-    /// The last moment that showed another leader or none; `None` for one that was there when we began to watch.
-    pub(super) since: Option<Stamp>,
+    /// The same answers would lead to the same view again, as far as it holds no times: see [`super::unchanged`].
+    pub(super) settled: bool,
 }
 
 /// What saved alerts tell of a group before any epoch does: whom they are about, and how large it was.
@@ -190,6 +202,14 @@ pub(super) struct PeerHistory {
     pub(super) back_since: Option<Stamp>,
     pub(super) disconnected_epochs: u32,
     pub(super) routes_held: bool,
+    /// Nobody held a route to it for a while of this silence.
+    pub(super) routes_closed: bool,
+    /// What others have received from it since it fell silent.
+    pub(super) received: Received,
+    /// It told that this stream has filled its storage.
+    pub(super) out_of_storage: Option<(Stamp, Name)>,
+    /// It told that it was removed.
+    pub(super) said_removed: bool,
     pub(super) announced: Option<(Stamp, AnnouncementKind)>,
     pub(super) unlisted: Option<Streak>,
     pub(super) absent_epochs: u32,
@@ -204,58 +224,11 @@ pub(super) struct PeerHistory {
     pub(super) storage: StorageHistory,
 }
 
-impl PeerHistory {
-    /// Remembers what a row or its absence says of contact, and tells it. `led_for` is how long the leader has led at
-    /// most; `None` when it was there before us.
-    ///
-    /// Source: measured. A leader of 2.12.8 and 2.15.1 begins with `active` 0 for everybody; one of 2.10.25 that led
-    /// before begins with the ages of then. Contact older than the term is contact of another term.
-    pub(super) fn contact(
-        &mut self,
-        row: Option<&Row>,
-        gathered: &Gathered,
-        led_for: Option<Duration>,
-        rules: &Rules,
-    ) -> Contact {
-        let Some(row) = row else {
-            self.no_contact_since = None;
-            return Contact::Untold;
-        };
-        if row.active_ns < 0 && !row.current {
-            // The leader's clock jumped: it says nothing about contact.
-            return Contact::Untold;
-        }
-        let active = contact_in_term(row, led_for);
-        if row.current || active.is_some_and(|active| active <= rules.lost_contact) {
-            (self.no_contact_since, self.contact_lost) = (None, false);
-            return Contact::Fresh;
-        }
-        let away = match active {
-            Some(active) => {
-                self.no_contact_since = None;
-                active
-            }
-            None => {
-                let missed_since = self.silence.map_or(gathered.opened, |silence| silence.since);
-                let since = *self.no_contact_since.get_or_insert(gathered.opened.min(missed_since));
-                gathered.closed.since(since)
-            }
-        };
-        self.contact_lost = away > rules.lost_contact;
-        Contact::Away(away)
-    }
-}
-
-/// How long ago the leader last heard a peer, if that was in its present term.
-pub(super) fn contact_in_term(row: &Row, led_for: Option<Duration>) -> Option<Duration> {
-    let active = u64::try_from(row.active_ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos)?;
-    led_for.is_none_or(|led| active <= led).then_some(active)
-}
-
 impl GroupHistory {
     /// We saw nothing of the group for a while: what happened meanwhile is not known, so nothing counts as having
     /// lasted.
     pub(super) fn restart_clocks(&mut self) {
+        self.settled = false;
         (self.leaderless, self.claimed, self.short, self.enough) = (None, None, None, None);
         (self.disagreement, self.sizes, self.unheard, self.last_online) = (None, None, None, None);
         if let Some(held) = &mut self.held {
@@ -266,7 +239,8 @@ impl GroupHistory {
             peer.silence = None;
             peer.no_contact_since = None;
             peer.unlisted = None;
-            peer.disconnected_epochs = 0;
+            (peer.disconnected_epochs, peer.routes_closed) = (0, false);
+            peer.received.clear();
             peer.down_since = None;
             peer.behind = None;
         }
@@ -304,6 +278,7 @@ impl History {
     pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>, now: Stamp) {
         for told in remembered {
             let mut group = self.take(&told.group);
+            group.settled = false;
             if group.first_heard.is_none() {
                 group.domain = told.domain;
                 group.last_heard = group.last_heard.or(Some(now));
@@ -327,6 +302,7 @@ impl History {
     /// they have lost sight of their leader. Tells whether that may change what the next epoch shows.
     pub fn take_raft(&mut self, key: &Name, expected: &BTreeSet<PeerId>, leader_unseen: bool) -> bool {
         let Some(group) = self.groups.get_mut(key) else { return false };
+        group.settled = false;
         let unseen = leader_unseen && !group.leader_unseen;
         group.leader_unseen |= leader_unseen;
         // Who answers under names that no member expects is none of them.
@@ -336,6 +312,11 @@ impl History {
             group.has_list = true;
         }
         unseen || strangers
+    }
+
+    /// Whether servers have told of gateway connections to this cluster.
+    pub(super) fn has_gateways_to(&self, cluster: &Name) -> bool {
+        self.gateways.contains(cluster)
     }
 
     /// Whether we have watched since then without a gap, so that every event of a server would have been heard.
@@ -372,10 +353,28 @@ impl History {
         }
     }
 
+    /// Whether nothing was seen of the system for a while before this epoch.
+    pub(super) fn is_blind(&self, gathered: &Gathered, rules: &Rules) -> bool {
+        self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3)
+    }
+
+    /// The end of the epoch before this one, where that was seen.
+    pub(super) fn last_closed(&self, gathered: &Gathered) -> Option<Stamp> {
+        self.last.filter(|(number, _)| number + 1 == gathered.number).map(|(_, closed)| closed)
+    }
+
+    /// What is remembered of the servers, in the order of their keys.
+    pub(super) fn servers(&self) -> impl Iterator<Item = (&ServerKey, &ServerHistory)> {
+        self.servers.iter()
+    }
+
+    pub(super) fn group_mut(&mut self, key: &Name) -> Option<&mut GroupHistory> {
+        self.groups.get_mut(key)
+    }
+
     /// Takes in who answered, before the groups are looked at.
     pub(super) fn begin(&mut self, gathered: &Gathered, rules: &Rules) {
-        let blind =
-            self.last_informative.is_some_and(|last| gathered.opened.since(last) > rules.interval * 3);
+        let blind = self.is_blind(gathered, rules);
         if blind {
             self.groups.values_mut().for_each(GroupHistory::restart_clocks);
         }
@@ -395,6 +394,10 @@ impl History {
             self.openings.pop_front();
         }
         self.hear_all(gathered);
+        let room = GATEWAYS_MAX.saturating_sub(self.gateways.len());
+        let unknown = gathered.gateways.iter().filter(|cluster| !self.gateways.contains(*cluster));
+        let unknown: Vec<Name> = unknown.take(room).cloned().collect();
+        self.gateways.extend(unknown);
         if gathered.counts_absence() && gathered.heard > 0 {
             for Respondent { key, .. } in gathered.missing() {
                 let of_a_group = self.group_of(key).is_some();
@@ -420,25 +423,39 @@ impl History {
     /// Takes in the replies. They, the respondents and the known servers are all in the order of the keys: one walk
     /// over the three finds what belongs together.
     fn hear_all(&mut self, gathered: &Gathered) {
+        let last = self.last_closed(gathered);
         let mut known = self.servers.iter_mut().peekable();
-        let mut respondents = gathered.respondents.iter().peekable();
+        let mut replies = gathered.replies.iter();
         let mut strangers = Vec::new();
-        for reply in &gathered.replies {
-            let server = &reply.server;
-            let before = |key: &ServerKey| (key.peer, &key.domain) < (server.peer, &server.domain);
-            let is = |key: &ServerKey| key.peer == server.peer && key.domain == server.domain;
-            while respondents.next_if(|respondent| before(&respondent.key)).is_some() {}
-            while known.next_if(|(key, _)| before(key)).is_some() {}
-            let respondent = respondents.peek().filter(|respondent| is(&respondent.key));
-            let delay = respondent.and_then(|respondent| respondent.delay).unwrap_or_default();
-            let member = matches!(reply.jetstream, JetStream::Member(_));
-            match known.peek_mut().filter(|(key, _)| is(key)) {
-                Some((_, known)) => known.hear(server, gathered.closed, delay, member),
-                None => strangers.push((server, delay, member)),
+        for Respondent { key, delay, answers, unchanged, .. } in &gathered.respondents {
+            while known.next_if(|(before, _)| *before < key).is_some() {}
+            let mut known = known.next_if(|(known, _)| *known == key).map(|(_, server)| server);
+            let Some(delay) = *delay else { continue };
+            let alone = *answers == 1;
+            if let Some(server) = known.as_deref_mut() {
+                if *unchanged && server.alone && Some(server.last_heard) == last {
+                    server.hear_again(gathered.closed, delay);
+                    replies.next();
+                    continue;
+                }
+                server.alone = alone;
+            }
+            let of_it =
+                |reply: &&Arc<Reply>| reply.server.peer == key.peer && reply.server.domain == key.domain;
+            while let Some(reply) = replies.as_slice().first().filter(|reply| of_it(reply)) {
+                replies.next();
+                let (server, member) = (&reply.server, matches!(reply.jetstream, JetStream::Member(_)));
+                match known.as_deref_mut() {
+                    Some(known) => known.hear(server, gathered.closed, delay, member),
+                    None => strangers.push((server, delay, member, alone)),
+                }
             }
         }
-        for (server, delay, member) in strangers {
+        for (server, delay, member, alone) in strangers {
             self.heard(server, gathered.closed, delay, member);
+            if let Some(server) = self.servers.get_mut(&ServerKey::of(server)) {
+                server.alone = alone;
+            }
         }
     }
 
@@ -483,6 +500,7 @@ impl History {
     /// Forgets what is over.
     pub(super) fn end(&mut self, gathered: &Gathered) {
         let now = gathered.closed;
+        self.last = Some((gathered.number, now));
         let of_a_group = |key: &ServerKey| {
             self.group_of.get(&key.domain).is_some_and(|group_of| group_of.contains_key(&key.peer))
         };

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::contact::{Tenure, TermBegan};
 use super::group::Members;
-use super::history::{GroupHistory, Tenure};
+use super::history::GroupHistory;
 use super::{Authority, GroupView, Inconsistencies, Streak};
 use crate::epoch::Gathered;
 use crate::name::{Name, PeerId};
@@ -137,6 +138,13 @@ pub(super) fn followed(members: &Members<'_>, quorum: Option<u64>) -> bool {
     followers.values().any(|count| quorum.is_some_and(|quorum| *count >= quorum))
 }
 
+/// The leader that every member names who names one, when it gave no answer as a member.
+pub(super) fn silent_leader(members: &Members<'_>) -> Option<PeerId> {
+    let mut named = members.values().filter_map(|(_, meta)| meta.leader_id);
+    let first = named.next().filter(|leader| !members.contains_key(leader))?;
+    named.all(|other| other == first).then_some(first)
+}
+
 /// Which leader each answering member names.
 pub(super) fn named_leaders(members: &Members<'_>) -> BTreeMap<Name, Option<Name>> {
     members.values().map(|(reply, meta)| (reply.server.name.clone(), meta.leader.clone())).collect()
@@ -161,7 +169,7 @@ impl GroupHistory {
             let named = |leader| members.values().any(|(_, meta)| meta.leader_id == Some(leader));
             let kept = self.tenure.and_then(|tenure| tenure.leader).is_some_and(named);
             if !members.is_empty() && !kept {
-                self.tenure = Some(Tenure { leader: None, since: None });
+                self.tenure = Some(Tenure { leader: None, began: None });
             }
             return;
         };
@@ -170,10 +178,11 @@ impl GroupHistory {
             Some(tenure) if tenure.leader == leader => {}
             // It took over after the last epoch that showed another one, or none.
             Some(_) => {
-                let since = Some(self.last_heard.unwrap_or(gathered.opened));
-                self.tenure = Some(Tenure { leader, since });
+                let after = self.last_heard.unwrap_or(gathered.opened);
+                let began = Some(TermBegan { after, seen: gathered.closed });
+                self.tenure = Some(Tenure { leader, began });
             }
-            None => self.tenure = Some(Tenure { leader, since: None }),
+            None => self.tenure = Some(Tenure { leader, began: None }),
         }
     }
 

@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::GroupView;
+use super::history::GroupHistory;
+use super::unchanged::is_calm;
+use crate::epoch::{Gathered, ServerKey};
 use crate::name::Name;
-use crate::rules::{CHANGE_SHOWN, GROWTH_MAX, GROWTH_MIN};
+use crate::rules::{CHANGE_SHOWN, GROWTH_MAX, GROWTH_MIN, Rules};
 use crate::stamp::Stamp;
 use crate::wire::{Server, Usage};
 
@@ -113,6 +117,36 @@ impl RunHistory {
     }
 }
 
+/// Brings the loads of a group up to date of which only times and loads have changed. Whether any load has.
+pub(super) fn renew(
+    view: &mut GroupView,
+    group: &mut GroupHistory,
+    gathered: &Gathered,
+    rules: &Rules,
+) -> bool {
+    let mut changed = false;
+    for peer in &mut view.peers {
+        let key = ServerKey { peer: peer.id, domain: view.domain.clone() };
+        let usage = gathered.reply(&key).and_then(|reply| reply.jetstream.usage());
+        let (Some(usage), Some(load)) = (usage, &mut peer.load) else { continue };
+        if load.usage == *usage {
+            continue;
+        }
+        changed = true;
+        load.usage = *usage;
+        let history = group.peers.get_mut(&peer.id);
+        load.growth = history.and_then(|history| history.storage.take(usage, gathered.closed));
+        if peer.leader {
+            view.pending = usage.pending;
+        }
+    }
+    if changed {
+        group.changes.finish(view, view.pending, gathered, rules);
+        group.settled = is_calm(view, group);
+    }
+    changed
+}
+
 /// How often the storage is noted.
 const SAMPLE_EVERY: Duration = Duration::from_secs(30);
 
@@ -123,6 +157,11 @@ pub(super) struct StorageHistory {
 }
 
 impl StorageHistory {
+    /// Whether it follows nothing over time.
+    pub(super) fn is_idle(&self) -> bool {
+        self.samples.is_empty()
+    }
+
     /// Notes how much is stored, and tells how much more that is than a while ago. Below half of what there is room for
     /// nobody asks.
     pub(super) fn take(&mut self, usage: &Usage, now: Stamp) -> Option<Growth> {

@@ -1,18 +1,21 @@
 //! One peer: what every witness says of it in this epoch, and since when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::history::{PeerHistory, ServerHistory, contact_in_term};
+use super::connections::Connections;
+use super::contact::{LedFor, contact_in_term};
+use super::history::{PeerHistory, ServerHistory};
 use super::reply_index::ReplyIndex;
 use super::{Answer, Authority, Contact, Load, Opinion, PeerView, Route, Run, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
-use crate::rules::{ANNOUNCED_FLAG_MAX, Rules, STANDING_EPOCHS_MIN};
-use crate::wire::{Meta, Reply, Row, Statsz};
+use crate::rules::{ANNOUNCED_FLAG_MAX, Rules, STANDING_EPOCHS_MIN, STORAGE_SAID_MAX};
+use crate::stamp::Stamp;
+use crate::wire::{AdvisoryKind, Meta, Reply, Row};
 
 /// How many reporters and routes are told of one peer. All count.
-const TOLD_MAX: usize = 64;
+pub(super) const TOLD_MAX: usize = 64;
 
 /// All that this epoch holds of one peer.
 pub(super) struct PeerEvidence<'a> {
@@ -20,8 +23,8 @@ pub(super) struct PeerEvidence<'a> {
     pub(super) reply_index: &'a ReplyIndex<'a>,
     pub(super) rules: &'a Rules,
     pub(super) authority: Option<&'a Authority>,
-    /// How long the authority has led at most; `None` when it was there before us.
-    pub(super) led_for: Option<Duration>,
+    /// How long the authority has led; `None` when it was there before us.
+    pub(super) led_for: Option<LedFor>,
     /// The list lacks it, and too few could agree on that.
     pub(super) held: bool,
     /// We have watched without a gap since its last answer.
@@ -30,6 +33,8 @@ pub(super) struct PeerEvidence<'a> {
     pub(super) outsider: bool,
     /// The cluster of the servers that hold, or lately held, a route to it.
     pub(super) cluster_by_routes: Option<&'a Name>,
+    /// Servers have told of gateway connections to its cluster.
+    pub(super) has_gateways: bool,
     /// Its row in the authoritative list.
     pub(super) row: Option<&'a Row>,
     /// Its own reply, as a member.
@@ -63,7 +68,8 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
         history.contact_lost = false;
     }
     let flagged = evidence.flag(answer, history);
-    let (routes, more_routes) = evidence.routes(id, answers_statsz, history);
+    let Connections { routes, more_routes, gateways } = evidence.connections(id, answers_statsz, history);
+    evidence.storage(id, answer, history);
     evidence.membership(id, answer, history);
     evidence.down(answer, history);
     let behind = evidence.behind(answer, history);
@@ -100,7 +106,13 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
         disconnected_epochs: history.disconnected_epochs,
         routes,
         more_routes,
+        gateways,
         routes_held: history.routes_held,
+        routes_closed: history.routes_closed,
+        receive_nothing: history.received.nothing_for(evidence.gathered),
+        still_receive: history.received.lately(evidence.gathered),
+        out_of_storage: history.out_of_storage.as_ref().map(|(_, stream)| stream.clone()),
+        said_removed: history.said_removed,
         watched_since_heard: evidence.watched_since_heard,
         off_since_start: history.off_since_start,
         announced: history.announced,
@@ -132,9 +144,30 @@ impl PeerEvidence<'_> {
         }
     }
 
+    /// What the peer told of itself: that its storage is full, and that it was removed. Both stand until it takes part
+    /// again, or another run of it answers.
+    fn storage(&self, id: PeerId, answer: Answer, history: &mut PeerHistory) {
+        for (at, advisory) in self.reply_index.advisories_of(id) {
+            let same_run = self.server.is_none_or(|known| known.id == advisory.id || known.id.is_empty());
+            if advisory.domain != *self.domain || !same_run {
+                continue;
+            }
+            match &advisory.kind {
+                AdvisoryKind::OutOfStorage { stream } => history.out_of_storage = Some((*at, stream.clone())),
+                AdvisoryKind::Removed => history.said_removed = true,
+                AdvisoryKind::MetaRescue => {}
+            }
+        }
+        if answer == Answer::Member {
+            let lately = |at: Stamp| self.gathered.opened.since(at) <= STORAGE_SAID_MAX;
+            history.out_of_storage = history.out_of_storage.take().filter(|(at, _)| lately(*at));
+            history.said_removed &= self.row.is_none();
+        }
+    }
+
     /// The last cluster it answered from, else the one whose servers hold routes to it. Whoever never answered has no
     /// other: it may be in a cluster that none of those who answer is in.
-    fn cluster(&self) -> Name {
+    pub(super) fn cluster(&self) -> Name {
         // Whoever never answered as a member may be a server outside the group that has this one's name.
         let of_the_group = |server: &&ServerHistory| server.member || self.clusters.contains(&server.cluster);
         let known = self.server.filter(|server| of_the_group(server) || self.clusters.is_empty());
@@ -215,6 +248,8 @@ impl PeerEvidence<'_> {
                 history.back_since = Some(self.gathered.opened);
             }
             (history.silence, history.disconnected_epochs, history.routes_held) = (None, 0, false);
+            history.routes_closed = false;
+            history.received.clear();
         } else if self.member && self.others_answer && self.gathered.counts_absence() {
             history.silence = Some(Streak::again(history.silence, self.gathered));
             history.back_since = None;
@@ -246,38 +281,6 @@ impl PeerEvidence<'_> {
         true
     }
 
-    /// Who of the peer's own cluster holds a route to it. Routes join servers of one cluster only, so the word of
-    /// other clusters says nothing; and where less than a quorum answers, the cut-off side may be ours.
-    fn routes(&self, id: PeerId, lives: bool, history: &mut PeerHistory) -> (BTreeMap<Name, Route>, usize) {
-        if history.silence.is_none() || !self.gathered.asked_statsz || self.cluster().is_empty() {
-            return (BTreeMap::new(), 0);
-        }
-        let reporters = self.reply_index.statsz(self.domain, &self.cluster());
-        let route = |reporter: &&Statsz| {
-            let held = reporter.routes.binary_search(&id).is_ok();
-            // A route that could not be read may be the one to this peer.
-            (held || reporter.unreadable_routes == 0)
-                .then(|| (reporter.server.name.clone(), if held { Route::Held } else { Route::Lost }))
-        };
-        let others = reporters.iter().filter(|reporter| reporter.server.peer != id);
-        let mut routes: Vec<(Name, Route)> = others.filter_map(route).collect();
-        if routes.is_empty() {
-            return (BTreeMap::new(), 0);
-        }
-        // Whoever answers this question lives, whatever became of its other reply.
-        if lives || routes.iter().any(|(_, route)| *route == Route::Held) {
-            (history.disconnected_epochs, history.routes_held) = (0, true);
-        } else if self.quorum_answers {
-            history.disconnected_epochs = history.disconnected_epochs.saturating_add(1);
-            // What they held earlier in this silence says nothing any more.
-            history.routes_held &= history.disconnected_epochs < STANDING_EPOCHS_MIN;
-        }
-        routes.sort_by_key(|(_, route)| *route == Route::Lost);
-        let more = routes.len().saturating_sub(TOLD_MAX);
-        // Of two runs of one reporter, the one that holds a route counts.
-        (routes.into_iter().take(TOLD_MAX).rev().collect(), more)
-    }
-
     /// Whether the leader's complete list has the peer at all.
     fn membership(&self, id: PeerId, answer: Answer, history: &mut PeerHistory) {
         // A server that was removed while it ran answers as disabled; one that cannot be read may be anything.
@@ -287,7 +290,9 @@ impl PeerEvidence<'_> {
         let lacks_it = authority.is_some_and(|authority| authority.peer != id) && self.row.is_none();
         let lacks_it = lacks_it && !self.held;
         let absent = self.moved || (lacks_it && may_be_gone);
-        history.absent_epochs = if absent { history.absent_epochs.saturating_add(1) } else { 0 };
+        // Its own word beside the list is as good as a second list.
+        let more = if history.said_removed { STANDING_EPOCHS_MIN } else { 1 };
+        history.absent_epochs = if absent { history.absent_epochs.saturating_add(more) } else { 0 };
         let Some(authority) = authority else { return };
         let follows = self.reply.is_some_and(|(_, meta)| meta.leader_id == Some(authority.peer));
         let unlisted = lacks_it && follows;

@@ -1,13 +1,14 @@
 //! What everyone sent in one epoch, by server, and whose answer it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Answer;
 use super::history::ServerHistory;
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
-use crate::wire::{Announcement, JetStream, Reply, Statsz};
+use crate::wire::{Advisory, Announcement, JetStream, Reply, Statsz};
 
 /// What everyone sent, by server: looked up by every group.
 pub(super) struct ReplyIndex<'a> {
@@ -18,6 +19,7 @@ pub(super) struct ReplyIndex<'a> {
     statsz: BTreeMap<&'a Name, BTreeMap<&'a Name, Vec<&'a Statsz>>>,
     statsz_of: BTreeMap<PeerId, Vec<&'a Statsz>>,
     announcements: BTreeMap<PeerId, Vec<(Stamp, &'a Announcement)>>,
+    advisories: BTreeMap<PeerId, Vec<(Stamp, &'a Advisory)>>,
 }
 
 /// What a server answered.
@@ -43,7 +45,11 @@ impl<'a> ReplyIndex<'a> {
         for (at, announcement) in &gathered.announcements {
             announcements.entry(announcement.server.peer).or_default().push((*at, announcement));
         }
-        Self { answers, namesakes, statsz, statsz_of, announcements }
+        let mut advisories: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (at, advisory) in &gathered.advisories {
+            advisories.entry(advisory.peer).or_default().push((*at, advisory));
+        }
+        Self { answers, namesakes, statsz, statsz_of, announcements, advisories }
     }
 
     /// How a peer answered, of which `known` is remembered and whose group answers from the clusters `group`. A server outside the group can have its name (a leaf
@@ -74,10 +80,16 @@ impl<'a> ReplyIndex<'a> {
         self.statsz.get(domain).and_then(|clusters| clusters.get(cluster)).map_or(&[], Vec::as_slice)
     }
 
+    /// The answers to `STATSZ` from the servers of all clusters but one.
+    pub(super) fn statsz_of_others(&self, domain: &Name, cluster: &Name) -> impl Iterator<Item = &'a Statsz> {
+        let clusters = self.statsz.get(domain).into_iter().flatten();
+        clusters.filter(move |(other, _)| **other != cluster).flat_map(|(_, replies)| replies.iter().copied())
+    }
+
     /// The cluster of a server that holds a route to this one. Routes join servers of one cluster only.
     pub(super) fn cluster_with_a_route_to(&self, peer: PeerId, domain: &Name) -> Option<&'a Name> {
         let clusters = self.statsz.get(domain).into_iter().flatten();
-        let holds = |reply: &&Statsz| reply.routes.binary_search(&peer).is_ok();
+        let holds = |reply: &&Statsz| reply.route_to(peer).is_some();
         clusters.filter(|(_, replies)| replies.iter().any(holds)).map(|(cluster, _)| *cluster).next()
     }
 
@@ -87,6 +99,11 @@ impl<'a> ReplyIndex<'a> {
             reply.server.domain == *domain && (cluster.is_empty() || reply.server.cluster == *cluster)
         };
         self.statsz_of.get(&peer).is_some_and(|replies| replies.iter().any(is_its_own))
+    }
+
+    /// What servers with this id told of themselves, in the order of the times.
+    pub(super) fn advisories_of(&self, peer: PeerId) -> &[(Stamp, &'a Advisory)] {
+        self.advisories.get(&peer).map_or(&[], Vec::as_slice)
     }
 
     /// The announcements of servers with this id, in the order of their times.
@@ -105,8 +122,9 @@ fn answers(gathered: &Gathered) -> (Vec<Answered<'_>>, BTreeMap<ServerKey, Vec<&
     for respondent in gathered.respondents.iter().filter(|respondent| respondent.delay.is_some()) {
         let ServerKey { peer, domain } = &respondent.key;
         let mut answered = Answered { peer: *peer, domain, answer: Answer::Unreadable, reply: None };
-        let is = |reply: &Reply| reply.server.peer == *peer && reply.server.domain == *domain;
+        let is = |reply: &Arc<Reply>| reply.server.peer == *peer && reply.server.domain == *domain;
         while let Some(reply) = replies.next_if(|reply| is(reply)) {
+            let reply = &**reply;
             let answer = answer_of(reply);
             // Of two servers with one name, the member counts.
             let counts = answered.answer != Answer::Member && answer == Answer::Member;

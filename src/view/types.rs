@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{LeaderChange, Load, Shrunk, Streak};
+use super::{LeaderChange, LedFor, Load, Shrunk, Streak};
 use crate::epoch::{Counts, Ended};
 use crate::name::{Name, PeerId, printable};
 use crate::stamp::Stamp;
@@ -16,6 +16,8 @@ pub struct ClusterView {
     pub epoch: EpochFacts,
     /// The meta groups, by key.
     pub groups: Vec<GroupView>,
+    /// How many of them somebody answers for.
+    pub answering_groups: usize,
     /// The keys of groups that go on under another key: what was known under these is over.
     pub superseded: BTreeSet<Name>,
     /// Every server that answered, by name.
@@ -160,6 +162,12 @@ pub struct GroupView {
     pub listless: BTreeSet<Name>,
     /// A leader has positive evidence for itself: enough online in its list, or as many followers as must agree.
     pub led: bool,
+    /// How long the authoritative leader has led; `None` where there is none, or where it was there before us.
+    pub led_for: Option<LedFor>,
+    /// How many peers the authoritative leader has heard within 2 s, itself included.
+    pub heard_by_leader: u64,
+    /// The leader that every answering member names who names one, when it does not answer itself.
+    pub silent_leader: Option<PeerId>,
     /// Whether as many answering members as must agree follow one leader that is silent to us or cannot be read.
     pub followed: bool,
     /// A smaller list than the last agreed one, which too few could agree on.
@@ -199,6 +207,13 @@ impl GroupView {
     /// The peer with this id.
     pub fn peer(&self, id: PeerId) -> Option<&PeerView> {
         self.peers.binary_search_by_key(&id, |peer| peer.id).ok().map(|index| &self.peers[index])
+    }
+
+    /// Whether what the leader says of a contact is the word of a majority: as many members answer as must agree, and
+    /// the leader itself has lately heard as many. A leader that is cut off hears nobody, and whoever looks on through
+    /// it hears nobody either.
+    pub fn has_majority(&self) -> bool {
+        self.quorum.is_some_and(|quorum| self.answering >= quorum && self.heard_by_leader >= quorum)
     }
 
     /// Whether fewer enabled members answer than must agree.
@@ -289,12 +304,25 @@ pub struct PeerView {
     pub routes: BTreeMap<Name, Route>,
     /// How many more told of their routes. They count as evidence all the same.
     pub more_routes: usize,
+    /// Who of other clusters holds a gateway connection to its cluster, where nobody of that answers; the first of them.
+    pub gateways: BTreeMap<Name, Route>,
+    /// Who of its cluster has received nothing over its route from it for more than 2 s of its silence, and for how long
+    /// at least.
+    pub receive_nothing: BTreeMap<Name, Duration>,
+    /// Who of its cluster has received something over its route from it within 2 s, while it is silent to us.
+    pub still_receive: BTreeSet<Name>,
+    /// It told that this stream has filled its storage; an empty name where it did not say which.
+    pub out_of_storage: Option<Name>,
+    /// It told that it was removed from the group, and has not been listed since.
+    pub said_removed: bool,
     /// We have watched without a gap since its last answer, so that an announcement would have been heard.
     pub watched_since_heard: bool,
     /// It answers with JetStream off, and has done so since this run of it started.
     pub off_since_start: bool,
     /// Somebody held a route to it during this silence, so its process was not ended at once.
     pub routes_held: bool,
+    /// Nobody held a route to it for a while of this silence, even if somebody does again.
+    pub routes_closed: bool,
     /// It said that it stops, and has not answered since.
     pub announced: Option<(Stamp, AnnouncementKind)>,
     /// How many of the other reporters' lists call it offline, and how many such lists there are. Only where no

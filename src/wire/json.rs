@@ -7,10 +7,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::fields::Flaws;
 use super::shapes::{Amount, Bounded, Object};
-use super::{
-    AMOUNT_MAX, JetStream, Meta, Reject, RejectReason, Reply, Row, SNAPSHOT_NS_MAX, Statsz, Usage, bounded,
-    malformed,
-};
+use super::statsz::StatszData;
+use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, Usage, UsageField, bounded, malformed};
 use crate::name::{Name, PeerId};
 
 #[derive(Deserialize)]
@@ -163,22 +161,15 @@ impl JszData<'_> {
             (Some(true), _) => JetStream::Disabled,
             (_, Some(Object(meta))) => {
                 let max_storage = self.config.as_ref().and_then(|Object(config)| config.max_storage);
-                let usage = Usage {
-                    streams: believed("streams", self.streams, AMOUNT_MAX, &mut flaws),
-                    consumers: believed("consumers", self.consumers, AMOUNT_MAX, &mut flaws),
-                    storage: believed("storage", self.storage, AMOUNT_MAX, &mut flaws),
-                    reserved_storage: believed(
-                        "reserved_storage",
-                        self.reserved_storage,
-                        AMOUNT_MAX,
-                        &mut flaws,
-                    ),
-                    // Without a limit it is negative; as much as there can be is none either.
-                    max_storage: max_storage
-                        .filter(|Amount(bytes)| (0..=AMOUNT_MAX).contains(bytes))
-                        .map(|Amount(bytes)| bytes.unsigned_abs()),
-                    ..Usage::default()
-                };
+                let mut usage = Usage::default();
+                let told = [
+                    ("streams", UsageField::Streams, self.streams),
+                    ("consumers", UsageField::Consumers, self.consumers),
+                    ("storage", UsageField::Storage, self.storage),
+                    ("reserved_storage", UsageField::ReservedStorage, self.reserved_storage),
+                    ("max_storage", UsageField::MaxStorage, max_storage),
+                ];
+                told.into_iter().for_each(|told| take(told, &mut usage, &mut flaws));
                 let meta = meta.into_meta(&server, usage, &mut flaws);
                 if meta.tells_nothing() {
                     return Err(malformed(
@@ -199,18 +190,17 @@ impl JszData<'_> {
     }
 }
 
-/// A number that a server can send; one beyond all bounds is told and counts as absent.
-fn believed(name: &str, amount: Option<Amount>, most: i64, flaws: &mut Flaws) -> Option<u64> {
-    let Amount(number) = amount?;
-    if (0..=most).contains(&number) {
-        return Some(number.unsigned_abs());
+/// Takes a number of a server's load; one that cannot be is told and counts as absent.
+fn take((name, field, amount): (&str, UsageField, Option<Amount>), usage: &mut Usage, flaws: &mut Flaws) {
+    if let Some(Amount(number)) = amount
+        && !usage.set(field, number)
+    {
+        flaws.add(format_args!("{name} is {number}, which cannot be"));
     }
-    flaws.add(format_args!("{name} is {number}, which cannot be"));
-    None
 }
 
 impl MetaCluster<'_> {
-    fn into_meta(self, server: &super::Server, usage: Usage, flaws: &mut Flaws) -> Meta {
+    fn into_meta(self, server: &super::Server, mut usage: Usage, flaws: &mut Flaws) -> Meta {
         let replicas = self.replicas.unwrap_or_default();
         let sent = replicas.entries.len() + replicas.unread;
         let mut rows = Vec::with_capacity(replicas.entries.len());
@@ -221,8 +211,8 @@ impl MetaCluster<'_> {
         let leader_id = told.or_else(|| named.is_some().then(|| PeerId::of_server(&self.leader)));
         let itself = || (leader_id == Some(server.peer)).then(|| server.name.clone());
         let snapshot = self.snapshot.and_then(|Object(snapshot)| snapshot.last_duration);
-        let pending = believed("meta_cluster.pending", self.pending, AMOUNT_MAX, flaws);
-        let snapshot_ns = believed("meta_cluster.snapshot.last_duration", snapshot, SNAPSHOT_NS_MAX, flaws);
+        take(("pending", UsageField::Pending, self.pending), &mut usage, flaws);
+        take(("snapshot.last_duration", UsageField::Snapshot, snapshot), &mut usage, flaws);
         Meta {
             cluster: Name::new(&self.name),
             leader: named.or_else(itself),
@@ -232,7 +222,7 @@ impl MetaCluster<'_> {
             size: self.cluster_size,
             quorum_needed: self.quorum_needed,
             rescue: self.rescue,
-            usage: Usage { pending, snapshot_ns, ..usage },
+            usage,
         }
     }
 }
@@ -256,38 +246,5 @@ impl Replica<'_> {
             active_ns: self.active,
             lag: self.lag,
         })
-    }
-}
-
-#[derive(Deserialize)]
-pub(super) struct StatszData<'a> {
-    #[serde(borrow)]
-    pub(super) routes: Option<Bounded<Object<Route<'a>>>>,
-    #[serde(default)]
-    pub(super) active_servers: i64,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Route<'a> {
-    #[serde(borrow, default)]
-    pub(super) name: Cow<'a, str>,
-}
-
-impl StatszData<'_> {
-    pub(super) fn into_statsz(self, server: super::Server, flaws: Flaws) -> Statsz {
-        let sent = self.routes.unwrap_or_default();
-        let named = sent.entries.iter().filter(|Object(route)| !route.name.is_empty());
-        let mut routes: Vec<PeerId> = named.map(|Object(route)| PeerId::of_server(&route.name)).collect();
-        let unreadable = sent.entries.len() - routes.len() + sent.unread;
-        // One row a pooled connection: names repeat.
-        routes.sort_unstable();
-        routes.dedup();
-        Statsz {
-            server,
-            routes,
-            unreadable_routes: u32::try_from(unreadable).unwrap_or(u32::MAX),
-            active_servers: self.active_servers,
-            flaws: flaws.into_words(),
-        }
     }
 }

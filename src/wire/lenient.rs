@@ -4,11 +4,9 @@
 use std::borrow::Cow;
 
 use super::fields::{Fields, Flaws};
-use super::json::{
-    ApiError, Config, JszData, JszReply, MetaCluster, Replica, Route, Server, Snapshot, StatszData,
-    StatszReply,
-};
+use super::json::{ApiError, Config, JszData, JszReply, MetaCluster, Replica, Server, Snapshot, StatszReply};
 use super::shapes::{Amount, Object};
+use super::statsz::StatszData;
 use super::{Reject, Reply, Statsz, malformed};
 
 /// A payload as text. Bytes that are none are replaced, as nats-server does with what it sends.
@@ -86,16 +84,9 @@ impl<'a> Text<'a> {
 
     pub(super) fn statsz(&self, error: &serde_json::Error) -> Result<Statsz, Reject> {
         let Envelope { server, error, fields, mut flaws } = self.open(error)?;
-        let statsz = fields.object("statsz", &mut flaws).map(|statsz| {
-            let route = |route: &Fields<'_>, flaws: &mut Flaws| {
-                Some(Object(Route { name: route.text("name", flaws).into() }))
-            };
-            Object(StatszData {
-                routes: statsz.each("routes", &mut flaws, route),
-                active_servers: statsz.number("active_servers", &mut flaws).unwrap_or_default(),
-            })
-        });
-        super::statsz(StatszReply { server: Object(server), statsz, error }, flaws)
+        let statsz = fields.object("statsz", &mut flaws);
+        let statsz = statsz.map(|statsz| Object(StatszData::lenient(&statsz, &mut flaws)));
+        super::statsz_of(StatszReply { server: Object(server), statsz, error }, flaws)
     }
 
     /// The payload that is a server itself, as events are.

@@ -64,10 +64,22 @@ fn the_load_of_a_server_is_read_and_what_cannot_be_counts_as_absent() {
     );
     // Old servers tell less, and a limit of -1 is none.
     check_usage("", "-1", r#""snapshot":{"pending_entries":0},"#, [None; 7], 0);
-    check_usage(r#""storage":0,"#, "0", r#""snapshot":null,"#, [None, None, Some(0), None, Some(0), None, None], 0);
+    check_usage(
+        r#""storage":0,"#,
+        "0",
+        r#""snapshot":null,"#,
+        [None, None, Some(0), None, Some(0), None, None],
+        0,
+    );
     // A server that subtracted too much, and durations that nothing takes.
     let huge = r#""streams":-1,"storage":18446744073709551615,"reserved_storage":1152921504606846977,"#;
-    check_usage(huge, "18446744073709551615", r#""snapshot":{"last_duration":86400000000001},"#, [None; 7], 4);
+    check_usage(
+        huge,
+        "18446744073709551615",
+        r#""snapshot":{"last_duration":86400000000001},"#,
+        [None; 7],
+        4,
+    );
     // Of another type: each costs itself alone.
     let odd = r#""streams":"3","consumers":4,"storage":1e3,"#;
     check_usage(odd, "null", r#""pending":[],"#, [None, Some(4), Some(1_000), None, None, None, None], 2);

@@ -131,3 +131,25 @@ fn secrets_are_never_printed() {
     let said = super::Said::from(command.output().expect("it runs"));
     assert!(said.code == Some(0) && !said.out.contains("s3cr3t"), "{said:?}");
 }
+
+#[test]
+fn what_is_told_is_one_json_object_a_line_where_that_is_asked_for() {
+    let unreachable = ["check", "-s", "nats://127.0.0.1:1", "--timeout", "1s"];
+    let as_flag = metawatch(&[&unreachable[..], &["--log-format", "json"]].concat());
+    let mut as_variable = metawatch(&unreachable);
+    as_variable.env("METAWATCH_LOG_FORMAT", "json").env("METAWATCH_LOG", "metawatch=debug");
+    for mut command in [as_flag, as_variable] {
+        let said = super::Said::from(command.output().expect("it runs"));
+        assert_eq!(said.code, Some(3), "{said:?}");
+        let lines: Vec<serde_json::Value> =
+            said.err.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let failure = lines.iter().find(|line| line["level"] == "ERROR").expect("an error");
+        for field in ["timestamp", "message", "hint"] {
+            assert!(failure[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {failure}");
+        }
+    }
+    let mut filtered = metawatch(&[&unreachable[..], &["--log-format", "json"]].concat());
+    let said = super::Said::from(filtered.env("METAWATCH_LOG", "off").output().expect("it runs"));
+    assert!(said.err.starts_with("error: "), "why it failed is told whatever the log shows: {said:?}");
+    check(&["check", "--log-format", "xml"], "", 3, &[], &["possible values: text, json"]);
+}

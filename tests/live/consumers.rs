@@ -132,12 +132,12 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     let follower = cluster.follower("").await.unwrap();
     let mut names = cluster.names();
     names.retain(|name| *name != follower);
-    command.args(address(&cluster.url(&names[0])));
+    let servers = names.iter().map(|name| cluster.url(name)).collect::<Vec<_>>().join(",");
+    command.args(address(&servers));
     let consumer = Running::start(command);
     consumer.expect("listening");
     // The shell says so before its subscriptions have reached the server.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let servers = names.iter().map(|name| cluster.url(name)).collect::<Vec<_>>().join(",");
     let mut watch =
         cluster.watch(Watching { servers: servers.clone(), ..Watching::default() }).await.unwrap();
     watch.expect_status(Status::Ok).await;
@@ -181,6 +181,52 @@ async fn check(language: &str, command: Option<Command>, address: impl Fn(&str) 
     let mut watch = cluster.watch(Watching { servers, ..Watching::default() }).await.unwrap();
     watch.expect_status(Status::Ok).await;
     consumer.expect("all well metawatch is heard again");
+}
+
+/// A consumer that is given several servers waits for the first of them that is there, finds one again after a loss,
+/// and says little meanwhile.
+async fn check_waits(language: &str, command: Option<Command>, address: impl Fn(&str) -> Vec<String>) {
+    let Some(mut command) = command else {
+        crate::support::skipped(&format!(
+            "the consumer in {language}: its language or library cannot be had here"
+        ));
+        return;
+    };
+    let mut layout = Layout::cluster(1).version(tested_version().as_deref());
+    // One server makes no meta group, and needs none to carry messages.
+    layout.nodes[0].jetstream = false;
+    let mut cluster = Cluster::start(layout).await.unwrap();
+    let name = cluster.names().remove(0);
+    cluster.stop(&name).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let complaints = home.path().join("stderr");
+    command.args(address(&format!("nats://127.0.0.1:1,{}", cluster.url(&name))));
+    command.stderr(std::fs::File::create(&complaints).unwrap());
+    let consumer = Running::start(command);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    cluster.boot(&name).unwrap();
+    consumer.expect("listening");
+    cluster.stop(&name).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    cluster.boot(&name).unwrap();
+    let kept = include_str!("../events/v1/meta_001-firing-observed.json");
+    let mut event: AlertEvent = serde_json::from_str(kept).unwrap();
+    event.summary = "s7 is offline".to_owned();
+    let mut heard = None;
+    for _ in 0..60 {
+        if let Ok(sender) = cluster.client("admin").await {
+            let payload = serde_json::to_vec(&event).unwrap();
+            sender.publish("metawatch.alert.META_001.default.s7.firing", payload.into()).await.ok();
+            sender.flush().await.ok();
+        }
+        heard = consumer.lines.recv_timeout(Duration::from_secs(1)).ok();
+        if heard.is_some() {
+            break;
+        }
+    }
+    assert_eq!(heard.as_deref(), Some("PAGE     s7 is offline"));
+    let complaints = std::fs::read_to_string(complaints).unwrap();
+    assert!((1..=6).contains(&complaints.lines().count()), "{complaints}");
 }
 
 /// A watcher of another system ends nothing. The next one of the same system, whose clock is an hour behind,
@@ -263,4 +309,14 @@ async fn the_consumer_in_the_shell_acts_on_each_alert_once() {
     let address =
         |url: &str| ["--server", url, "--user", "admin", "--password", "admin"].map(str::to_owned).to_vec();
     check("the shell", shell(), address).await;
+}
+
+#[tokio::test]
+async fn consumers_wait_for_a_server_of_their_list_and_find_it_again() {
+    // The login stands in the first address only.
+    let url = |servers: &str| vec![servers.replacen("nats://", "nats://admin:admin@", 1)];
+    check_waits("Python", python(), url).await;
+    check_waits("Rust", rust(), url).await;
+    let words = |servers: &str| vec![servers.replace("nats://", ""), "admin".to_owned(), "admin".to_owned()];
+    check_waits("JavaScript", node(), words).await;
 }

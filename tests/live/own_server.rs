@@ -39,6 +39,7 @@ async fn freezes(mut cluster: Cluster, servers: &str) {
     assert_eq!(cluster.server_of("watcher").await.unwrap(), "s1");
     led_by_another(&mut cluster, "s1").await;
     watch.expect_status(Status::Ok).await;
+    let told_before = watcher.log().lines().count();
     cluster.freeze("s1").unwrap();
     watch.expect_peer("s1", State::Suspected).await;
     watch.expect_peer("s1", State::Firing).await;
@@ -48,8 +49,13 @@ async fn freezes(mut cluster: Cluster, servers: &str) {
     assert!(accused(watch.seen()).iter().all(|name| name == "s1"), "{}", watch.story());
     assert_ne!(cluster.server_of("watcher").await.unwrap(), "s1", "it does not go back by itself");
     let log = watcher.log();
+    // One line for one thing: the connection, the suspicion, the fault, and its end.
     let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
-    assert_eq!((count("connection given up"), count("connected again")), (1, 1), "{log}");
+    assert_eq!(count("connection given up, connected again"), 1, "{log}");
+    assert_eq!((count("s1 may be offline"), count("s1 is back")), (1, 1), "{log}");
+    let told = log.lines().count() - told_before;
+    // The cause may become clearer once.
+    assert!((4..=5).contains(&told), "{told} lines: {log}");
     // Nothing else is said but of the alerts.
     let warnings = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
     let other: Vec<&str> =

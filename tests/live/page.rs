@@ -143,7 +143,7 @@ async fn a_page_that_stays_open_stays_small_and_shows_hostile_names_as_they_are(
         "\u{202e}txe\u{1b}[31m",
         "s4",
     ];
-    let well = World { groups: vec![group(&names, "<i>c1</i>", "")] };
+    let well = World { groups: vec![group(&names, "<i>c1</i>", "")], ..World::default() };
     let mut broken = well.clone();
     let lost = broken.groups[0].server(names[1]).unwrap();
     (lost.answers, lost.cut) = (Answers::Not, true);

@@ -1,6 +1,8 @@
 //! The numbers of `metawatch run --listen`, scraped through outages of a real cluster by the real Prometheus, with the
 //! rules and the board of `examples/deploy`.
 
+#![allow(clippy::disallowed_methods, reason = "how long something is waited for is real time")]
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -40,8 +42,11 @@ fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// The status and the body of an answer.
+/// The status and the body of an answer; 0 while nobody listens there yet.
 async fn get(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
+    if tokio::net::TcpStream::connect(address).await.is_err() {
+        return (0, String::new());
+    }
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
     let answer = ask(address, request.as_bytes()).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));

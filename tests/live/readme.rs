@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::three;
 use crate::cluster::Cluster;
@@ -15,13 +15,25 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo ", "builds or runs this very test"),
     ("for version in", "runs the tests on every version"),
     ("nats stream add --config", "the same files are created in streams by the tests of the recipes"),
-    ("metawatch run --context system --alert-", "the tests of the recipes run it with users that exist"),
+    (
+        "metawatch run --context system --alert-",
+        "the tests of the recipes run it with the users of user.conf",
+    ),
     ("./alerts.sh", "the tests of the consumers run it"),
     ("nats service ls", "needs the nats CLI; the tests of the service speak its protocol"),
     ("nats req metawatch.alerts", "needs the nats CLI; the tests of the service ask the same"),
     ("nats context add", "needs the nats CLI; the context that it writes is written here"),
     ("curl ", "the tests of the page ask for the same"),
     ("ssh ", "needs another host"),
+    ("sudo ", "changes the host; the tests of what is deployed look at the same files"),
+    ("rustup ", "changes the toolchain"),
+    ("nsc ", "the test of the recipe runs it where there is an nsc"),
+    ("--allow-", "belongs to the command before it"),
+    ("export CC_", "builds for another processor"),
+    ("buildah ", "the test of the image builds it where there is a buildah"),
+    ("METAWATCH_PASSWORD=secret docker ", "needs images of others"),
+    ("kubectl ", "needs a cluster"),
+    ("helm ", "needs a cluster; the tests of what is deployed render the same chart where they can"),
     ("metawatch run --context system --listen", "the tests of the page run it, on a port that is free"),
 ];
 
@@ -30,7 +42,7 @@ fn root() -> PathBuf {
 }
 
 /// The commands in the blocks for a shell: all lines of `sh`, and in `console` those behind a `$ `.
-fn commands(file: &str) -> Vec<String> {
+pub(super) fn commands(file: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut block = "";
     let mut found = Vec::new();
@@ -47,12 +59,13 @@ fn commands(file: &str) -> Vec<String> {
     found.into_iter().map(code).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
-/// A shell in which the context `system` is that of the cluster, and `metawatch` this program.
-fn shell(cluster: &Cluster, folder: &Path, command: &str) -> Child {
-    let contexts = folder.join("nats/context");
-    fs::create_dir_all(&contexts).unwrap();
-    let context = json!({ "url": cluster.urls(), "user": "admin", "password": "admin" });
-    fs::write(contexts.join("system.json"), context.to_string()).unwrap();
+/// A shell in which there are these contexts, and `metawatch` is this program.
+pub(super) fn shell(folder: &Path, contexts: &[(&str, Value)], command: &str) -> Command {
+    let home = folder.join("nats/context");
+    fs::create_dir_all(&home).unwrap();
+    for (name, context) in contexts {
+        fs::write(home.join(format!("{name}.json")), context.to_string()).unwrap();
+    }
     let binary = Path::new(env!("CARGO_BIN_EXE_metawatch"));
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
@@ -68,7 +81,8 @@ fn shell(cluster: &Cluster, folder: &Path, command: &str) -> Child {
             shell.env_remove(&name);
         }
     }
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
 }
 
 /// Whether a command ends only when it is told to.
@@ -78,7 +92,8 @@ fn goes_on(command: &str) -> bool {
 }
 
 async fn check(cluster: &Cluster, folder: &Path, command: &str) {
-    let child = shell(cluster, folder, command);
+    let system = json!({ "url": cluster.urls(), "user": "admin", "password": "admin" });
+    let child = shell(folder, &[("system", system)], command).spawn().unwrap();
     if goes_on(command) {
         // Long enough to find the command refused or its server not found.
         tokio::time::sleep(Duration::from_secs(3)).await;

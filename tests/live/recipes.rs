@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use metawatch::alert::State;
@@ -43,11 +44,14 @@ fn seen_by(user: &'static str) -> Watching {
     Watching { user, ..Watching::default() }
 }
 
+/// How a watcher tells that something is refused to it.
+const REFUSED: [&str; 4] = ["may not", "ermission", "cannot be heard", "not offered"];
+
 /// Nothing was refused to the watcher.
 #[track_caller]
 fn check_rights(sidecar: &Sidecar) {
     let log = sidecar.log();
-    for word in ["may not", "ermission", "cannot be heard", "not offered"] {
+    for word in REFUSED {
         assert!(!log.contains(word), "{log}");
     }
 }
@@ -151,6 +155,42 @@ async fn in_core_mode_the_least_user_for_alerts_knows_what_has_arrived() {
     };
     assert!(tokio::time::timeout(LONG, settled).await.is_ok(), "{}", sidecar.log());
     check_rights(&sidecar);
+}
+
+/// The examples of the help, and those beside the shipped files, that publish with a login of their own.
+fn examples_with_a_login() -> Vec<String> {
+    let help = Command::new(env!("CARGO_BIN_EXE_metawatch")).args(["run", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let mut found: Vec<String> = help.lines().map(|line| line.trim().to_owned()).collect();
+    found.extend(super::readme::commands("examples/deploy/README.md"));
+    found.retain(|line| line.starts_with("metawatch run ") && line.contains(" --alert-"));
+    found
+}
+
+#[tokio::test]
+async fn every_example_that_publishes_elsewhere_works_with_the_users_that_are_shipped() {
+    let cluster = with_accounts("user.conf").await;
+    let folder = tempfile::tempdir().unwrap();
+    let context = |user: &str, password: &str| json!({ "url": cluster.urls(), "user": user, "password": password, "inbox_prefix": "_METAWATCH" });
+    let contexts = [
+        ("system", context("metawatch", "metawatch")),
+        ("alerts", context("alerts", "env://ALERTS_PASSWORD")),
+    ];
+    let examples = examples_with_a_login();
+    assert!(examples.len() >= 4, "{examples:?}");
+    for command in examples {
+        let mut watch = cluster.observe(seen_by("app")).await.unwrap();
+        let mut shell = super::readme::shell(folder.path(), &contexts, &command);
+        let watcher = shell.env("ALERTS_PASSWORD", "alerts").spawn().unwrap();
+        watch.expect_status(Status::Ok).await;
+        Command::new("kill").args(["-INT", &watcher.id().to_string()]).status().unwrap();
+        let output = tokio::task::spawn_blocking(move || watcher.wait_with_output()).await.unwrap().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "$ {command}\n{log}");
+        for word in REFUSED {
+            assert!(!log.contains(word), "$ {command}\n{log}");
+        }
+    }
 }
 
 #[tokio::test]

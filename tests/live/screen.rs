@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::three;
 use super::told::Told;
@@ -233,6 +233,12 @@ async fn it_tells_lines_where_there_is_no_terminal() {
     };
     let first = lines.next_line().await.unwrap().unwrap();
     assert!(first.contains("3 of 3 servers answered"), "{first}");
+    let document = first_document(&cluster, &["--group", "default"]).await.expect("a document");
+    assert_eq!((&document["only"], &document["status"]), (&json!(["default"]), &json!("OK")));
+    let document = first_document(&cluster, &["--problems"]).await.expect("a document");
+    assert_eq!((&document["groups"], &document["counts"]["groups"]), (&json!([]), &json!(1)));
+    let refused = first_document(&cluster, &["--group", "nowhere"]).await.expect_err("no such group");
+    assert!(refused.contains("there is no meta group nowhere") && refused.contains("default"), "{refused}");
     let follower = cluster.follower("").await.unwrap();
     cluster.stop(&follower).await.unwrap();
     let offline = format!("CRITICAL {follower} is offline (stopped)");
@@ -249,4 +255,21 @@ async fn it_tells_lines_where_there_is_no_terminal() {
     let id = child.id().unwrap().to_string();
     assert!(tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// The first document of `view --watch`, or what is complained of.
+async fn first_document(cluster: &Cluster, more: &[&str]) -> Result<Value, String> {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+    let mut command = tokio::process::Command::new(BINARY);
+    command.args(["view", "--watch", "--format", "json", "--user", "admin", "--password", "admin"]);
+    command.args(["--server", &cluster.urls()]).args(more).env_clear().env("XDG_CONFIG_HOME", "/nowhere");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    if let Some(line) = lines.next_line().await.unwrap() {
+        return Ok(serde_json::from_str(&line).unwrap());
+    }
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
+    Err(said)
 }

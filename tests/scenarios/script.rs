@@ -78,7 +78,10 @@ impl Script {
     pub(crate) fn apply(&mut self, clause: &str) -> Result<(), String> {
         let words: Vec<&str> = clause.split_whitespace().collect();
         match words[..] {
-            ["all", "well"] => self.world = self.healthy.clone(),
+            ["all", "well"] => {
+                self.world = World { gateways: self.world.gateways, ..self.healthy.clone() };
+            }
+            ["clusters", "have", "gateways"] => self.world.gateways = true,
             ["nobody", "answers"] => self.around = Around::NobodyAnswers,
             ["access", "denied"] => self.around = Around::Denied,
             ["connection", "lost"] => self.around = Around::Disconnected,
@@ -138,6 +141,11 @@ impl Script {
             None => group.server(name),
         };
         let server = server.ok_or(format!("nobody is called {who}"))?;
+        if let ["tells", kind, stream @ ..] = words {
+            let server = server.clone();
+            self.announced.push((server, format!("{kind} {}", stream.join(" ")), false));
+            return Ok(());
+        }
         if let ["announces", kind, how @ ..] = words {
             let mut server = server.clone();
             if *how == ["as", "an", "earlier", "run"] {
@@ -167,6 +175,10 @@ fn change(server: &mut Server, words: &[&str]) -> Result<(), String> {
         ["restarted"] => {
             server.run += 1;
             (server.answers, server.cut) = (Answers::Member, false);
+        }
+        ["heard", "by", "nobody"] => server.heard_by = Some(BTreeSet::new()),
+        ["heard", "by", names @ ..] => {
+            server.heard_by = Some(names.iter().map(|name| (*name).to_owned()).collect());
         }
         ["disabled"] => server.answers = Answers::Disabled,
         ["standalone"] => server.answers = Answers::Standalone,

@@ -78,7 +78,7 @@ impl Story {
             random,
             now: 0,
             order: 1,
-            world: World { groups: vec![group] },
+            world: World { groups: vec![group], ..World::default() },
             nodes,
             faults: Vec::new(),
             arrived: Vec::new(),

@@ -46,13 +46,14 @@ Examples:
   metawatch run --context system --prefix ops.metawatch
   metawatch run --context system --listen 8222
   metawatch run --context system --checks default,SERVER_008
-  metawatch run --context system --alert-creds alerts.creds
-  metawatch run --context system --alert-context apps --publish-mode jetstream
+  metawatch run --context system --alert-context alerts
+  metawatch run --context system --alert-context alerts --publish-mode jetstream
 
 Where alerts go:
   Without an --alert- flag, into the system account, over the same connection.
   With any of them, over a second connection, into the account of its own login.
-  Watching never waits for it; alerts do.
+  Watching never waits for it; alerts do. The rights that it needs are in
+  examples/deploy/user.conf; its context then has the inbox prefix _METAWATCH.
   --publish-mode core       delivered when the server has taken it
   --publish-mode jetstream  delivered when a stream has acknowledged it
   A stream for it: nats stream add --config examples/deploy/stream-history.json
@@ -65,10 +66,13 @@ Published subjects:
   PREFIX.heartbeat
       after every epoch; when it does not come, nobody watches
 
-Status page, with --listen:
+With --listen:
   /             a page that is always up to date
   /status.json  the same as JSON
   /events       the same as server-sent events, after each epoch
+  /metrics      numbers for Prometheus; rules and a board: examples/deploy
+  /healthz      200 while it works, whatever the servers do
+  /readyz       200 while it sees servers or stands by, else 503 and why
   It has no login, and answers on this host alone unless an address is given.
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
@@ -99,6 +103,7 @@ pub(super) const VIEW: &str = "\
 Examples:
   metawatch view --context system
   metawatch view --context system --watch
+  metawatch view --context system --watch --group edge --problems
   metawatch view --context system --format json
   metawatch view --from replies.json
 

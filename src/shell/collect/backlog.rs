@@ -19,7 +19,7 @@ const REPLIES_MAX: usize = 256;
 #[derive(Debug)]
 struct BufferedMessage {
     at: Stamp,
-    is_stop: bool,
+    is_event: bool,
     subject: String,
     payload: Vec<u8>,
 }
@@ -51,8 +51,8 @@ impl Backlog {
         self.keep(at, false, message);
     }
 
-    /// Keeps an event of a server that stops.
-    pub(super) fn stop(&mut self, at: Stamp, message: &Message) {
+    /// Keeps an event of a server.
+    pub(super) fn event(&mut self, at: Stamp, message: &Message) {
         self.keep(at, true, message);
     }
 
@@ -61,7 +61,7 @@ impl Backlog {
         self.dropped = true;
     }
 
-    fn keep(&mut self, at: Stamp, is_stop: bool, message: &Message) {
+    fn keep(&mut self, at: Stamp, is_event: bool, message: &Message) {
         let bytes = self.bytes.saturating_add(message.payload.len());
         if self.messages.len() >= MESSAGES_MAX || bytes > BYTES_MAX {
             self.dropped = true;
@@ -69,21 +69,21 @@ impl Backlog {
         }
         self.bytes = bytes;
         let (subject, payload) = (message.subject.to_string(), message.payload.to_vec());
-        self.messages.push_back(BufferedMessage { at, is_stop, subject, payload });
+        self.messages.push_back(BufferedMessage { at, is_event, subject, payload });
     }
 
-    /// Tells an epoch everything; `on_stop` sees the events.
+    /// Tells an epoch everything; `on_event` sees the events.
     pub(super) fn tell(
         &mut self,
         epoch: &mut Epoch,
         now: Stamp,
         inbox: &str,
-        mut on_stop: impl FnMut(Stamp, &str, &[u8]),
+        mut on_event: impl FnMut(Stamp, &str, &[u8]),
     ) {
-        for BufferedMessage { at, is_stop, subject, payload } in self.messages.drain(..) {
+        for BufferedMessage { at, is_event, subject, payload } in self.messages.drain(..) {
             let payload = &payload[..];
-            let heard = if is_stop {
-                on_stop(at, &subject, payload);
+            let heard = if is_event {
+                on_event(at, &subject, payload);
                 Heard::Event { at, subject: &subject, payload }
             } else {
                 match reply::token(&subject, inbox) {

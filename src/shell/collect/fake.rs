@@ -88,7 +88,11 @@ impl Fake {
 
     pub(crate) fn stop(&self, name: &str) {
         let payload = format!(r#"{{"name":"{name}","id":"N{name}","cluster":"c1","seq":9}}"#);
-        self.arrives(Incoming::Stop(message(&format!("$SYS.SERVER.N{name}.SHUTDOWN"), &payload, None)));
+        self.arrives(Incoming::ServerEvent(message(
+            &format!("$SYS.SERVER.N{name}.SHUTDOWN"),
+            &payload,
+            None,
+        )));
     }
 
     pub(crate) fn answers(&self, request: &str, answers: Vec<(u64, Answer)>) {

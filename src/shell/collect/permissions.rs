@@ -30,14 +30,17 @@ pub(super) enum Permission {
     Lameduck,
     /// To hear that a leader was elected.
     Elected,
+    /// To hear what servers tell of their storage and their membership.
+    Advisories,
 }
 
 /// What each ear needs.
-pub(super) const SUBSCRIPTIONS: [(Permission, Subscription); 4] = [
+pub(super) const SUBSCRIPTIONS: [(Permission, Subscription); 5] = [
     (Permission::Inbox, Subscription::Inbox),
     (Permission::Shutdown, Subscription::Shutdown),
     (Permission::Lameduck, Subscription::Lameduck),
     (Permission::Elected, Subscription::Elected),
+    (Permission::Advisories, Subscription::Advisories),
 ];
 
 impl Permission {
@@ -85,7 +88,8 @@ impl Permissions {
             | Permission::Inbox
             | Permission::PingStatsz
             | Permission::Shutdown
-            | Permission::Elected => permission,
+            | Permission::Elected
+            | Permission::Advisories => permission,
         };
         if permission.is_needed() || !self.said.insert(spoken_of) {
             return;
@@ -99,7 +103,12 @@ impl Permissions {
             Permission::OwnStatsz | Permission::PingStatsz => tracing::info!(
                 subject,
                 hint = "allow the user to publish to \"$SYS.REQ.SERVER.PING.STATSZ\" and \"$SYS.REQ.SERVER.*.STATSZ\"",
-                "no permission to ask for STATSZ: a crash is certain after 10 s instead of 3 s",
+                "no permission to ask for STATSZ: a crash is certain after about 5 s instead of 3 s, the loss of a leader later",
+            ),
+            Permission::Advisories => tracing::info!(
+                subject,
+                hint = "allow the user to subscribe to \"$JS.EVENT.ADVISORY.SERVER.*\"",
+                "no permission to hear whose storage is full and who was removed: a JetStream that a full disk switched off is certain after about 4 s instead of at once, and the stream is not named",
             ),
             Permission::Elected => tracing::debug!(subject, "no permission to hear of elections"),
             Permission::Jsz | Permission::Inbox => {}
@@ -144,6 +153,7 @@ mod tests {
             (Operation::Subscribe, "_INBOX.m.abc.*.*", Some(Permission::Inbox)),
             (Operation::Subscribe, "$SYS.SERVER.*.SHUTDOWN", Some(Permission::Shutdown)),
             (Operation::Subscribe, "$SYS.SERVER.*.LAMEDUCK", Some(Permission::Lameduck)),
+            (Operation::Subscribe, "$JS.EVENT.ADVISORY.SERVER.*", Some(Permission::Advisories)),
             (Operation::Subscribe, "metawatch.view", None),
         ] {
             assert_eq!(of(operation, subject), permission, "{subject}");

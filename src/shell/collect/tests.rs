@@ -24,7 +24,8 @@ impl Bench {
     async fn new() -> Self {
         let (fake, transport) = fake();
         let clock = Clock::for_tests();
-        let collector = Collector::on(transport, clock, CollectorOptions { events: true, raw: true }).await;
+        let collector =
+            Collector::on(transport, clock, CollectorOptions { events: true, raw: true, again: true }).await;
         let pipeline = Pipeline::new(settings());
         Self { fake, collector, pipeline, clock, number: 0 }
     }
@@ -149,6 +150,7 @@ async fn a_refused_inbox_is_subscribed_again_later() {
             Subscription::Shutdown,
             Subscription::Lameduck,
             Subscription::Elected,
+            Subscription::Advisories,
             Subscription::Inbox
         ]
     );

@@ -8,14 +8,15 @@ use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 
 use crate::shell::connect::{Link, LinkEvent};
+use crate::wire::ADVISORIES;
 
 /// Something that came in.
 #[derive(Debug)]
 pub enum Incoming {
     /// A message on the inbox.
     Reply(Message),
-    /// An event of a server that stops.
-    Stop(Message),
+    /// An event of a server: it stops, or tells of its storage or its membership.
+    ServerEvent(Message),
     /// A meta group has elected a leader.
     Elected,
     /// Something happened to the connection.
@@ -33,6 +34,8 @@ pub enum Subscription {
     Lameduck,
     /// `$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED`.
     Elected,
+    /// `$JS.EVENT.ADVISORY.SERVER.*`.
+    Advisories,
 }
 
 /// The way to the servers. Tests put their own in its place.
@@ -70,13 +73,22 @@ pub struct NatsTransport {
     shutdowns: Option<Subscriber>,
     lameducks: Option<Subscriber>,
     elections: Option<Subscriber>,
+    advisories: Option<Subscriber>,
 }
 
 impl NatsTransport {
     /// Takes over the connection. It listens to nothing yet.
     pub fn new(link: Link) -> Self {
         let inbox = link.client.new_inbox();
-        Self { link, inbox, replies: None, shutdowns: None, lameducks: None, elections: None }
+        Self {
+            link,
+            inbox,
+            replies: None,
+            shutdowns: None,
+            lameducks: None,
+            elections: None,
+            advisories: None,
+        }
     }
 
     /// The client, to publish with.
@@ -92,8 +104,9 @@ impl Transport for NatsTransport {
             biased;
             Some(event) = self.link.events.recv() => return Incoming::Link(event),
             message = from(&mut self.replies) => Incoming::Reply(message),
-            message = from(&mut self.shutdowns) => Incoming::Stop(message),
-            message = from(&mut self.lameducks) => Incoming::Stop(message),
+            message = from(&mut self.shutdowns) => Incoming::ServerEvent(message),
+            message = from(&mut self.lameducks) => Incoming::ServerEvent(message),
+            message = from(&mut self.advisories) => Incoming::ServerEvent(message),
             _ = from(&mut self.elections) => Incoming::Elected,
         };
         self.link.heard();
@@ -124,6 +137,7 @@ impl Transport for NatsTransport {
             Subscription::Shutdown => self.shutdowns = subscriber,
             Subscription::Lameduck => self.lameducks = subscriber,
             Subscription::Elected => self.elections = subscriber,
+            Subscription::Advisories => self.advisories = subscriber,
         }
     }
 
@@ -164,6 +178,7 @@ impl Subscription {
             Self::Shutdown => "$SYS.SERVER.*.SHUTDOWN".to_owned(),
             Self::Lameduck => "$SYS.SERVER.*.LAMEDUCK".to_owned(),
             Self::Elected => "$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED".to_owned(),
+            Self::Advisories => ADVISORIES.to_owned(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use tokio::sync::Notify;
 
 use crate::pipeline::Settings;
+use crate::report::selection::ChosenGroups;
 use crate::report::{json, lines};
 use crate::screen::Line;
 use crate::shell::cli::{LineFormat, ListenFlags, ViewFlags, ViewFormat};
@@ -61,13 +62,17 @@ pub(super) fn watch(
     let format = flags.format;
     let style = out.style();
     let drawn = out.is_drawn_on() && format == ViewFormat::Table;
+    let selection = &flags.selection;
     block_on(async {
-        let looking = Observer::start(config, settings).await?;
+        let looking = Observer::start(config, settings, ChosenGroups::new(&selection.groups)).await?;
         if drawn {
-            return watch::on_terminal(looking, flags.selection.problems, style, told_to_leave()).await;
+            return watch::on_terminal(looking, selection.problems, style, told_to_leave()).await;
         }
         let mut tell = |status: &SystemStatus, line: Option<Line>| {
             match (format, line) {
+                (ViewFormat::Json, _) if selection.problems => {
+                    out.write(&json::document(&status.only_problems(), false)?)?;
+                }
                 (ViewFormat::Json, _) => out.write(&json::document(status, false)?)?,
                 (ViewFormat::Table, Some(line)) => out.write(&lines::of_screen(&line, style))?,
                 (ViewFormat::Table, None) => {}

@@ -132,7 +132,7 @@ pub(super) fn most_telling(failures: Vec<Failure>) -> Failure {
 
 const CA_HINT: &str = "give the authority that signed the server's certificate with --tlsca FILE";
 const PORT_HINT: &str =
-    "use the port for NATS clients (4222, unless the server's configuration says otherwise)";
+    "use the port for NATS clients: 4222, unless the server's configuration has another one";
 const PLAIN_HINT: &str = "the server seems to speak no TLS: use nats://, and drop --tlsca, --tlscert, --tlskey and --tlsfirst, or turn TLS on at the server";
 
 fn unreachable(message: String, hint: &str) -> Failure {
@@ -200,7 +200,8 @@ fn tls_failure(server: &ServerAddr, config: &ConnectConfig, error: &TlsError) ->
             format!("the server ended the handshake: {alert:?}"),
             match (alert, &config.tls.client) {
                 (AlertDescription::CertificateRequired, _) | (_, None) => {
-                    "the server wants a client certificate: give one with --tlscert and --tlskey"
+                    "the server wants a client certificate: give one with --tlscert and --tlskey; if it is the cluster or gateway \
+                     port, use the port for NATS clients (4222 by default)"
                 }
                 (_, Some(_)) => {
                     "check that the server trusts the authority of the client certificate (--tlscert)"
@@ -272,10 +273,19 @@ fn io_failure(
             Failure::new(FailureKind::Tls, format!("{url}: the server ended the TLS handshake"), hint)
         }
         Some(kind) => unreachable(format!("{url}: {kind}"), "check the address, the port and the network"),
-        None => unreachable(
-            format!("{url} ended the connection: {}", error.source().map_or_else(String::new, plain)),
-            "is this the port for NATS clients? a server that starts with TLS (handshake_first) needs --tlsfirst",
-        ),
+        None => {
+            let why = error.source().map_or_else(String::new, plain);
+            let what = if why.ends_with("got nothing") {
+                "told nothing of itself".to_owned()
+            } else {
+                format!("ended the connection: {why}")
+            };
+            unreachable(
+                format!("{url} {what}"),
+                "if the server starts with TLS (handshake_first), add --tlsfirst; if it is the cluster or gateway port, \
+                 use the port for NATS clients, 4222 by default",
+            )
+        }
     }
 }
 

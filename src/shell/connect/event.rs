@@ -8,7 +8,7 @@ use async_nats::{
 };
 use tokio::sync::mpsc;
 
-use super::servers::{Loss, Servers, Try};
+use super::servers::{Loss, LostConnection, Servers, Try};
 use super::{diagnose, pause};
 use crate::shell::config::{Auth, ConnectConfig, ConnectionRole};
 
@@ -148,8 +148,15 @@ impl Watcher {
                 state.refused.store(false, Ordering::Relaxed);
                 state.said_why.store(false, Ordering::Relaxed);
                 let mut servers = state.servers();
-                if servers.found() {
-                    tracing::info!(server = servers.current().map(url), "{prefix}connected again");
+                if let Some(found) = servers.found() {
+                    let to = servers.current().map(url);
+                    match found.unsaid {
+                        Some(LostConnection { loss, server, address }) => {
+                            let (reason, what) = (loss.reason(), loss.what());
+                            tracing::warn!(server, address, reason, to, "{prefix}{what}, connected again");
+                        }
+                        None => tracing::info!(to, "{prefix}connected again"),
+                    }
                 }
             }
             // Only tries to reconnect end up here, and each ends one way.
@@ -188,10 +195,11 @@ impl Watcher {
     pub(super) fn choose(&self, known: &[Server], last: &ServerInfo) -> Option<ReconnectToServer> {
         let (state, prefix) = (&self.state, self.role.prefix());
         let mut servers = state.servers();
-        let address = servers.current().map(url)?;
-        let loss = state.take_loss();
-        if servers.lost(loss) {
-            let (server, reason, what) = (&last.server_name, loss.reason(), loss.what());
+        servers.current()?;
+        servers.lost(state.take_loss(), &last.server_name);
+        let Try { server, round, opens_round } = servers.next(known)?;
+        if let Some(LostConnection { loss, server, address }) = servers.take_unsaid(known) {
+            let (reason, what) = (loss.reason(), loss.what());
             tracing::warn!(
                 server,
                 address,
@@ -199,7 +207,6 @@ impl Watcher {
                 "{prefix}{what}; trying to connect for as long as it takes"
             );
         }
-        let Try { server, round, opens_round } = servers.next(known)?;
         let failing = round >= ROUNDS_BEFORE_SAID && opens_round;
         if failing && !state.said_why.swap(true, Ordering::Relaxed) {
             let of = known.iter().find(|known| known.addr == server);

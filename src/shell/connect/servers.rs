@@ -55,6 +55,26 @@ struct Search {
     round: usize,
     /// The servers that were tried in this round.
     tried: Vec<ServerAddr>,
+    /// What was lost, until that is said.
+    unsaid: Option<LostConnection>,
+}
+
+/// A connection that was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LostConnection {
+    /// Why.
+    pub(super) loss: Loss,
+    /// The name of the server that was left.
+    pub(super) server: String,
+    /// Its address, as people write it.
+    pub(super) address: String,
+}
+
+/// A search has come to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// What was lost, where that was not said before.
+    pub(super) unsaid: Option<LostConnection>,
 }
 
 /// What to do next.
@@ -83,20 +103,32 @@ impl Servers {
         self.current = Some(server.clone());
     }
 
-    /// The connection is there again. Whether it had been lost.
-    pub(super) fn found(&mut self) -> bool {
-        self.search.take().is_some()
+    /// The connection is there again; `None` when it had not been lost.
+    pub(super) fn found(&mut self) -> Option<Found> {
+        self.search.take().map(|search| Found { unsaid: search.unsaid })
     }
 
-    /// The connection is lost. Whether that is news.
-    pub(super) fn lost(&mut self, loss: Loss) -> bool {
-        let news = self.search.is_none();
+    /// The connection to the server of this name is lost.
+    pub(super) fn lost(&mut self, loss: Loss, server: &str) {
+        let current = self.current.as_ref();
         self.search.get_or_insert_with(|| Search {
-            left: if loss == Loss::Closed { None } else { self.current.clone() },
+            left: current.filter(|_| loss != Loss::Closed).cloned(),
             round: 0,
             tried: Vec::new(),
+            unsaid: current.map(|address| LostConnection {
+                loss,
+                server: server.to_owned(),
+                address: address.as_url_str().to_owned(),
+            }),
         });
-        news
+    }
+
+    /// What is to be said now of the loss: nothing while the search may still be over in a moment, which is told as one
+    /// thing with its end. It lasts once every server was tried, or one kept a try waiting.
+    pub(super) fn take_unsaid(&mut self, known: &[Server]) -> Option<LostConnection> {
+        let search = self.search.as_mut()?;
+        let slow = known.iter().any(|server| search.tried.contains(&server.addr) && timed_out(server));
+        if search.round > 0 || slow { search.unsaid.take() } else { None }
     }
 
     /// The server to try now, of those that the client knows; `None` before the first connection.
@@ -108,8 +140,7 @@ impl Servers {
         let untried = |search: &Search| {
             let servers = known.iter().enumerate().filter(|(_, server)| !search.tried.contains(&server.addr));
             let rank = |(index, server): &(usize, &Server)| {
-                let timed_out = server.last_error.as_ref() == Some(&ConnectErrorKind::TimedOut.to_string());
-                let slow = timed_out || search.left.as_ref() == Some(&server.addr);
+                let slow = timed_out(server) || search.left.as_ref() == Some(&server.addr);
                 let given = self.given.iter().position(|given| *given == server.addr);
                 // A server names its own addresses first, and we have just lost it (nats-server
                 // `server/server.go`, updateServerINFOAndSendINFOToClients).
@@ -126,6 +157,11 @@ impl Servers {
         current.clone_from(&server);
         Some(Try { server, round: search.round, opens_round })
     }
+}
+
+/// Whether the last try to connect to a server was given up after the whole timeout.
+fn timed_out(server: &Server) -> bool {
+    server.last_error.as_ref() == Some(&ConnectErrorKind::TimedOut.to_string())
 }
 
 #[cfg(test)]
@@ -173,7 +209,7 @@ mod tests {
             (Loss::Silent, "b", ["0:a", "0:c", "0:b", "1:a"]),
         ] {
             let mut servers = connected(&["a", "b", "c"], connected_to);
-            assert!(servers.lost(loss));
+            servers.lost(loss, "one");
             assert_eq!(tries(&mut servers, &all, 4), order, "{loss:?} of {connected_to}");
         }
     }
@@ -181,7 +217,7 @@ mod tests {
     #[test]
     fn a_server_that_kept_a_try_waiting_comes_after_those_that_did_not() {
         let mut servers = connected(&["a", "b", "c"], "a");
-        servers.lost(Loss::Closed);
+        servers.lost(Loss::Closed, "one");
         assert_eq!(tries(&mut servers, &known(&["a", "b", "c"], &["a"]), 3), ["0:b", "0:c", "0:a"]);
         assert_eq!(tries(&mut servers, &known(&["a", "b", "c"], &["a", "b"]), 3), ["1:c", "1:a", "1:b"]);
     }
@@ -191,38 +227,58 @@ mod tests {
         // It is given by the name `door`, and calls itself `own` and `own6`.
         let all = known(&["door", "own", "own6", "b", "c"], &[]);
         let mut servers = connected(&["door"], "door");
-        servers.lost(Loss::Silent);
+        servers.lost(Loss::Silent, "one");
         assert_eq!(tries(&mut servers, &all, 5), ["0:c", "0:b", "0:own6", "0:own", "0:door"]);
-        assert!(servers.found());
+        assert!(servers.found().is_some());
         servers.begin(&addr("door"));
-        servers.lost(Loss::Closed);
+        servers.lost(Loss::Closed, "one");
         assert_eq!(tries(&mut servers, &all, 2), ["0:door", "0:c"]);
     }
 
     #[test]
     fn a_single_server_is_tried_round_after_round() {
         let mut servers = connected(&["a"], "a");
-        servers.lost(Loss::Silent);
+        servers.lost(Loss::Silent, "one");
         assert_eq!(tries(&mut servers, &known(&["a"], &["a"]), 3), ["0:a", "1:a", "2:a"]);
     }
 
     #[test]
-    fn a_loss_is_news_once_and_ends_with_the_next_connection() {
+    fn a_loss_that_ends_at_once_is_told_with_its_end_and_one_that_lasts_before() {
         let mut servers = connected(&["a", "b"], "a");
-        assert!(!servers.found(), "nothing was lost");
-        assert!(servers.lost(Loss::Silent) && !servers.lost(Loss::Closed));
-        let first = servers.next(&known(&["a", "b"], &[])).expect("a server");
+        assert_eq!(servers.found(), None, "nothing was lost");
+        let all = known(&["a", "b"], &[]);
+        servers.lost(Loss::Silent, "one");
+        servers.lost(Loss::Closed, "other");
+        let first = servers.next(&all).expect("a server");
         assert!(first.opens_round && first.server == addr("b"));
-        assert!(servers.found() && !servers.found());
-        // Now it is the other one that is left.
-        assert!(servers.lost(Loss::Silent));
-        assert_eq!(tries(&mut servers, &known(&["a", "b"], &[]), 2), ["0:a", "0:b"]);
+        assert_eq!(servers.take_unsaid(&all), None, "it may be over in a moment");
+        let lost = LostConnection {
+            loss: Loss::Silent,
+            server: "one".to_owned(),
+            address: "nats://a:4222".to_owned(),
+        };
+        assert_eq!(servers.found(), Some(Found { unsaid: Some(lost) }));
+        assert_eq!(servers.found(), None);
+        // Now it is the other one that is left, and no server answers.
+        servers.lost(Loss::Silent, "two");
+        assert_eq!(tries(&mut servers, &all, 2), ["0:a", "0:b"]);
+        assert_eq!(servers.take_unsaid(&all), None);
+        assert_eq!(tries(&mut servers, &all, 1), ["1:a"]);
+        let lost = servers.take_unsaid(&all).expect("a loss that lasts");
+        assert_eq!((lost.server.as_str(), lost.address.as_str()), ("two", "nats://b:4222"));
+        assert_eq!(servers.take_unsaid(&all), None, "said once");
+        assert_eq!(servers.found(), Some(Found { unsaid: None }));
+        // One that keeps us waiting is told of before all were tried.
+        servers.lost(Loss::Closed, "one");
+        servers.next(&all).expect("a server");
+        assert!(servers.take_unsaid(&known(&["a", "b"], &["a", "b"])).is_some());
     }
 
     #[test]
     fn before_the_first_connection_there_is_nothing_to_choose() {
         let mut servers = Servers::new(&[addr("a")]);
         assert_eq!(servers.next(&known(&["a"], &[])), None);
-        assert_eq!((servers.lost(Loss::Closed), servers.next(&known(&["a"], &[]))), (true, None));
+        servers.lost(Loss::Closed, "one");
+        assert_eq!(servers.next(&known(&["a"], &[])), None);
     }
 }
