@@ -47,7 +47,7 @@ pub(crate) struct Server {
     pub(crate) also_lists: Vec<String>,
     /// Rows it lists besides, as they are.
     pub(crate) lists_rows: Vec<Value>,
-    /// What it tells of its load, by the names of the fields; none for a server that tells nothing.
+    /// What it says of its load, by the names of the fields; none for a server that tells nothing.
     pub(crate) tells: BTreeMap<String, Value>,
     /// Its version in the place of `2.<minor>.1`.
     pub(crate) version: Option<String>,

@@ -98,6 +98,7 @@ impl ServerHistory {
     /// It has said the same once more.
     fn hear_again(&mut self, closed: Stamp, delay: Duration) {
         (self.last_heard, self.missed, self.stopped) = (closed, 0, false);
+        self.runs.hear_again();
         self.delay = delay.max(self.delay * 3 / 4);
         self.answered = self.answered.saturating_add(1);
     }

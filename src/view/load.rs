@@ -83,6 +83,11 @@ impl RunHistory {
         Self { version: server.version.clone(), ..Self::default() }
     }
 
+    /// The same run answers once more.
+    pub(super) fn hear_again(&mut self) {
+        self.heard = true;
+    }
+
     /// The server answers once more. `id` is the run that was heard last, at `last_heard`.
     pub(super) fn hear(&mut self, id: &Name, server: &Server, last_heard: Stamp, closed: Stamp) {
         self.heard = true;

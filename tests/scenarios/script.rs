@@ -197,7 +197,7 @@ fn change(server: &mut Server, words: &[&str]) -> Result<(), String> {
         ["renamed", name] => (server.name, server.run) = ((*name).to_owned(), server.run + 1),
         ["domain", domain] => server.domain = (*domain).to_owned(),
         ["cluster", cluster] => server.cluster = (*cluster).to_owned(),
-        ["tells", field, told] => tells(server, field, told)?,
+        ["has", field, told] => has(server, field, told)?,
         ["version", version] if minor_of(version).is_none() || version.matches('.').count() != 1 => {
             server.version = Some((*version).to_owned());
         }
@@ -208,7 +208,7 @@ fn change(server: &mut Server, words: &[&str]) -> Result<(), String> {
 }
 
 /// `streams 200`, `storage 91GB`, `snapshot 6s`, or a value of JSON; `nothing` is no field at all.
-fn tells(server: &mut Server, field: &str, told: &str) -> Result<(), String> {
+fn has(server: &mut Server, field: &str, told: &str) -> Result<(), String> {
     let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000_u64)];
     let sized = units
         .iter()
