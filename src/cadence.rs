@@ -110,6 +110,9 @@ mod tests {
                 witnesses: Vec::new(),
                 cause: None,
                 since: None,
+                severity: crate::check::Severity::Critical,
+                words: None,
+                measure: None,
             };
             cadence.next_in(&view(contact), &[finding], &table, INTERVAL, at(millis))
         };

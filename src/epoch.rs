@@ -180,6 +180,8 @@ pub struct Epoch {
     last_replies: LastReplies,
     /// The last epoch expected the same servers.
     expects_the_same: bool,
+    /// A server that says the same has another load.
+    new_loads: bool,
 }
 
 impl Epoch {
@@ -217,6 +219,7 @@ impl Epoch {
             denied: false,
             last_replies,
             expects_the_same,
+            new_loads: false,
         }
     }
 
@@ -298,6 +301,7 @@ impl Epoch {
             announcements: self.announced.in_order(),
             respondents,
             heard,
+            new_loads: self.new_loads,
             rejects: self.rejects,
             late: self.late,
             counts: self.counts,
@@ -372,7 +376,8 @@ impl Epoch {
 
     fn take(&mut self, now: Stamp, read: Read) {
         let known = read.known();
-        let Read { reply, unchanged, hint, .. } = read;
+        let Read { reply, unchanged, new_load, hint, .. } = read;
+        self.new_loads |= new_load;
         // Who lists the same as before, all of them expected, teaches nothing new.
         if !(unchanged && self.expects_the_same && self.last_replies.lists_expected(known)) {
             let lists_expected = self.learn_members(&reply);

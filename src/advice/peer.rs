@@ -1,5 +1,6 @@
 //! What to do about a peer that is, or may be, offline.
 
+use super::condition::for_condition;
 use super::{Advice, list, raft, run, say, shell_quoted, single_quoted};
 use crate::check::CauseKind;
 use crate::diagnosis::{Diagnosis, DiagnosisKind};
@@ -110,6 +111,9 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
     if let Some(advice) = by_diagnosis(case) {
         return advice;
     }
+    if let Some(advice) = for_condition(cause, case.name) {
+        return advice;
+    }
     match cause {
         CauseKind::Stopping => vec![
             say(format!(
@@ -162,7 +166,17 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
         | CauseKind::ElectionUnderWay
         | CauseKind::Renamed
         | CauseKind::RemovalNotAgreed
-        | CauseKind::GroupUnheard => while_it_may_run(cause, case),
+        | CauseKind::GroupUnheard
+        | CauseKind::LeaderFlapping
+        | CauseKind::SnapshotSlow
+        | CauseKind::StateGrowth
+        | CauseKind::SizeDecreased
+        | CauseKind::PendingHigh
+        | CauseKind::Behind
+        | CauseKind::VersionMismatch
+        | CauseKind::Restarted
+        | CauseKind::ReservationFilling
+        | CauseKind::StorageFilling => while_it_may_run(cause, case),
     }
 }
 

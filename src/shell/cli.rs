@@ -3,10 +3,12 @@
 mod delivery;
 mod forward;
 mod help;
+mod limits;
 mod values;
 
 pub use delivery::DeliveryFlags;
 pub use forward::ForwardFlags;
+pub use limits::LimitFlags;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -134,6 +136,16 @@ pub enum Command {
 }
 
 impl Command {
+    fn limits(&self) -> Option<&LimitFlags> {
+        match self {
+            Self::Run(flags) => Some(&flags.rules.limits),
+            Self::Check(flags) => Some(&flags.rules.limits),
+            Self::View(flags) => Some(&flags.rules.limits),
+            Self::Replay(flags) => Some(&flags.rules.limits),
+            _ => None,
+        }
+    }
+
     /// Whether a failure of the command means that the verdict is UNKNOWN.
     pub fn is_check(&self) -> bool {
         matches!(self, Self::Check(_))
@@ -177,6 +189,9 @@ pub struct RuleFlags {
     #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "24h", value_parser = values::positive)]
     pub ghost_after: Duration,
+    /// Which checks, and how much is too much.
+    #[command(flatten)]
+    pub limits: LimitFlags,
 }
 
 /// How alerts live, and under which subjects they are published.
@@ -229,7 +244,7 @@ pub struct RunFlags {
     #[arg(help_heading = "Status page", value_delimiter = ',', requires = "listen")]
     #[arg(value_parser = access::host_name)]
     pub listen_host: Vec<String>,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
     /// How alerts live.
@@ -283,7 +298,7 @@ pub struct CheckFlags {
     /// What to show.
     #[command(flatten)]
     pub selection: SelectionFlags,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
 }
@@ -336,7 +351,7 @@ pub struct ViewFlags {
     /// What to show.
     #[command(flatten)]
     pub selection: SelectionFlags,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
 }
@@ -364,7 +379,7 @@ pub struct ReplayFlags {
     #[arg(long, env = "METAWATCH_REPLAY_INTERVAL", hide_env_values = true, value_name = "DURATION")]
     #[arg(value_parser = values::interval)]
     pub interval: Option<Duration>,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
     /// How alerts live.
@@ -482,7 +497,13 @@ pub struct Refused {
 /// Parses a command line.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let parsed = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command().try_get_matches_from(&words).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        match cli.command.as_ref().and_then(Command::limits).and_then(LimitFlags::conflict) {
+            Some(conflict) => Err(command().error(clap::error::ErrorKind::ValueValidation, conflict)),
+            None => Ok(cli),
+        }
+    });
     parsed.map_err(|error| {
         let code = if error.use_stderr() { usage_code(&words) } else { 0 };
         Refused { error: Box::new(error), code }

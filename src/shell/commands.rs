@@ -103,6 +103,8 @@ fn rules(flags: &RuleFlags) -> Rules {
         lost_contact_silent: flags.lost_contact_silent,
         basis: flags.basis.into(),
         ghost_after: flags.ghost_after,
+        checks: flags.limits.checks(),
+        limits: flags.limits.limits(),
         ..Rules::default()
     }
 }

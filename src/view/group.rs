@@ -181,6 +181,8 @@ impl Merge<'_> {
         let rows = |id| (list.get(&id).copied(), members.get(&id).copied());
         view.peers = self.peers(&view, group, ids, rows, &opinions);
         self.finish(&mut view, group, &members, heard);
+        let pending = leader.and_then(|(_, meta)| meta.usage.pending);
+        group.changes.finish(&mut view, pending, self.gathered, self.rules);
         let mut gone = forget_absent(group, &view.peers);
         gone.extend(forget_surplus(group, &view.peers));
         (view, gone)
@@ -261,6 +263,11 @@ impl Merge<'_> {
             sizes: None,
             short: None,
             disagreement: None,
+            had_list: group.has_list,
+            leader_changes: Vec::new(),
+            shrunk: None,
+            pending: None,
+            pending_over: None,
             peers: Vec::new(),
             authority,
         }

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::changes::Changes;
 use super::connections::Received;
 use super::contact::Tenure;
+use super::load::{RunHistory, StorageHistory};
 use super::{Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
@@ -76,6 +78,7 @@ pub(super) struct ServerHistory {
     pub(super) member: bool,
     /// The id of the run in which it last did; empty when it never did.
     pub(super) member_run: Name,
+    pub(super) runs: RunHistory,
 }
 
 impl ServerHistory {
@@ -92,12 +95,14 @@ impl ServerHistory {
             stopped: false,
             member,
             member_run: if member { server.id.clone() } else { Name::default() },
+            runs: RunHistory::of(server),
         }
     }
 
     /// It has said the same once more.
     fn hear_again(&mut self, closed: Stamp, delay: Duration) {
         (self.last_heard, self.missed, self.stopped) = (closed, 0, false);
+        self.runs.hear_again();
         self.delay = delay.max(self.delay * 3 / 4);
         self.answered = self.answered.saturating_add(1);
     }
@@ -109,6 +114,9 @@ impl ServerHistory {
             // Another server of the same name.
             return;
         }
+        if same_cluster {
+            self.runs.hear(&self.id, server, self.last_heard, closed);
+        }
         let (of_a_member, member) = (member, member || (self.member && same_cluster));
         let delay = delay.max(self.delay * 3 / 4);
         if (&self.name, &self.id, &self.cluster) == (&server.name, &server.id, &server.cluster) {
@@ -119,7 +127,11 @@ impl ServerHistory {
             }
         } else {
             let (answered, run) = (self.answered, std::mem::take(&mut self.member_run));
+            let runs = std::mem::take(&mut self.runs);
             *self = Self { answered, alone: self.alone, ..Self::of(server, closed, delay, member) };
+            if same_cluster {
+                self.runs = runs;
+            }
             if !of_a_member {
                 self.member_run = run;
             }
@@ -160,6 +172,7 @@ pub(super) struct GroupHistory {
     /// Who was last known to be online, and when.
     pub(super) last_online: Option<(BTreeSet<PeerId>, Stamp)>,
     pub(super) peers: BTreeMap<PeerId, PeerHistory>,
+    pub(super) changes: Changes,
     pub(super) first_heard: Option<Stamp>,
     /// When anybody of it last gave a sign of life; before that, when it was taken over from saved alerts.
     pub(super) last_heard: Option<Stamp>,
@@ -200,6 +213,7 @@ pub(super) struct PeerHistory {
     pub(super) behind: Option<(Streak, u64)>,
     /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.
     pub(super) met: bool,
+    pub(super) storage: StorageHistory,
 }
 
 impl GroupHistory {

@@ -85,6 +85,10 @@ impl Roll<'_> {
             group.size = Some(group.size.map_or(size, |known| known.max(size)));
             return;
         }
+        if group.has_list && !lacks.is_empty() {
+            let from = group.size.unwrap_or(group.members.len() as u64);
+            group.changes.take_smaller(&lacks, &group.peers, from, self.gathered.closed);
+        }
         (group.members, group.has_list, group.held) = (listed, true, None);
         group.rescue = meta.rescue;
         let size = group.members.len() as u64;

@@ -8,7 +8,7 @@ use super::contact::{LedFor, contact_in_term};
 use super::history::{PeerHistory, ServerHistory};
 use super::opinions::Said;
 use super::reply_index::ReplyIndex;
-use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Streak};
+use super::{Answer, Authority, Contact, Load, Opinion, PeerView, Route, Run, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::{ANNOUNCED_FLAG_MAX, Rules, STANDING_EPOCHS_MIN, STORAGE_SAID_MAX};
@@ -74,6 +74,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
     evidence.membership(id, answer, history);
     evidence.down(answer, history);
     let behind = evidence.behind(answer, history);
+    let load = evidence.load(history);
     let heard = |row: &Row| leader_still_hears(row, history.silence, evidence.gathered);
     // A leader of its own cluster that holds no route to it cannot have heard it, whatever its list says.
     let cut_off = evidence.authority.is_some_and(|leader| routes.get(&leader.name) == Some(&Route::Lost));
@@ -90,6 +91,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
         online: false,
         row: evidence.row.cloned(),
         answer,
+        load,
         behind,
         outsider: evidence.outsider,
         flagged,
@@ -202,6 +204,18 @@ impl PeerEvidence<'_> {
         let streak = Streak::again(streak, self.gathered);
         history.behind = Some((streak, first));
         Some((streak, first, row.lag))
+    }
+
+    /// What it carries by its own word.
+    fn load(&self, history: &mut PeerHistory) -> Option<Load> {
+        let (reply, meta) = self.reply?;
+        let now = self.gathered.closed;
+        Some(Load {
+            usage: meta.usage,
+            version: reply.server.version.clone(),
+            growth: history.storage.take(&meta.usage, now),
+            run: self.server.map_or(Run::First, |server| server.runs.view(now)),
+        })
     }
 
     /// Since when it has been down, as far as somebody saw that: time in which we saw nothing does not count.

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod burst;
+mod checks;
 mod connect;
 mod consumers;
 mod delivery;

@@ -49,6 +49,7 @@ Examples:
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
   metawatch run --context system --listen 8222
+  metawatch run --context system --checks default,SERVER_008
   metawatch run --context system --alert-context alerts
   metawatch run --context system --alert-context alerts --publish-mode jetstream
 
@@ -64,6 +65,8 @@ Where alerts go:
 Published subjects:
   PREFIX.alert.CHECK.GROUP.PEER.STATE
       such as metawatch.alert.META_001.default.s3.firing
+  PREFIX.critical.CHECK.GROUP.PEER.STATE
+      the same once more, of critical alerts only: for a pager
   PREFIX.heartbeat
       after every epoch; when it does not come, nobody watches
 
@@ -104,15 +107,21 @@ Examples:
   metawatch check --context system --format nagios
   metawatch check --context system --format json
   metawatch check --context system --format prometheus --outfile metawatch.prom
+  metawatch check --context system --checks META_001
   metawatch check --from epochs.ndjson
   nats req '$SYS.REQ.SERVER.PING.JSZ' '' --replies=0 --raw > replies.json
   metawatch check --from replies.json
 
 Exit codes:
   0  OK        every peer of every meta group is there, by positive evidence
-  1  WARNING   a peer may be offline: one witness speaks against it
-  2  CRITICAL  a peer is offline, the quorum is lost, or there are two leaders
-  3  UNKNOWN   it cannot be told: no access, no reply, no leader, wrong usage";
+  1  WARNING   a peer may be offline: one witness speaks against it; or one of
+               the other checks warns: see --checks
+  2  CRITICAL  a peer is offline, the quorum is lost, there are two leaders, or
+               a storage is nearly full
+  3  UNKNOWN   it cannot be told: no access, no reply, no leader, wrong usage
+
+What changes over time (META_003, META_007, META_102, SERVER_008) only a running
+watcher sees: metawatch run, or view --watch.";
 
 pub(super) const VIEW: &str = "\
 Examples:

@@ -17,6 +17,7 @@ use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
 use crate::view::Streak;
 use crate::view::contact::TermBegan;
+use crate::view::load::RunHistory;
 use crate::wire::AnnouncementKind;
 
 /// The version of the document. Another one is left out: what it tells is learned anew.
@@ -382,6 +383,8 @@ impl SavedServer {
             stopped: false,
             member: !self.no_member,
             member_run: self.member_run.clone().unwrap_or_else(|| self.run.clone()),
+            // Its version is not known: a restart in the meantime may have been an upgrade, and is not told.
+            runs: RunHistory::default(),
         }
     }
 }
