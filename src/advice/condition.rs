@@ -21,26 +21,14 @@ pub(super) fn for_condition(cause: CauseKind, name: Option<&str>) -> Option<Vec<
             say(format!("look at the disk of {shown}: its latency, and what else writes to it")),
             say("delete streams and consumers that nobody needs: a snapshot holds all of them"),
         ],
-        CauseKind::StateGrowth => vec![
-            run("see who holds how many", "nats server report jetstream"),
-            say(
-                "look for clients that create a consumer each time they connect; let unused ones expire (--inactive-threshold)",
-            ),
-            say("if so many are meant, raise --max-assets"),
-        ],
+        CauseKind::StateGrowth => for_growth(),
         CauseKind::SizeDecreased => vec![
             say("if the removal was meant, nothing is to be done: this ends by itself"),
             say(
                 "if not, start the server again under the same name: it joins again 5 minutes after its removal",
             ),
         ],
-        CauseKind::PendingHigh => vec![
-            say(
-                "look for clients that ask for stream or consumer information again and again, or create and delete many",
-            ),
-            say("look at the load and the disk of the leader; another one may be faster"),
-            run("let another member lead", "nats server cluster step-down"),
-        ],
+        CauseKind::PendingHigh => for_pending(),
         CauseKind::Behind => vec![
             say(format!("stop no other server before {shown} has caught up")),
             say(format!("look at the disk, the load and the network of {shown}")),
@@ -87,4 +75,24 @@ pub(super) fn for_condition(cause: CauseKind, name: Option<&str>) -> Option<Vec<
         | CauseKind::GroupUnheard
         | CauseKind::Unknown => return None,
     })
+}
+
+fn for_growth() -> Vec<Advice> {
+    vec![
+        run("see who holds how many", "nats server report jetstream"),
+        say(
+            "look for clients that create a consumer each time they connect; let unused ones expire (--inactive-threshold)",
+        ),
+        say("if so many are meant, raise --max-assets"),
+    ]
+}
+
+fn for_pending() -> Vec<Advice> {
+    vec![
+        say(
+            "look for clients that ask for stream or consumer information again and again, or create and delete many",
+        ),
+        say("look at the load and the disk of the leader; another one may be faster"),
+        run("let another member lead", "nats server cluster step-down"),
+    ]
 }

@@ -142,13 +142,7 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
             say("its log says when and why it went down; the other servers do not know any more"),
             list(),
         ],
-        CauseKind::Ghost => vec![
-            match case.name {
-                Some(_) => say(format!("if {shown} should still be there, start its server under that name")),
-                None => case.start(),
-            },
-            case.remove("if you scaled down, renamed or replaced it and it will never come back"),
-        ],
+        CauseKind::Ghost => for_ghost(case),
         CauseKind::DamagedId => vec![
             case.remove("if no server of yours is missing (none can have this id)"),
             say("look for the server whose disk damaged its list of peers, before it restarts"),
@@ -178,6 +172,16 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
         | CauseKind::ReservationFilling
         | CauseKind::StorageFilling => while_it_may_run(cause, case),
     }
+}
+
+fn for_ghost(case: &PeerCase<'_>) -> Vec<Advice> {
+    let back = match case.name {
+        Some(_) => {
+            say(format!("if {} should still be there, start its server under that name", case.shown()))
+        }
+        None => case.start(),
+    };
+    vec![back, case.remove("if you scaled down, renamed or replaced it and it will never come back")]
 }
 
 /// What to do about a peer whose server may well run.

@@ -166,14 +166,12 @@ impl LastReplies {
             return;
         }
         let mut places = vec![None; self.known.len()];
-        let mut before = 0;
         let mut left = Vec::with_capacity(self.known.len());
-        for known in std::mem::take(&mut self.known) {
+        for (before, known) in std::mem::take(&mut self.known).into_iter().enumerate() {
             if !is_over(&known) {
                 places[before] = Some(left.len());
                 left.push(known);
             }
-            before += 1;
         }
         self.known = left;
         self.places.retain(|_, place| match places[*place] {

@@ -142,7 +142,14 @@ impl Command {
             Self::Check(flags) => Some(&flags.rules.limits),
             Self::View(flags) => Some(&flags.rules.limits),
             Self::Replay(flags) => Some(&flags.rules.limits),
-            _ => None,
+            Self::Demo { .. }
+            | Self::Doctor(_)
+            | Self::Listen(_)
+            | Self::Forward(_)
+            | Self::Schema
+            | Self::Completions { .. }
+            | Self::Man
+            | Self::InstallDocs { .. } => None,
         }
     }
 

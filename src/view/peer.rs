@@ -1,6 +1,6 @@
 //! One peer: what every witness says of it in this epoch, and since when.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::connections::Connections;
@@ -118,12 +118,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
         off_since_start: history.off_since_start,
         announced: history.announced,
         hearsay: (if evidence.authority.is_none() { said_offline as u64 } else { 0 }, evidence.lists),
-        opinions: evidence
-            .opinions
-            .iter()
-            .take(TOLD_MAX)
-            .map(|(_, name, said)| ((*name).clone(), *said))
-            .collect(),
+        opinions: evidence.told_opinions(),
         more_opinions: evidence.opinions.len().saturating_sub(TOLD_MAX),
         unlisted: history.unlisted,
         absent_epochs: history.absent_epochs,
@@ -134,6 +129,11 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
 }
 
 impl PeerEvidence<'_> {
+    fn told_opinions(&self) -> BTreeMap<Name, Opinion> {
+        let told = self.opinions.iter().take(TOLD_MAX);
+        told.map(|(_, name, said)| ((*name).clone(), *said)).collect()
+    }
+
     fn answer(&self, id: PeerId) -> Answer {
         match self.reply {
             Some(_) => Answer::Member,

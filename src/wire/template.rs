@@ -295,7 +295,15 @@ impl Scan<'_> {
                     Place::Sequence => Some(Kind::Sequence),
                     Place::Active => Some(Kind::Active),
                     Place::Usage(field) => Some(Kind::Usage(field)),
-                    _ => None,
+                    Place::Reply
+                    | Place::Server
+                    | Place::Data
+                    | Place::Config
+                    | Place::Meta
+                    | Place::Rows
+                    | Place::Row
+                    | Place::Taken
+                    | Place::Snapshot => None,
                 };
                 let rest = &self.text[self.at..];
                 match (kind, number(rest)) {
