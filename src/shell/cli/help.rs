@@ -84,7 +84,7 @@ It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
 pub(super) const DOCTOR: &str = "\
 Examples:
   metawatch doctor --context system
-  metawatch doctor --user metawatch --password env://PW --inbox-prefix _METAWATCH
+  metawatch doctor --user watcher --password env://PW --inbox-prefix _METAWATCH
   metawatch doctor --context system --alert-creds alerts.creds
   metawatch doctor --context system --format json
 
@@ -163,13 +163,13 @@ more. It ends with 1 when it cannot start, or when the time of --for is over and
 pub(super) const FORWARD: &str = "\
 Examples:
   metawatch forward --context system --alertmanager http://127.0.0.1:9093
-  metawatch forward --context system --webhook https://pager.example/metawatch \\
+  metawatch forward --context system --webhook https://pager.example/hook \\
     --webhook-header 'Authorization: Bearer env://PAGER_TOKEN'
   metawatch forward --creds app.creds --webhook env://SLACK_URL --only-firing
 
 To an Alertmanager goes every open alert once a minute, with an end 5 minutes ahead, and its end.
-  alertname META_001  severity warning|critical  group default  peer s3  system ID
-  When no heartbeat arrives, MetawatchQuiet fires; open alerts stay open for --keep.
+  Its labels are alertname, severity, group, peer and system.
+  When no heartbeat comes, MetawatchQuiet fires; what is open stays for --keep.
 
 To a webhook goes every event once at least, as `metawatch schema` describes it, in order for each \
 incident, with an Idempotency-Key that is the same at every try. Of an incident that a receiver \
