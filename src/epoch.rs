@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Name, PeerId};
+use crate::name::Name;
 use crate::stamp::Stamp;
 use crate::wire::{self, Advisory, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
@@ -25,6 +25,7 @@ use servers::{Replies, RollCall, Servers};
 pub use conflict::{Conflict, ConflictKind};
 pub use gathered::{Counts, Gathered, Late, Respondent};
 pub use last_replies::LastReplies;
+pub use servers::ServerKey;
 
 /// More replies than this end the epoch.
 pub const REPLIES_MAX: usize = 65_536;
@@ -42,22 +43,6 @@ const QUIET_MIN_LISTED: Duration = Duration::from_millis(100);
 const SETTLE_MIN: Duration = Duration::from_millis(3);
 /// The most in a first epoch, in which everybody is new: who needs longer is awaited, once it has answered late.
 const SETTLE_MAX: Duration = Duration::from_millis(50);
-
-/// Which server: names repeat from domain to domain (`nats-0` in every Kubernetes cluster), so both count.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerKey {
-    /// The hash of the server's name.
-    pub peer: PeerId,
-    /// The JetStream domain; empty for none.
-    pub domain: Name,
-}
-
-impl ServerKey {
-    /// The key of the server that sent something.
-    pub fn of(server: &Server) -> Self {
-        Self { domain: server.domain.clone(), peer: server.peer }
-    }
-}
 
 /// What is known before an epoch opens.
 #[derive(Clone, Debug, PartialEq, Eq)]

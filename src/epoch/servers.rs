@@ -6,9 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Expected, Respondent, ServerKey};
-use crate::name::Name;
-use crate::wire::{Meta, Reply};
+use super::{Expected, Respondent};
+use crate::name::{Name, PeerId};
+use crate::wire::{Meta, Reply, Server};
+
+/// Which server: names repeat from domain to domain (`nats-0` in every Kubernetes cluster), so both count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerKey {
+    /// The hash of the server's name.
+    pub peer: PeerId,
+    /// The JetStream domain; empty for none.
+    pub domain: Name,
+}
+
+impl ServerKey {
+    /// The key of the server that sent something.
+    pub fn of(server: &Server) -> Self {
+        Self { domain: server.domain.clone(), peer: server.peer }
+    }
+}
 
 /// What an open epoch knows of one server.
 #[derive(Debug, Default)]

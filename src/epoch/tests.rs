@@ -1,4 +1,5 @@
 use super::*;
+use crate::name::PeerId;
 
 /// So long after the opening.
 fn at(millis: u64) -> Stamp {

@@ -27,6 +27,7 @@ mod service;
 mod sidecars;
 mod systemd;
 mod systems;
+mod tls;
 mod told;
 mod upgrade;
 
