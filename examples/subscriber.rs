@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use async_nats::Subscriber;
 use futures_util::StreamExt;
 use metawatch::alert::State;
+use metawatch::check::Severity;
 use metawatch::event::heartbeat::ActiveIncident;
 use metawatch::event::incidents::{Beside, Heard, Incidents, Learned, Missed, Quiet};
 use metawatch::event::{AlertEvent, Heartbeat};
@@ -19,8 +20,8 @@ use tokio::time::timeout;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let servers = std::env::args().nth(1).unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
     let client = connect(&servers).await?;
-    // The alerts of META_001 in every group; take `metawatch.alert.>` for everything.
-    let alerts = client.subscribe("metawatch.alert.META_001.>").await?;
+    // What is critical, of every check in every group; take `metawatch.alert.>` for everything.
+    let alerts = client.subscribe("metawatch.critical.>").await?;
     let heartbeats = client.subscribe("metawatch.heartbeat").await?;
     client.flush().await?;
     say("listening")?;
@@ -62,6 +63,10 @@ async fn act(alerts: Subscriber, heartbeats: Subscriber) -> std::io::Result<()> 
                 )?;
             }
             for Missed { incident, before } in missed {
+                // Heartbeats list warnings, too.
+                if incident.severity != Severity::Critical {
+                    continue;
+                }
                 let ActiveIncident { check, name, since, .. } = &incident;
                 page(before, incident.state, &format!("{check} {name}, since {since}"))?;
             }

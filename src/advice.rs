@@ -4,6 +4,7 @@
 //! Removing a peer is advised only for what cannot come back or was meant to go, always with its condition and its
 //! cost, and only while enough members answer to agree on it.
 
+mod condition;
 mod group;
 mod peer;
 

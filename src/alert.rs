@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::check::{self, CauseKind, Finding, Grounds, Severity, Verdict};
+use crate::check::{CauseKind, Finding, Grounds, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::name::{Name, PeerId, base62};
 use crate::stamp::Stamp;
@@ -131,6 +131,8 @@ pub struct Alert {
     pub fired: bool,
     /// The grounds it fired on.
     pub grounds: Option<Grounds>,
+    /// The worst that it has been since it fired.
+    worst: Severity,
     /// How often it came back shortly after a resolution.
     pub flaps: u32,
     /// The verdict of the last epoch.
@@ -164,12 +166,10 @@ impl Alert {
         }
     }
 
-    /// How bad it is, or was.
+    /// How bad it is, or was: the worst that it has been. Within one life it only grows, so that whoever is told of
+    /// what is critical is told of its end, too.
     pub fn severity(&self) -> Severity {
-        match check::by_code(self.identity.check) {
-            Some(check) if self.fired => check.severity,
-            _ => Severity::Warning,
-        }
+        if self.fired { self.worst } else { Severity::Warning }
     }
 }
 
@@ -355,6 +355,7 @@ impl Alert {
             since,
             fired: false,
             grounds: None,
+            worst: Severity::Warning,
             flaps: 0,
             verdict: finding.verdict,
             subject_name: about.name,
@@ -431,7 +432,12 @@ impl Alert {
         let cause = finding.cause.as_ref().map(|cause| cause.kind);
         let announced_causes = (finding.grounds, cause);
         if self.state == State::Firing {
+            let worse = finding.severity > self.worst;
+            self.worst = self.worst.max(finding.severity);
             self.grounds = finding.grounds;
+            if worse {
+                return Some(Reason::Updated);
+            }
             let new = !self.announced_causes.contains(&announced_causes)
                 && self.announced_causes.len() < UPDATES_MAX;
             let unexplained = cause.is_none_or(|cause| cause == CauseKind::Unknown);
@@ -452,6 +458,7 @@ impl Alert {
         }
         self.state = State::Firing;
         self.fired = true;
+        self.worst = self.worst.max(finding.severity);
         self.grounds = finding.grounds;
         self.announced_causes.push(announced_causes);
         Some(match finding.grounds {
@@ -466,6 +473,7 @@ impl Alert {
             self.flaps = self.flaps.saturating_add(1);
             self.since = finding.since.unwrap_or(now);
             self.fired = false;
+            self.worst = Severity::Warning;
             self.merged.clear();
             self.announced_causes.clear();
         }

@@ -76,7 +76,7 @@ mod tests {
     fn view(contact: Option<Duration>) -> ClusterView {
         let plan = Plan {
             number: 1,
-            expected: std::collections::BTreeMap::new(),
+            expected: Vec::new(),
             learning: true,
             ask_statsz: false,
             patience: Duration::from_secs(5),
@@ -110,6 +110,9 @@ mod tests {
                 witnesses: Vec::new(),
                 cause: None,
                 since: None,
+                severity: crate::check::Severity::Critical,
+                words: None,
+                measure: None,
             };
             cadence.next_in(&view(contact), &[finding], &table, INTERVAL, at(millis))
         };

@@ -5,10 +5,21 @@
 
 mod announced;
 pub mod cause;
+mod level;
 mod meta_001;
 mod meta_002;
+mod meta_003;
+mod meta_004;
+mod meta_005;
 mod meta_006;
+mod meta_007;
+mod meta_008;
 mod meta_101;
+mod meta_102;
+mod server_002;
+mod server_008;
+mod server_017;
+mod server_019;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,16 +50,60 @@ pub struct Check {
     pub severity: Severity,
     /// The last token of the event's type.
     pub event: &'static str,
+    /// Whether it is evaluated where nobody chose. The usual ones tell whether the group can work, and of what can become
+    /// critical: they say nothing in an ordinary rolling restart or upgrade beyond META_001.
+    pub usual: bool,
+    /// What it tells.
+    pub about: Subject,
+    /// What is said where all is well; `{}` stands for the peer or the group.
+    pub well: &'static str,
     /// Judges one group.
     pub run: fn(&Self, &GroupView, &Context<'_>, &mut Vec<Finding>),
 }
 
-/// Every check there is, in the order in which they are evaluated.
-pub const CHECKS: &[Check] = &[meta_001::CHECK, meta_002::CHECK, meta_006::CHECK, meta_101::CHECK];
+/// What a check tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Who takes part in the group, and whether it can work: told with the numbers of the group.
+    Membership,
+    /// How a member or the group fares: its findings have words of their own.
+    Condition,
+}
+
+/// Every check there is, in the order in which they are evaluated: those of [`Subject::Membership`] first.
+pub const CHECKS: &[Check] = &[
+    meta_001::CHECK,
+    meta_002::CHECK,
+    meta_006::CHECK,
+    meta_101::CHECK,
+    meta_003::CHECK,
+    meta_004::CHECK,
+    meta_005::CHECK,
+    meta_007::CHECK,
+    meta_008::CHECK,
+    meta_102::CHECK,
+    server_002::CHECK,
+    server_008::CHECK,
+    server_017::CHECK,
+    server_019::CHECK,
+];
+
+/// The checks that are evaluated by these rules.
+pub fn chosen(rules: &Rules) -> Vec<&'static Check> {
+    CHECKS.iter().filter(|check| check.is_chosen(rules)).collect()
+}
 
 /// The check with this code.
 pub fn by_code(code: &str) -> Option<&'static Check> {
     CHECKS.iter().find(|check| check.code == code)
+}
+
+impl Check {
+    /// Whether it is evaluated by these rules.
+    pub fn is_chosen(&self, rules: &Rules) -> bool {
+        let chosen = rules.checks.as_ref().map_or(self.usual, |checks| checks.contains(self.code));
+        chosen || is_about_peers_online(self)
+    }
 }
 
 /// How bad something is.
@@ -59,6 +114,16 @@ pub enum Severity {
     Warning,
     /// One more failure can stop the whole JetStream API, or already has.
     Critical,
+}
+
+impl Severity {
+    /// The word that events carry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// What one epoch, with what is remembered, says.
@@ -162,11 +227,50 @@ pub struct Finding {
     pub cause: Option<Cause>,
     /// Our own clock at the first evidence, for a fault or a suspicion.
     pub since: Option<Stamp>,
+    /// How bad a fault is.
+    pub severity: Severity,
+    /// What is said of a fault, where the check has words of its own ([`Subject::Condition`]).
+    pub words: Option<String>,
+    /// The number that it goes by, where it goes by one.
+    pub measure: Option<Measure>,
+}
+
+/// A number, and from where on it is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Measure {
+    /// How much it is.
+    pub value: u64,
+    /// From here on it is a warning, or whatever else the check is.
+    pub limit: u64,
+    /// From here on it is critical; absent where it never is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical: Option<u64>,
+    /// What is counted.
+    pub unit: Unit,
+}
+
+/// What a [`Measure`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Changes of the leader.
+    Changes,
+    /// Milliseconds.
+    Ms,
+    /// Replicas of streams and consumers.
+    Assets,
+    /// Requests that wait.
+    Requests,
+    /// Percent of what there may be.
+    Percent,
 }
 
 impl Finding {
     fn new(check: &Check, group: &GroupView, peer: Option<PeerId>, verdict: Verdict) -> Self {
         Self {
+            severity: check.severity,
+            words: None,
+            measure: None,
             check: check.code,
             group: group.key.clone(),
             peer,
@@ -179,6 +283,13 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// What its check tells.
+    pub fn about(&self) -> Subject {
+        by_code(self.check).map_or(Subject::Membership, |check| check.about)
+    }
+}
+
 /// What every check is given besides the group.
 pub struct Context<'a> {
     /// The thresholds.
@@ -187,11 +298,30 @@ pub struct Context<'a> {
     pub opened: Stamp,
     /// When it ended: now, as far as a check knows.
     pub now: Stamp,
+    /// Whether the alert about what a finding is about is open.
+    open: &'a dyn Fn(&Finding) -> bool,
 }
 
-/// Runs every check on every group. Where this watcher knows less of a cause than what was `announced`, that stays.
-pub fn evaluate(view: &ClusterView, rules: &Rules, announced: Announced<'_>) -> Vec<Finding> {
-    evaluate_after(view, rules, announced, Vec::new(), &[])
+impl Context<'_> {
+    /// Whether the alert about this is open: then a value must fall well below its limit to end it, and what is not
+    /// told any more leaves it as it is.
+    fn is_open(&self, finding: &Finding) -> bool {
+        (self.open)(finding)
+    }
+}
+
+/// What is known of alerts from before this epoch.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The cause that was announced first of what a finding is about; `None` when none was.
+    pub announced: Announced<'a>,
+    /// Whether the alert about what a finding is about is open.
+    pub open: &'a dyn Fn(&Finding) -> bool,
+}
+
+/// Runs every chosen check on every group. Where this watcher knows less of a cause than what was announced, that stays.
+pub fn evaluate(view: &ClusterView, rules: &Rules, known: Known<'_>) -> Vec<Finding> {
+    evaluate_after(view, rules, known, Vec::new(), &[])
 }
 
 /// The same where these findings are the `last` ones: they hold for the groups that have not changed since, where all
@@ -199,12 +329,14 @@ pub fn evaluate(view: &ClusterView, rules: &Rules, announced: Announced<'_>) -> 
 pub fn evaluate_after(
     view: &ClusterView,
     rules: &Rules,
-    announced: Announced<'_>,
+    known: Known<'_>,
     last: Vec<Finding>,
     unchanged: &[bool],
 ) -> Vec<Finding> {
-    let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed };
-    let mut findings = Vec::with_capacity(view.groups.iter().map(|group| group.peers.len() + 3).sum());
+    let context = Context { rules, opened: view.epoch.opened, now: view.epoch.closed, open: known.open };
+    let chosen = chosen(rules);
+    let peers: usize = view.groups.iter().map(|group| group.peers.len() + 3).sum();
+    let mut findings = Vec::with_capacity(peers.max(last.len()));
     let mut last = last.into_iter().peekable();
     for (place, group) in view.groups.iter().enumerate() {
         let before = findings.len();
@@ -217,10 +349,10 @@ pub fn evaluate_after(
             }
             findings.truncate(before);
         }
-        for check in CHECKS {
+        for check in &chosen {
             (check.run)(check, group, &context, &mut findings);
         }
-        keep_announced(&mut findings[before..], group, context.now, announced);
+        keep_announced(&mut findings[before..], group, context.now, known.announced);
     }
     findings
 }
@@ -230,6 +362,11 @@ pub fn of_group<'a>(findings: &'a [Finding], group: &Name) -> &'a [Finding] {
     let start = findings.partition_point(|finding| finding.group < *group);
     let count = findings[start..].partition_point(|finding| finding.group == *group);
     &findings[start..start + count]
+}
+
+/// Whether a check tells which peers are offline.
+pub fn is_about_peers_online(check: &Check) -> bool {
+    check.code == meta_001::CHECK.code
 }
 
 /// Where the first finding is about one group of which this is so.
@@ -274,6 +411,7 @@ pub fn impacts<'a>(
 /// before a suspicion, and of equals the one with the fewest failures left.
 pub fn unwell_groups<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a GroupView> {
     let badness = |finding: &Finding| match finding.verdict {
+        Verdict::Fault if finding.severity == Severity::Critical => 4,
         Verdict::Fault => 3,
         Verdict::Suspect => 2,
         Verdict::Unknown => 1,
@@ -283,7 +421,8 @@ pub fn unwell_groups<'a>(view: &'a ClusterView, findings: &[Finding]) -> Vec<&'a
     for (group, found) in by_group(view, findings) {
         let worst = found.iter().map(badness).max().unwrap_or(1);
         if worst > 0 {
-            let whole = found.iter().any(|finding| finding.peer.is_none() && badness(finding) == worst);
+            let whole = |finding: &Finding| finding.peer.is_none() && finding.about() == Subject::Membership;
+            let whole = found.iter().any(|finding| badness(finding) == worst && whole(finding));
             let left = impact(group, found).failures_left.unwrap_or(i64::MAX);
             unwell.push(((Reverse(worst), !whole, left), group));
         }

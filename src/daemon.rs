@@ -246,7 +246,8 @@ impl Daemon {
             Wake::Time => {}
             Wake::Gathered(end) => self.digest(*end, now, effects),
             Wake::Urgent => self.bring_forward(self.opened.plus(EPOCHS_APART_MIN), now),
-            Wake::Connected => {
+            Wake::Connected(news) => {
+                self.hear_of_links(&news, now);
                 self.coordinator.reconnected(now);
                 self.bring_forward(now, now);
             }
@@ -312,10 +313,7 @@ impl Daemon {
         if max_payload > 0 {
             self.peer_limit = max_payload;
         }
-        for news in &news {
-            self.dispatcher.hear_of(news, now, &mut self.lines);
-            self.coordinator.hear_of(news, &mut self.lines);
-        }
+        self.hear_of_links(&news, now);
         let answered = gathered.heard > 0;
         self.dispatcher.epoch_ended(answered, generation, gathered.opened);
         for (at, announcement) in &gathered.announcements {
@@ -391,6 +389,7 @@ impl Daemon {
 
     /// Decides anew whether this watcher is active. One that becomes so looks at once.
     fn tick(&mut self, now: Stamp) {
+        self.coordinator.take_disk(!self.persistence.is_failing());
         let outbox = &mut self.dispatcher.outbox;
         if self.coordinator.tick(&mut self.pipeline, outbox, now, &mut self.lines) {
             self.changed = true;
@@ -418,6 +417,9 @@ impl Daemon {
         self.tick(now);
         if self.is_due(now) {
             self.number += 1;
+            if let Some((history, at)) = self.coordinator.take_inherited(now) {
+                self.pipeline.inherit(history, at);
+            }
             let plan = self.pipeline.plan(self.number, now, self.timeout);
             self.phase = Phase::Gathering(now, plan.patience);
             effects.push(Effect::OpenEpoch(plan));
@@ -444,8 +446,10 @@ impl Daemon {
     /// Writes down how things stand, where that has changed.
     fn keep(&mut self, now: Stamp, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.changed) {
-            let state = self.pipeline.replicated_state(self.dispatcher.outbox.iter());
-            if self.coordinator.keep(state) {
+            let mut state = self.pipeline.replicated_state(self.dispatcher.outbox.iter());
+            let others = self.coordinator.watchers() > 1;
+            state.history = (others && self.is_active(now)).then(|| self.pipeline.saved_history(now));
+            if self.coordinator.keep(state, now) {
                 self.persistence.change();
             }
         }

@@ -129,7 +129,8 @@ pub fn questions(finding: &Finding, group: &GroupView, firing: bool) -> Vec<Ques
     if !matches!(finding.verdict, Verdict::Fault | Verdict::Suspect) {
         return Vec::new();
     }
-    if finding.check == "META_006" {
+    let flaps = finding.cause.as_ref().is_some_and(|cause| cause.kind == CauseKind::LeaderFlapping);
+    if finding.check == "META_006" || flaps {
         return vec![Question::Raft];
     }
     let peer = finding.peer.and_then(|id| group.peer(id));
@@ -142,7 +143,9 @@ pub fn questions(finding: &Finding, group: &GroupView, firing: bool) -> Vec<Ques
         | CauseKind::PartlyCutOff
         | CauseKind::Unlisted
         | CauseKind::Unknown => health.into_iter().chain(raft).collect(),
-        CauseKind::MonitoringStuck | CauseKind::FlagContradicted => health.into_iter().collect(),
+        CauseKind::MonitoringStuck | CauseKind::FlagContradicted | CauseKind::Behind => {
+            health.into_iter().collect()
+        }
         CauseKind::Stopping
         | CauseKind::Crashed
         | CauseKind::CrashedOrUnreachable
@@ -155,7 +158,16 @@ pub fn questions(finding: &Finding, group: &GroupView, firing: bool) -> Vec<Ques
         | CauseKind::ElectionUnderWay
         | CauseKind::Renamed
         | CauseKind::RemovalNotAgreed
-        | CauseKind::GroupUnheard => Vec::new(),
+        | CauseKind::GroupUnheard
+        | CauseKind::LeaderFlapping
+        | CauseKind::SnapshotSlow
+        | CauseKind::StateGrowth
+        | CauseKind::SizeDecreased
+        | CauseKind::PendingHigh
+        | CauseKind::VersionMismatch
+        | CauseKind::Restarted
+        | CauseKind::ReservationFilling
+        | CauseKind::StorageFilling => Vec::new(),
     }
 }
 
@@ -191,7 +203,15 @@ impl Replies {
 
 /// What the replies say of a peer, or of a whole group: the most telling first, and no more than fits an event.
 /// The outcome does not depend on their order.
-pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> Vec<Diagnosis> {
+pub fn conclude(
+    about: Option<PeerId>,
+    cause: Option<CauseKind>,
+    group: &GroupView,
+    replies: &Replies,
+) -> Vec<Diagnosis> {
+    if cause == Some(CauseKind::LeaderFlapping) {
+        return terms(group, replies);
+    }
     let mut said: Vec<Said> = Vec::new();
     for health in replies.health.iter().filter(|health| Some(health.server.peer) == about) {
         let Health { server, error } = health;
@@ -239,6 +259,27 @@ pub fn conclude(about: Option<PeerId>, group: &GroupView, replies: &Replies) -> 
     }
     said.sort();
     said.dedup_by(|later, first| (&later.server, later.asked) == (&first.server, first.asked));
+    join_same(said)
+}
+
+/// The terms of the members: each election begins a new one, also those that nobody else saw.
+fn terms(group: &GroupView, replies: &Replies) -> Vec<Diagnosis> {
+    let members = replies.raft.iter().filter(|raft| group.peer(raft.server.peer).is_some());
+    let mut said: Vec<Said> = members
+        .filter_map(|raft| {
+            let term = raft.term?;
+            let (rank, does) = match raft.role {
+                Role::Leader => (0, "leads"),
+                Role::Candidate => (1, "asks to be elected"),
+                Role::Follower | Role::Other => (2, "is"),
+            };
+            let says = format!("{does} in term {term}");
+            let server = raft.server.name.clone();
+            Some(Said { rank, server, asked: "RAFTZ", says, kind: None, missing: Vec::new() })
+        })
+        .collect();
+    said.sort();
+    said.dedup_by(|later, first| later.server == first.server);
     join_same(said)
 }
 

@@ -16,6 +16,13 @@
 //!
 //! So n watchers cost n deliveries a beat, and everything else a few; each server is asked by three.
 //!
+//! # What travels
+//!
+//! The alerts, the events that wait, and what the active watcher remembers of the servers: who there is, when each was
+//! last heard, who is silent. Standbys look themselves; a reserve keeps that until it begins to look. It goes as ages,
+//! since clocks differ, counts as true for as long as the active watcher says that it holds the same state, and makes a
+//! version of its own only where something else than its ages has changed, once in three intervals at most.
+//!
 //! # Why it holds
 //!
 //! **Invariants:** a watcher is active only while its own messages have lately come back to it, so one that was frozen
@@ -47,6 +54,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::replicated_state::{COUNT_MAX, ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
+use crate::view::{Moments, SavedHistory};
 pub use chunk::{Chunk, TooLarge};
 use claims::Claims;
 use members::Members;
@@ -62,6 +70,8 @@ const CANDIDATES_MAX: usize = 16;
 const LEADERLESS_UNITS_MAX: u32 = 8;
 /// How often a watcher that holds a state that nobody has merged says so, in units.
 const UNMERGED_UNITS: u32 = 2;
+/// What an active watcher remembers of the servers is told by itself once in so many intervals at most.
+const HISTORY_INTERVALS: u32 = 3;
 
 /// What a watcher is to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,7 +105,7 @@ pub enum Heard {
 pub enum Notice {
     /// The watcher of this name says that it is active and sends no heartbeats; it is not followed any more.
     WithoutHeartbeats(String),
-    /// This watcher sees nothing, and lets a standby be active.
+    /// This watcher sees nothing, or cannot save its state, and lets a standby be active.
     Resigned,
 }
 
@@ -130,6 +140,8 @@ pub struct Election {
     chance: Chance,
     role: Role,
     sees_servers: bool,
+    /// Its disk takes the state.
+    saves: bool,
     /// Since when it has seen the servers.
     seeing_since: Option<Stamp>,
     /// It may not hear the others, or not be heard: as far as it can know it is alone.
@@ -182,6 +194,7 @@ impl Election {
             timing: Timing::new(interval),
             role: Role::Joining,
             sees_servers: false,
+            saves: true,
             seeing_since: None,
             denied: false,
             server: String::new(),
@@ -212,6 +225,11 @@ impl Election {
     /// How often an active watcher says that it is there.
     pub fn pace(&self) -> Duration {
         self.timing.pace()
+    }
+
+    /// Whether the disk takes the state. One whose disk does not lets a standby be active whose disk does.
+    pub fn set_saves(&mut self, saves: bool) {
+        self.saves = saves;
     }
 
     /// The server refuses our messages, or to let us hear any. (Or it no longer does.)
@@ -306,8 +324,14 @@ impl Election {
 
     /// Takes the state as it is now; true when it has changed. Then it is to be saved and replicated, and only then is
     /// anything to be published.
-    pub fn keep(&mut self, state: ReplicatedState) -> bool {
-        self.replication.keep(state, self.role == Role::Active)
+    pub fn keep(&mut self, state: ReplicatedState, now: Stamp) -> bool {
+        let rest = self.interval * HISTORY_INTERVALS;
+        self.replication.keep(state, self.role == Role::Active, rest, now)
+    }
+
+    /// What the active watcher remembered of the servers, for this one, which begins to look; once.
+    pub fn take_inherited(&mut self, now: Stamp) -> Option<(SavedHistory, Moments)> {
+        self.replication.take_inherited(now)
     }
 
     /// What a restart is to go on with.
@@ -444,7 +468,7 @@ impl Election {
     }
 
     fn lead(&mut self, now: Stamp) {
-        if !self.sees_servers && self.members.has_working_standby() {
+        if !(self.sees_servers && self.saves) && self.members.has_working_standby() {
             self.resign(now);
             return;
         }
@@ -456,14 +480,16 @@ impl Election {
         self.watchers = self.members.len() as u64 + 1;
     }
 
-    /// A standby sees more.
+    /// A standby sees more, or its disk takes the state.
     fn resign(&mut self, now: Stamp) {
         self.notices.push(Notice::Resigned);
         self.resigned = true;
         self.role = Role::Joining;
         self.members.name_nobody();
         self.standbys.clear();
-        self.patience_until = Some(now.plus(self.timing.unit * 3));
+        // One that could still watch comes back soon where the standby has just been lost, too.
+        let units = if self.sees_servers { 1 } else { 3 };
+        self.patience_until = Some(now.plus(self.timing.unit * units));
         self.next_message = Some(now);
     }
 }

@@ -64,8 +64,8 @@ impl ServerKey {
 pub struct Plan {
     /// The number of the epoch; replies carry it back, so that a late one is known as late.
     pub number: u64,
-    /// Who should answer.
-    pub expected: BTreeMap<ServerKey, Expected>,
+    /// Who should answer, each once and in the order of the keys.
+    pub expected: Vec<(ServerKey, Expected)>,
     /// Nobody is known yet: the epoch learns from the replies who there is.
     pub learning: bool,
     /// Whether every server is also asked for its routes (`STATSZ`).
@@ -180,6 +180,8 @@ pub struct Epoch {
     last_replies: LastReplies,
     /// The last epoch expected the same servers.
     expects_the_same: bool,
+    /// A server that says the same has another load.
+    new_loads: bool,
 }
 
 impl Epoch {
@@ -217,6 +219,7 @@ impl Epoch {
             denied: false,
             last_replies,
             expects_the_same,
+            new_loads: false,
         }
     }
 
@@ -275,11 +278,14 @@ impl Epoch {
             self.servers.name(ServerKey::of(server), &server.name);
         }
         let heard = self.servers.heard();
+        let several = self.replies.are_of_several_runs();
         let (respondents, replies) = self.servers.close(self.replies);
         let contradicted = self.contradicted.iter().chain(&self.unreadable);
         let contradicted =
             contradicted.filter_map(|(key, id)| Some((id, servers::of_run(&replies, key, id)?)));
-        let mut conflicts = conflict::conflicts(&replies, contradicted);
+        // Where each server answered in one run, none contradicts another.
+        let runs = if several { replies.as_slice() } else { &[] };
+        let mut conflicts = conflict::conflicts(runs, contradicted);
         self.counts.conflicting = conflicts.len() as u64;
         conflicts.truncate(EXAMPLES_MAX);
         let gathered = Gathered {
@@ -295,6 +301,7 @@ impl Epoch {
             announcements: self.announced.in_order(),
             respondents,
             heard,
+            new_loads: self.new_loads,
             rejects: self.rejects,
             late: self.late,
             counts: self.counts,
@@ -369,7 +376,8 @@ impl Epoch {
 
     fn take(&mut self, now: Stamp, read: Read) {
         let known = read.known();
-        let Read { reply, unchanged, hint, .. } = read;
+        let Read { reply, unchanged, new_load, hint, .. } = read;
+        self.new_loads |= new_load;
         // Who lists the same as before, all of them expected, teaches nothing new.
         if !(unchanged && self.expects_the_same && self.last_replies.lists_expected(known)) {
             let lists_expected = self.learn_members(&reply);

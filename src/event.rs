@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::Advice;
 use crate::alert::{Reason, State};
-use crate::check::{Cause, Grounds, Severity};
+use crate::check::{Cause, Grounds, Measure, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::name::{printable, subject_token};
 
@@ -25,7 +25,7 @@ pub use build::{EventContext, Explained, alert_event, event_group, explain};
 pub(crate) use build::{event_epoch, evidence, opinion};
 pub use heartbeat::Heartbeat;
 pub use snapshot::Snapshot;
-pub use summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX, more_unwell, peers_online, sums, without_a_list};
+pub use summary::{GROUPS_TOLD_MAX, WORST_TOLD_MAX, more_unwell, peers_online, sums, well, without_a_list};
 pub use truncate::{Fit, fit_heartbeat, fit_to, header_bytes};
 
 /// The beginning of every alert event's type; the check's own word follows.
@@ -53,11 +53,12 @@ pub struct Monitor {
     pub instance: String,
 }
 
-/// One step in the life of an alert. Subject: `<prefix>.alert.<check>.<group>.<peer>.<state>`.
+/// One step in the life of an alert. Subject: `<prefix>.alert.<check>.<group>.<peer>.<state>`; where the severity is
+/// critical, a copy has `critical` in the place of `alert`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "metawatch alert event", description = "One step in the life of an alert (version 1).")]
 pub struct AlertEvent {
-    /// `io.metawatch.meta.alert.v1.` and the check's word: `offline_replica`, `quorum_lost`, `leader_disagreement`.
+    /// `io.metawatch.meta.alert.v1.` and the check's word: `offline_replica`, `quorum_lost`, `leader_disagreement` …
     #[serde(rename = "type")]
     pub event_type: String,
     /// The incident and the seq: the same for every delivery of the same event.
@@ -99,9 +100,13 @@ pub struct AlertEvent {
     /// Why a fault is believed: the servers report it, or two independent witnesses agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Grounds>,
-    /// Who says what of the peer; absent for an alert about a whole group.
+    /// Who says what of the peer; absent for an alert about a whole group, and for one that goes by what the peer says
+    /// of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
+    /// The number that it goes by; absent where it goes by none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<Measure>,
     /// The best guess at what happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
@@ -286,4 +291,27 @@ pub struct Outgoing {
     pub headers: Vec<(&'static str, String)>,
     /// What.
     pub event: AlertEvent,
+}
+
+impl Outgoing {
+    /// The same on a subject for what is critical: `<prefix>.critical.<check>.<group>.<peer>.<state>`; `None` where it is
+    /// not. The id of the message is another one: a stream that takes both must not drop the second as a duplicate.
+    #[must_use]
+    pub fn critical_copy(&self) -> Option<Self> {
+        if self.event.severity != Severity::Critical {
+            return None;
+        }
+        // state, peer, group, check, and what stands before them.
+        let mut tokens = self.subject.rsplitn(6, '.').skip(4);
+        let (Some("alert"), Some(prefix)) = (tokens.next(), tokens.next()) else { return None };
+        let rest = self.subject.get(prefix.len() + ".alert".len()..)?;
+        let subject = format!("{prefix}.critical{rest}");
+        let header = |(name, value): &(&'static str, String)| match *name {
+            "Nats-Msg-Id" => (*name, format!("{value}.critical")),
+            "ce-subject" => (*name, subject.clone()),
+            _ => (*name, value.clone()),
+        };
+        let headers = self.headers.iter().map(header).collect();
+        Some(Self { subject, headers, event: self.event.clone() })
+    }
 }

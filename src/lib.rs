@@ -29,6 +29,9 @@
 //! on, the same one after a crash or another one, goes on with the same incidents and the same ids. Which of any number
 //! of watchers is active, and which stand by, is decided by [`election::Election`].
 //!
+//! With it travels what the active watcher remembers of the servers ([`view::SavedHistory`]): a reserve has asked none of
+//! them, and still tells a crash in the moment of its takeover as fast as any.
+//!
 //! # Invariants
 //!
 //! - Nothing outside [`shell`] reads a clock, awaits, prints or iterates an unordered map. Time, names and ids are
@@ -67,7 +70,7 @@
 //! unbounded channels, each with its reason. Imports run one way: `main → shell → daemon → pipeline, election
 //! → replicated_state → system, outbox → event → advice, alert → diagnosis → check → view → epoch → wire`; [`report`]
 //! stands beside `event`, [`cadence`] behind `alert`; [`status`] is made of what `pipeline` gives, for `daemon` and
-//! [`screen`]; any stage may use [`stamp`], [`name`] and [`rules`].
+//! [`screen`]; [`doctor`] and [`forward`] take what all of these say; any stage may use [`stamp`], [`name`] and [`rules`].
 //!
 //! # Where to add what
 //!
@@ -120,6 +123,12 @@ pub mod daemon;
 
 // One verdict on the whole, for whoever asks once.
 pub mod report;
+
+// What is passed on to those who page people.
+pub mod forward;
+
+// What a watcher would lack, for whoever installs one.
+pub mod doctor;
 
 // How a system stands, for whoever looks on: as a document, as a page, and as a screen.
 pub mod status;

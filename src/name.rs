@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
 
@@ -103,6 +103,14 @@ impl Serialize for PeerId {
     }
 }
 
+/// What [`PeerId::parse`] refuses is an error.
+impl<'de> Deserialize<'de> for PeerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("no peer id"))
+    }
+}
+
 /// A name that somebody else chose, of bounded length: of a server, a cluster, a domain.
 ///
 /// A longer one is cut and ends in the hash of the whole, so that two names stay two. A clone allocates nothing: names
@@ -153,6 +161,13 @@ impl fmt::Debug for Name {
 impl Serialize for Name {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+/// A name that is too long is cut as any other.
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::new(&Cow::<'de, str>::deserialize(deserializer)?))
     }
 }
 
@@ -213,6 +228,22 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
+/// `1.5 GB`: an amount of bytes for people, in powers of 1,000.
+pub fn bytes(amount: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut scaled = amount as f64;
+    let mut unit = "bytes";
+    for next in units {
+        // Rounded to three digits it would be 1,000.
+        if scaled < 999.5 {
+            break;
+        }
+        (scaled, unit) = (scaled / 1_000.0, next);
+    }
+    let digits = if unit == "bytes" || scaled >= 99.95 { 0 } else { 1 };
+    format!("{scaled:.digits$} {unit}")
+}
+
 /// The first bytes of `text`, at most `limit` of them, with `…` where some are left out.
 pub fn shortened(text: &str, limit: usize) -> String {
     if text.len() <= limit {
@@ -247,6 +278,22 @@ pub fn subject_token(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_told_in_the_unit_that_fits() {
+        let told = [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.0 kB"),
+            (93_400_000_000, "93.4 GB"),
+            (99_960_000_000, "100 GB"),
+            (999_700_000_000, "1.0 TB"),
+            (u64::MAX, "18.4 EB"),
+        ];
+        for (amount, words) in told {
+            assert_eq!(bytes(amount), words);
+        }
+    }
 
     #[test]
     fn peer_ids_are_the_ones_that_real_servers_send() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::alert::{About, Alert, AlertTable, Identity, LifeRules, Shown, State};
 use crate::cadence::Cadence;
-use crate::check::{self, Finding, Verdict};
+use crate::check::{self, Check, Finding, Known, Subject, Verdict};
 use crate::diagnosis::{self, QUESTIONS_MAX, Question, Replies};
 use crate::epoch::{Gathered, Plan};
 use crate::event::{self, EventContext, Heartbeat, Monitor, Outgoing};
@@ -14,7 +14,7 @@ use crate::replicated_state::ReplicatedState;
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::system::{KnownSystem, SystemId};
-use crate::view::{self, ClusterView, History, Remembered};
+use crate::view::{self, ClusterView, History, Moments, Remembered, SavedHistory};
 
 /// So many alerts are asked about at once.
 const ABOUT_MAX: usize = 16;
@@ -54,6 +54,8 @@ pub struct Step {
     pub view: ClusterView,
     /// What the checks say.
     pub findings: Vec<Finding>,
+    /// Which checks those are.
+    pub checks: Vec<&'static Check>,
     /// What is to be told.
     pub events: Vec<Outgoing>,
     /// The sign of life that goes with it.
@@ -119,6 +121,16 @@ impl Pipeline {
     ) -> ReplicatedState {
         let system = self.system.id().map(str::to_owned);
         ReplicatedState { system, ..ReplicatedState::new(&self.alert_table, waiting, &self.settings.prefix) }
+    }
+
+    /// What is remembered of the servers, for other watchers.
+    pub fn saved_history(&self, now: Stamp) -> SavedHistory {
+        self.history.save(now)
+    }
+
+    /// Goes on with what another watcher remembered of the servers.
+    pub fn inherit(&mut self, history: SavedHistory, at: Moments) {
+        self.history.restore(history, at);
     }
 
     /// Goes on where this state stands. Gives the events that still wait, and how many entries were not believed.
@@ -193,10 +205,14 @@ impl Pipeline {
         let rules = &self.settings.rules;
         let now = gathered.closed;
         let (last_view, last_findings) = last.map(|last| (last.view, last.findings)).unzip();
-        let (view, unchanged) = view::merge_after(gathered, &mut self.history, rules, last_view);
+        let (view, mut unchanged) = view::merge_after(gathered, &mut self.history, rules, last_view);
+        self.look_again_at_open_conditions(&view, &mut unchanged);
         let announced = |finding: &Finding| self.alert_table.announced_cause(&Identity::of(finding));
+        let is_open = |alert: &Alert| alert.state != State::Resolved;
+        let open = |finding: &Finding| self.alert_table.get(&Identity::of(finding)).is_some_and(is_open);
+        let known = Known { announced: &announced, open: &open };
         let last_findings = last_findings.unwrap_or_default();
-        let findings = check::evaluate_after(&view, rules, &announced, last_findings, &unchanged);
+        let findings = check::evaluate_after(&view, rules, known, last_findings, &unchanged);
         if !self.standby {
             self.system.see(&view);
         }
@@ -219,7 +235,21 @@ impl Pipeline {
         let heartbeat = Heartbeat { system: system.map(str::to_owned), ..heartbeat };
         let next_in = self.cadence.next_in(&view, &findings, &self.alert_table, rules.interval, now);
         let unchanged_groups = unchanged.iter().filter(|unchanged| **unchanged).count();
-        Step { view, findings, events, heartbeat, next_in, unchanged_groups }
+        let checks = check::chosen(rules);
+        Step { view, findings, checks, events, heartbeat, next_in, unchanged_groups }
+    }
+
+    /// What is found of a condition depends on whether its alert is open, too.
+    fn look_again_at_open_conditions(&self, view: &ClusterView, unchanged: &mut [bool]) {
+        let of_condition = |alert: &&Alert| {
+            check::by_code(alert.identity.check).is_some_and(|check| check.about == Subject::Condition)
+        };
+        let open: BTreeSet<&Name> =
+            self.alert_table.active().filter(of_condition).map(|alert| &alert.identity.group).collect();
+        if !open.is_empty() {
+            let groups = view.groups.iter().zip(unchanged);
+            groups.for_each(|(group, unchanged)| *unchanged &= !open.contains(&group.key));
+        }
     }
 
     /// What is worth asking about the alerts of the last step, which have gone out; `None` when nothing is. Each
@@ -281,7 +311,8 @@ impl Pipeline {
             let Some(group) = step.view.group(&identity.group) else {
                 continue;
             };
-            let said = diagnosis::conclude(identity.peer, group, replies);
+            let cause = step.findings[index].cause.as_ref().map(|cause| cause.kind);
+            let said = diagnosis::conclude(identity.peer, cause, group, replies);
             let transition = self.alert_table.diagnose(identity, *since, said, index, now);
             events.extend(transition.and_then(|transition| event::alert_event(&transition, &context)));
         }

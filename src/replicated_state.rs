@@ -10,6 +10,7 @@ use crate::alert::{Alert, AlertTable, SavedAlert};
 use crate::event::{AlertEvent, Outgoing, SEQ_MAX};
 use crate::name::subject_token;
 use crate::stamp::{Stamp, parse_wall_ns};
+use crate::view::{SavedHistory, read_leniently};
 
 /// More events than this are not handed on; the newest are.
 const WAITING_MAX: usize = 10_000;
@@ -63,6 +64,10 @@ pub struct ReplicatedState {
     /// The last versions of earlier writers that went into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merged_versions: Vec<StateVersion>,
+    /// What its watcher remembers of the servers. It goes to other watchers, and into no file: the servers that a
+    /// restart finds tell it anew.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_leniently")]
+    pub history: Option<SavedHistory>,
 }
 
 /// An event on its way out, as it is saved.

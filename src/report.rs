@@ -23,14 +23,14 @@ use serde::Serialize;
 
 use crate::advice::Advice;
 use crate::alert::{AlertTable, State};
-use crate::check::{self, Cause, Check, Finding, Grounds, Severity, Verdict};
+use crate::check::{self, Cause, Finding, Grounds, Measure, Severity, Verdict};
 use crate::diagnosis::Diagnosis;
 use crate::event::heartbeat::ActiveIncident;
 use crate::event::{self, EventEpoch};
 use crate::name::PeerId;
 use crate::pipeline::Step;
 use crate::view::{ClusterView, GroupView, PeerView};
-pub use numbers::{GroupNumbers, PeerNumbers};
+pub use numbers::{CheckNumbers, GroupNumbers, PeerNumbers};
 
 /// How many reasons and names are told.
 const TOLD_MAX: usize = 16;
@@ -94,6 +94,9 @@ pub struct CheckReport {
     pub epoch: Option<EventEpoch>,
     /// How many epochs were looked at.
     pub epochs: u64,
+    /// What the checks say of each group.
+    #[serde(skip)]
+    pub checks: Vec<CheckNumbers>,
     /// How many servers of any kind answered the last epoch.
     #[serde(skip)]
     pub elapsed: std::time::Duration,
@@ -116,6 +119,11 @@ pub struct FindingReport {
     pub peer: Option<PeerReport>,
     /// What is said.
     pub verdict: Verdict,
+    /// How bad a fault is.
+    pub severity: Severity,
+    /// The number that it goes by; absent where it goes by none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure: Option<Measure>,
     /// Where its incident stands that earlier epochs opened, when this one tells nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<State>,
@@ -158,12 +166,14 @@ impl CheckReport {
     fn with_findings(step: &Step, epochs: u64, alerts: &AlertTable, told: impl Fn(u8) -> bool) -> Self {
         let Step { view, findings, .. } = step;
         let held = |finding: &Finding| held(finding, step);
-        let told = |finding: &&Finding| told(badness(finding.check, finding.verdict, held(finding)));
+        let told = |finding: &&Finding| told(weight(finding, held(finding)));
         let status = status(view, findings, held);
         let unknown = reasons::reasons(view, findings);
         let mut judged: Vec<FindingReport> = Vec::new();
         let mut groups = Vec::with_capacity(view.groups.len());
+        let mut checks = Vec::new();
         for (group, found) in check::by_group(view, findings) {
+            checks.extend(CheckNumbers::of_group(group, found, &step.checks, |finding| finding.verdict));
             let about = About { view, group, found, impact: check::impact(group, found), unknown: &unknown };
             judged.extend(
                 found
@@ -184,7 +194,7 @@ impl CheckReport {
         let key = |judged: &FindingReport| {
             let name = judged.peer.as_ref().map(|peer| peer.name.clone().unwrap_or_else(|| peer.id.clone()));
             (
-                Reverse(badness(judged.check, judged.verdict, judged.held)),
+                Reverse(badness(judged.severity, judged.verdict, judged.held)),
                 order.get(judged.group.as_str()).copied(),
                 judged.group.clone(),
                 name.is_none(),
@@ -201,6 +211,7 @@ impl CheckReport {
             groups,
             warnings: view.warnings.clone(),
             notes: view.notes.clone(),
+            checks,
             epoch: Some(step.heartbeat.epoch.clone()),
             epochs,
             elapsed: view.epoch.closed.since(view.epoch.opened),
@@ -221,6 +232,7 @@ impl CheckReport {
             notes: Vec::new(),
             epoch: None,
             epochs: 0,
+            checks: Vec::new(),
             elapsed: std::time::Duration::ZERO,
             closed_ns: None,
         }
@@ -249,7 +261,7 @@ impl CheckReport {
     /// The same verdict, with only those findings and groups that are not well or not known.
     #[must_use]
     pub fn only_problems(mut self) -> Self {
-        self.findings.retain(|judged| badness(judged.check, judged.verdict, judged.held) > 0);
+        self.findings.retain(|judged| badness(judged.severity, judged.verdict, judged.held) > 0);
         let groups: BTreeSet<&str> = self.findings.iter().map(|judged| judged.group.as_str()).collect();
         self.groups.retain(|group| groups.contains(group.numbers.name.as_str()));
         self
@@ -259,7 +271,7 @@ impl CheckReport {
 impl FindingReport {
     /// Whether it speaks against somebody.
     pub fn is_bad(&self) -> bool {
-        badness(self.check, self.verdict, self.held) >= WARNING
+        badness(self.severity, self.verdict, self.held) >= WARNING
     }
 }
 
@@ -300,11 +312,15 @@ struct About<'a> {
 
 /// A fault of a critical check is critical, one of a lesser check and every suspicion a warning. Health takes a
 /// group, and positive evidence for every part of every group. An epoch that saw nothing at all tells nothing.
-fn status(view: &ClusterView, findings: &[Finding], held: impl Fn(&Finding) -> Option<State>) -> Status {
+fn status(
+    view: &ClusterView,
+    findings: &[Finding],
+    held: impl Fn(&Finding) -> Option<(State, Severity)>,
+) -> Status {
     if !view.epoch.informative {
         return Status::Unknown;
     }
-    let bad = |finding: &Finding| badness(finding.check, finding.verdict, held(finding));
+    let bad = |finding: &Finding| weight(finding, held(finding));
     let worst = findings.iter().map(bad).max().unwrap_or(0);
     let well = |finding: &Finding| matches!(finding.verdict, Verdict::Clear | Verdict::Gone);
     let complete = view.epoch.ran_its_course();
@@ -327,7 +343,7 @@ pub(crate) const WARNING: u8 = 2;
 
 /// What is known of an incident holds for as long as nothing says otherwise: where it stands, if that is more than
 /// this epoch says. An epoch that saw nothing at all tells of nobody.
-fn held(finding: &Finding, step: &Step) -> Option<State> {
+fn held(finding: &Finding, step: &Step) -> Option<(State, Severity)> {
     if !step.view.epoch.informative || step.heartbeat.active.is_empty() {
         return None;
     }
@@ -344,17 +360,26 @@ fn held(finding: &Finding, step: &Step) -> Option<State> {
             false
         }
     };
-    active.find(same).map(|incident| incident.state).filter(more)
+    active.find(same).map(|incident| (incident.state, incident.severity)).filter(|(state, _)| more(state))
+}
+
+/// How much a finding matters, as [`badness`] has it.
+fn weight(finding: &Finding, held: Option<(State, Severity)>) -> u8 {
+    badness(severity(finding, held), finding.verdict, held.map(|(state, _)| state))
+}
+
+/// How bad a fault is, or was when it was last known.
+fn severity(finding: &Finding, held: Option<(State, Severity)>) -> Severity {
+    held.map_or(finding.severity, |(_, severity)| severity)
 }
 
 /// How much a verdict matters: 3 is critical, 2 a warning, 1 not known, 0 good.
-pub(crate) fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 {
+pub(crate) fn badness(severity: Severity, verdict: Verdict, held: Option<State>) -> u8 {
     let verdict = match held {
         Some(State::Firing) => Verdict::Fault,
         Some(State::Suspected) => Verdict::Suspect,
         Some(State::Resolved) | None => verdict,
     };
-    let severity = check::by_code(check).map_or(Severity::Critical, |check: &Check| check.severity);
     match (verdict, severity) {
         (Verdict::Fault, Severity::Critical) => CRITICAL,
         (Verdict::Fault, Severity::Warning) | (Verdict::Suspect, _) => WARNING,
@@ -365,7 +390,7 @@ pub(crate) fn badness(check: &str, verdict: Verdict, held: Option<State>) -> u8 
 
 fn judge(
     finding: &Finding,
-    held: Option<State>,
+    held: Option<(State, Severity)>,
     about: &About<'_>,
     diagnosis: &[Diagnosis],
 ) -> FindingReport {
@@ -377,8 +402,10 @@ fn judge(
         Some(explained) => (explained.headline, explained.advice),
         None => (settled(finding, group, peer, &subject, unknown), Vec::new()),
     };
+    let severity = severity(finding, held);
+    let held = held.map(|(state, _)| state);
     let summary = match held {
-        Some(State::Firing) if peer.is_some() => {
+        Some(State::Firing) if finding.check == "META_001" => {
             format!("{subject} was offline when it was last known ({summary})")
         }
         Some(State::Firing) => format!("{subject} was at fault when it was last known ({summary})"),
@@ -395,6 +422,8 @@ fn judge(
             numbers: PeerNumbers::new(group, peer, finding.verdict),
         }),
         verdict: finding.verdict,
+        severity,
+        measure: finding.measure,
         held,
         basis: finding.grounds,
         cause: finding.cause.clone(),
@@ -412,16 +441,19 @@ fn settled(
     subject: &str,
     unknown: &[String],
 ) -> String {
+    let check = check::by_code(finding.check);
+    let condition = check.is_some_and(|check| check.about == check::Subject::Condition);
     match (finding.verdict, peer) {
         (Verdict::Gone, _) => format!("{subject} was removed from the meta group"),
+        (Verdict::Unknown, _) if condition => {
+            let title = check.map_or("", |check| check.title);
+            format!("{subject} does not tell now what {title} goes by")
+        }
         (Verdict::Unknown, Some(peer)) => reasons::why_peer(group, peer),
         (Verdict::Unknown, None) => {
             reasons::why_group(group, finding.check).or_else(|| unknown.first().cloned()).unwrap_or_default()
         }
-        (_, Some(_)) => format!("{subject} is well"),
-        (_, None) if finding.check == "META_002" => format!("the members of {subject} agree on the leader"),
-        (_, None) if finding.check == "META_101" => format!("{subject} is heard"),
-        (_, None) => format!("{subject} has its quorum"),
+        _ => check.map_or_else(|| subject.to_owned(), |check| event::well(check, subject)),
     }
 }
 

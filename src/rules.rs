@@ -1,5 +1,6 @@
 //! The thresholds of the checks: what the flags of `metawatch run` set.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Which evidence may call a peer offline.
@@ -29,6 +30,55 @@ pub struct Rules {
     pub basis: Basis,
     /// How long a peer may be offline before it is taken for one that will not come back.
     pub ghost_after: Duration,
+    /// The codes of the checks that are evaluated; `None` for the usual ones. META_001 always is: every number is
+    /// made of it.
+    pub checks: Option<BTreeSet<&'static str>>,
+    /// How much is too much.
+    pub limits: Limits,
+}
+
+/// How much is too much. The defaults are those of the checks as they are published, where those give a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// META_003: a group may change its leader so often within [`Self::leader_window`]. Changes whose leader had
+    /// announced its stop do not count.
+    pub leader_changes: u64,
+    /// META_003: within so long.
+    pub leader_window: Duration,
+    /// META_004: a snapshot of the meta group may take so long ...
+    pub snapshot_warning: Duration,
+    /// ... and is critical from here on.
+    pub snapshot_critical: Duration,
+    /// META_005: a group may hold so many replicas of streams and consumers.
+    pub assets: u64,
+    /// META_008: so many API requests may wait at the leader.
+    pub pending: u64,
+    /// META_102: a member that answers may be behind its leader for so long. Seconds of it are normal (measured: 30 to
+    /// 45 % of polls of a busy meta layer show healthy peers that are not current).
+    pub behind: Duration,
+    /// SERVER_008: whether a restart is critical, as in the published check, or a warning.
+    pub restarts_critical: bool,
+    /// SERVER_017 and SERVER_019: the share of the storage that may be used, in percent ...
+    pub storage_warning: u64,
+    /// ... and of the configured limit, from where on it is critical.
+    pub storage_critical: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            leader_changes: 1,
+            leader_window: Duration::from_secs(300),
+            snapshot_warning: Duration::from_secs(5),
+            snapshot_critical: Duration::from_secs(30),
+            assets: 5_000,
+            pending: 500,
+            behind: Duration::from_secs(120),
+            restarts_critical: false,
+            storage_warning: 90,
+            storage_critical: 95,
+        }
+    }
 }
 
 impl Default for Rules {
@@ -39,6 +89,8 @@ impl Default for Rules {
             lost_contact_silent: Duration::from_secs(4),
             basis: Basis::Observed,
             ghost_after: Duration::from_secs(24 * 60 * 60),
+            checks: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -79,8 +131,15 @@ pub const SIZES_DIFFER_MIN: Duration = Duration::from_secs(2);
 pub const UNHEARD_MIN: Duration = Duration::from_secs(10);
 /// An alert that nothing shows any more ends after this long in which others answered.
 pub const UNSHOWN_MAX: Duration = Duration::from_secs(600);
-/// A member that answers may be behind its leader for this long before that is worth a word. Seconds of it are normal
-/// (measured: 30 to 45 % of polls of a busy meta layer show healthy peers that are not current).
-pub const BEHIND_MIN: Duration = Duration::from_secs(120);
+/// A restart and a smaller group are told for this long, unless they are undone before.
+pub const CHANGE_SHOWN: Duration = Duration::from_secs(600);
+/// A change of the leader counts once it is this old: its reason may be heard after it.
+pub const LEADER_CHANGE_SETTLES: Duration = Duration::from_secs(3);
+/// An alert about a value ends below this share of its limit, in percent: one that stays near it does not flap.
+pub const RELEASE_PERCENT: u64 = 90;
+/// How fast a storage grows is told after so long,
+pub const GROWTH_MIN: Duration = Duration::from_secs(60);
+/// ... and by the last so long.
+pub const GROWTH_MAX: Duration = Duration::from_secs(600);
 /// A leader may have no list for this long after its election (measured: 1.0 s, once, on 2.14.6).
 pub const CLAIM_SETTLES_MAX: Duration = Duration::from_secs(3);

@@ -229,7 +229,8 @@ pub struct WatcherStatus {
 /// What a watcher publishes, and what became of it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PublishingStatus {
-    /// `active`: it publishes; `standby`: another watcher does; `joining` and `taking_over`: neither yet.
+    /// `active`: it publishes; `standby`: another watcher does, and has named this one to take over; `reserve`: others take
+    /// over before this one, which asks no server; `joining` and `taking_over`: neither yet.
     pub role: &'static str,
     /// How many watchers there are, this one included.
     pub watchers: u64,

@@ -4,12 +4,14 @@
 //! reporter, and judges nobody: verdicts are [`crate::check`]'s. **Invariant:** the view of a set of replies does
 //! not depend on their order.
 
+mod changes;
 mod connections;
 mod contact;
 mod group;
 mod grouping;
 mod history;
 mod leader;
+mod load;
 mod membership;
 mod opinions;
 mod peer;
@@ -19,16 +21,19 @@ mod types;
 mod unchanged;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::epoch::Gathered;
 use crate::name::{Name, join_some, printable};
-use crate::rules::{BEHIND_MIN, Rules, SIZES_DIFFER_MIN};
+use crate::rules::{Rules, SIZES_DIFFER_MIN};
 use crate::stamp::human_duration;
 use crate::wire::{Advisory, AdvisoryKind};
 use unchanged::Unchanged;
 
+pub use changes::{LeaderChange, Removed, Shrunk};
 pub use contact::LedFor;
-pub use history::{History, Remembered};
+pub use history::{History, Moments, Remembered, SavedHistory, read_leniently};
+pub use load::{Growth, Load, Restart, Run};
 pub use streak::Streak;
 pub(crate) use types::label;
 pub use types::{
@@ -41,7 +46,7 @@ pub fn merge(gathered: &Gathered, history: &mut History, rules: &Rules) -> Clust
     merge_after(gathered, history, rules, None).0
 }
 
-/// The same where `last` is the view of the epoch before: what has not changed since is taken from it ([`unchanged`]).
+/// The same where `last` is the view of the epoch before: what has not changed since is taken from it (`view/unchanged.rs`).
 /// Tells, too, of which groups that is, in their order.
 pub fn merge_after(
     gathered: &Gathered,
@@ -55,19 +60,27 @@ pub fn merge_after(
     let (last_groups, last_servers) = last.map(|last| (last.groups, last.servers)).unzip();
     let unchanged = Unchanged::new(gathered, history, rules, last_groups.is_some());
     history.begin(gathered, rules);
-    let kept = unchanged.renew(last_groups.unwrap_or_default(), gathered, history);
-    let links = grouping::link(gathered, &unchanged, history, &mut inconsistent);
+    let (kept, loads) = unchanged.renew(last_groups.unwrap_or_default(), gathered, history, rules);
+    let (links, strays) = grouping::link(gathered, &unchanged, history, &mut inconsistent);
+    history.strays = strays;
     let (groups, superseded) = group::merge_all(gathered, links, history, rules, &mut inconsistent, kept);
     history.end(gathered);
-    let (groups, unchanged): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+    let (groups, mut unchanged): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+    if !loads.is_empty() {
+        let same = groups.iter().zip(&mut unchanged);
+        same.for_each(|(group, unchanged)| *unchanged &= !loads.contains(&group.key));
+    }
     groups.iter().for_each(|group| inconsistent.sizes_of(group));
     tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings, .. } = inconsistent;
     let (epoch, servers) = (facts(gathered, history), servers(gathered, last_servers));
-    let said = gathered.advisories.iter().map(|(_, advisory)| in_words(advisory));
+    // Anybody can say something in a name that nobody has.
+    let of_a_peer = |advisory: &&Advisory| groups.iter().any(|group| group.peer(advisory.peer).is_some());
+    let said = gathered.advisories.iter().map(|(_, advisory)| advisory).filter(of_a_peer).map(in_words);
     // Whoever has not changed is not behind.
     let changed = groups.iter().zip(&unchanged).filter(|(_, unchanged)| !**unchanged);
-    let behind = changed.flat_map(|(group, _)| &group.peers).filter_map(behind);
+    let behind =
+        changed.flat_map(|(group, _)| &group.peers).filter_map(|peer| behind(peer, rules.limits.behind));
     let notes = said.chain(groups.iter().filter_map(rescued)).chain(behind).take(NAMED_MAX).collect();
     let answering_groups = groups.iter().filter(|group| group.answering > 0).count();
     let inconsistent = all;
@@ -104,8 +117,8 @@ fn rescued(group: &GroupView) -> Option<String> {
 }
 
 /// A word on a member that has not been current for minutes: it is not offline, and cannot take over either.
-fn behind(peer: &PeerView) -> Option<String> {
-    let (streak, first, last) = peer.behind.filter(|(streak, ..)| streak.lasted() >= BEHIND_MIN)?;
+fn behind(peer: &PeerView, limit: Duration) -> Option<String> {
+    let (streak, first, last) = peer.behind.filter(|(streak, ..)| streak.lasted() >= limit)?;
     let grows = if last > first { format!(", up from {first}") } else { String::new() };
     let lasted = human_duration(streak.lasted());
     Some(format!("{} has not been current for {lasted}, {last} operations behind{grows}", peer.label()))

@@ -33,6 +33,10 @@ use shapes::Object;
 pub const REPLY_BYTES_MAX: usize = 4 << 20;
 /// More replicas, or routes, of one list are not read, only counted.
 pub const ROWS_MAX: usize = 20_000;
+/// More bytes, streams or requests than this are none: a server that subtracts too much tells numbers like 2^64 - 1.
+const AMOUNT_MAX: i64 = 1 << 60;
+/// No snapshot takes longer: 1 day.
+const SNAPSHOT_NS_MAX: i64 = 24 * 60 * 60 * 1_000_000_000;
 /// Who sent a reply that is too large is looked for in so much of it.
 const ENVELOPE_BYTES_MAX: usize = 64 << 10;
 
@@ -68,8 +72,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Whether the same run of a server says the same again, but for its sequence number and how long ago it heard
-    /// whom. Answers with flaws never do.
+    /// Whether the same run of a server says the same again, but for its sequence number, how long ago it heard whom,
+    /// and its load. Answers with flaws never do.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let (one, two) = (&self.server, &other.server);
         let same_run = one.peer == two.peer
@@ -85,6 +89,10 @@ impl Reply {
 
 /// What part a server has in JetStream, by its own word.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every server is a member: a box would cost each reply an allocation"
+)]
 pub enum JetStream {
     /// It takes part in a meta group.
     Member(Meta),
@@ -93,6 +101,16 @@ pub enum JetStream {
     /// JetStream is off: never enabled, disabled at run time, or the peer was just removed.
     /// The server's `jetstream` field stays true then; only `data.disabled` tells (measured, 2.10 to 2.15).
     Disabled,
+}
+
+impl JetStream {
+    /// The load of a member.
+    pub fn usage(&self) -> Option<&Usage> {
+        match self {
+            Self::Member(meta) => Some(&meta.usage),
+            Self::Standalone | Self::Disabled => None,
+        }
+    }
 }
 
 /// One server's account of its meta group.
@@ -116,11 +134,35 @@ pub struct Meta {
     pub quorum_needed: Option<i64>,
     /// Whether an operator lowered the quorum (`rescue`, 2.15).
     pub rescue: bool,
+    /// How much this server stores and has to do.
+    pub usage: Usage,
+}
+
+/// What a member says of its own load. `None` is a number that was not sent, or that cannot be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Usage {
+    /// How many streams it holds a replica of (`data.streams`).
+    pub streams: Option<u64>,
+    /// How many consumers it holds a replica of (`data.consumers`).
+    pub consumers: Option<u64>,
+    /// How many bytes its streams take on disk (`data.storage`).
+    pub storage: Option<u64>,
+    /// How many bytes of disk its streams have reserved (`data.reserved_storage`); streams without a limit reserve
+    /// nothing.
+    pub reserved_storage: Option<u64>,
+    /// How many bytes of disk JetStream may take (`data.config.max_storage`); 0 before JetStream has started.
+    pub max_storage: Option<u64>,
+    /// How many JetStream API requests wait (`meta_cluster.pending`, since 2.10).
+    pub pending: Option<u64>,
+    /// How many nanoseconds the last snapshot of the meta group took on this server
+    /// (`meta_cluster.snapshot.last_duration`, since 2.11.11); absent before the first one.
+    pub snapshot_ns: Option<u64>,
 }
 
 impl Meta {
     fn says_the_same(&self, other: &Self) -> bool {
-        let Self { cluster, leader, leader_id, rows, unreadable_rows, size, quorum_needed, rescue } = self;
+        let Self { cluster, leader, leader_id, rows, unreadable_rows, size, quorum_needed, rescue, usage: _ } =
+            self;
         let same_row = |(one, two): (&Row, &Row)| Row { active_ns: two.active_ns, ..one.clone() } == *two;
         (cluster, leader, leader_id) == (&other.cluster, &other.leader, &other.leader_id)
             && (unreadable_rows, size) == (&other.unreadable_rows, &other.size)
@@ -132,6 +174,51 @@ impl Meta {
     /// Whether nothing is left of it that tells of a group: a member that knows no leader still tells the size.
     fn tells_nothing(&self) -> bool {
         self.size <= 0 && self.leader_id.is_none() && self.rows.is_empty() && self.unreadable_rows == 0
+    }
+}
+
+/// One number of a [`Usage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UsageField {
+    Streams,
+    Consumers,
+    Storage,
+    ReservedStorage,
+    MaxStorage,
+    Pending,
+    Snapshot,
+}
+
+impl UsageField {
+    /// Each of them, at the place of its number.
+    const ALL: [Self; 7] = [
+        Self::Streams,
+        Self::Consumers,
+        Self::Storage,
+        Self::ReservedStorage,
+        Self::MaxStorage,
+        Self::Pending,
+        Self::Snapshot,
+    ];
+}
+
+impl Usage {
+    /// Takes a number as it was sent. False where it cannot be: then it is none.
+    fn set(&mut self, field: UsageField, number: i64) -> bool {
+        let most = if field == UsageField::Snapshot { SNAPSHOT_NS_MAX } else { AMOUNT_MAX };
+        let believed = Some(number).filter(|number| (0..=most).contains(number)).map(i64::unsigned_abs);
+        let place = match field {
+            UsageField::Streams => &mut self.streams,
+            UsageField::Consumers => &mut self.consumers,
+            UsageField::Storage => &mut self.storage,
+            UsageField::ReservedStorage => &mut self.reserved_storage,
+            UsageField::MaxStorage => &mut self.max_storage,
+            UsageField::Pending => &mut self.pending,
+            UsageField::Snapshot => &mut self.snapshot_ns,
+        };
+        *place = believed;
+        // Without a limit it is negative, which is none.
+        believed.is_some() || field == UsageField::MaxStorage
     }
 }
 

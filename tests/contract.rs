@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use metawatch::check::Severity;
 use metawatch::event::{AlertEvent, Outgoing};
 use serde_json::Value;
 
@@ -37,8 +38,25 @@ pub(crate) fn check_event(outgoing: &Outgoing) {
     assert_eq!(event.id, format!("{}.{}", event.incident, event.seq));
     check_subject(&outgoing.subject);
     check_headers(outgoing);
+    check_copy(outgoing);
     let back: AlertEvent = serde_json::from_str(&json).expect("an event");
     assert_eq!(&back, event);
+}
+
+/// What is critical, and nothing else, comes a second time on a subject of its own, under another id for streams.
+#[track_caller]
+fn check_copy(outgoing: &Outgoing) {
+    let Some(copy) = outgoing.critical_copy() else {
+        assert_eq!(outgoing.event.severity, Severity::Warning);
+        return;
+    };
+    assert_eq!((outgoing.event.severity, &copy.event), (Severity::Critical, &outgoing.event));
+    check_subject(&copy.subject);
+    check_headers(&copy);
+    let rest = |subject: &str, kind: &str| subject.split_once(kind).map(|(_, rest)| rest.to_owned());
+    assert_eq!(rest(&copy.subject, ".critical."), rest(&outgoing.subject, ".alert."));
+    let ids = [outgoing, &copy].map(|sent| &sent.headers[0]);
+    assert!(ids[0].0 == "Nats-Msg-Id" && ids[0].0 == ids[1].0 && ids[0].1 != ids[1].1, "{ids:?}");
 }
 
 /// Six tokens, none empty, and nothing in them that means something to a server.

@@ -334,3 +334,17 @@ fn a_watcher_that_calls_the_system_by_another_name_is_told_of_once() {
     assert!(hear(2, "theirs").is_empty(), "once");
     assert_eq!(hear(3, "no id at all"), ["1 entries of what w knows are not believed"]);
 }
+
+#[test]
+fn watchers_of_another_version_are_told_of_once_however_often_they_speak() {
+    let mut alone = Alone::new(3);
+    for _ in 0..1_000 {
+        alone.wake(Wake::OtherVersion("old".into()));
+    }
+    alone.pass(3_000);
+    assert_eq!(
+        alone.said("old, is of a version that does not understand this one: alerts may come twice"),
+        1
+    );
+    assert_eq!(alone.daemon.role(), Role::Active);
+}

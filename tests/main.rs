@@ -23,6 +23,7 @@ mod election;
 mod hostile;
 #[cfg(feature = "cli")]
 mod http;
+mod inherited;
 #[cfg(feature = "cli")]
 mod live;
 mod many;

@@ -47,6 +47,10 @@ pub(crate) struct Server {
     pub(crate) also_lists: Vec<String>,
     /// Rows it lists besides, as they are.
     pub(crate) lists_rows: Vec<Value>,
+    /// What it says of its load, by the names of the fields; none for a server that tells nothing.
+    pub(crate) tells: BTreeMap<String, Value>,
+    /// Its version in the place of `2.<minor>.1`.
+    pub(crate) version: Option<String>,
 }
 
 /// What a reporter says of a peer.
@@ -131,6 +135,12 @@ impl Group {
         let rows = self.rows(server);
         let size = server.size.unwrap_or(self.members.len() as i64);
         let mut meta = json!({"name": server.cluster, "cluster_size": size, "pending": 0});
+        if let Some(pending) = server.tells.get("pending") {
+            meta["pending"] = pending.clone();
+        }
+        if let Some(snapshot) = server.tells.get("snapshot") {
+            meta["snapshot"] = json!({"pending_entries": 0, "last_duration": snapshot});
+        }
         match &leader {
             Some(leader) => {
                 meta["leader"] = json!(leader);
@@ -157,7 +167,15 @@ impl Group {
         let reply = match server.answers {
             Answers::Not | Answers::OnlyStatsz => return None,
             Answers::Member => {
-                json!({"server": envelope, "data": {"config": {}, "meta_cluster": self.meta(server)}})
+                let mut data = json!({"config": {}, "meta_cluster": self.meta(server)});
+                for (field, told) in &server.tells {
+                    match field.as_str() {
+                        "pending" | "snapshot" => {}
+                        "max_storage" => data["config"]["max_storage"] = told.clone(),
+                        field => data[field] = told.clone(),
+                    }
+                }
+                json!({"server": envelope, "data": data})
             }
             Answers::Disabled => json!({"server": envelope, "data": {"disabled": true, "config": {}}}),
             Answers::Standalone => json!({"server": envelope, "data": {"config": {}}}),
@@ -223,7 +241,7 @@ fn row(peer: &str, said: Said) -> Value {
 fn envelope(server: &Server) -> Value {
     let mut envelope = json!({
         "name": server.name, "host": "127.0.0.1", "id": run_id(server),
-        "cluster": server.cluster, "ver": format!("2.{}.1", server.minor), "jetstream": true, "seq": 1,
+        "cluster": server.cluster, "ver": server.version.clone().unwrap_or_else(|| format!("2.{}.1", server.minor)), "jetstream": true, "seq": 1,
     });
     if !server.domain.is_empty() {
         envelope["domain"] = json!(server.domain);
@@ -269,6 +287,8 @@ pub(crate) fn server(name: &str, cluster: &str, domain: &str, minor: u32) -> Ser
         forged: false,
         also_lists: Vec::new(),
         lists_rows: Vec::new(),
+        tells: BTreeMap::new(),
+        version: None,
     }
 }
 

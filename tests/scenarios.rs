@@ -4,10 +4,12 @@
 
 mod script;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use metawatch::alert::LifeRules;
+use metawatch::check::{CHECKS, Severity};
 use metawatch::diagnosis::{Question, Replies};
 use metawatch::epoch::{Epoch, Heard};
 use metawatch::event::{AlertEvent, Outgoing};
@@ -32,6 +34,10 @@ pub(crate) fn in_words(event: &AlertEvent) -> String {
     let mut words = format!("{} {} {} {reason}", event.check, about(event), event.state.as_str());
     if let Some(cause) = event.cause.as_ref().filter(|_| event.peer.is_some()) {
         words.push_str(&format!(" ({})", cause.kind.as_str()));
+    }
+    // META_001 and its companions have one severity each.
+    if event.measure.is_some() && event.severity == Severity::Critical {
+        words.push_str(" critical");
     }
     if event.flaps > 0 {
         words.push_str(&format!(" flap {}", event.flaps));
@@ -109,10 +115,20 @@ fn settings(script: &Script) -> (Rules, LifeRules) {
             "resolve-after" => life.resolve_after = value.parse().expect("a number"),
             "flap-window" => life.flap_window = duration(),
             "remind" => life.remind = duration(),
+            "checks" => rules.checks = Some(checks(value)),
+            "restarts" => rules.limits.restarts_critical = value == "critical",
             other => panic!("no such setting: {other}"),
         }
     }
     (rules, life)
+}
+
+/// `default`, `all`, or codes, with commas between them.
+fn checks(words: &str) -> BTreeSet<&'static str> {
+    let named = |code: &str, usual| {
+        words.split(',').any(|word| word == code || word == "all" || (word == "default" && usual))
+    };
+    CHECKS.iter().filter(|check| named(check.code, check.usual)).map(|check| check.code).collect()
 }
 
 /// What would be told if every server that may be asked after the alerts of an epoch had a long story to
@@ -212,6 +228,31 @@ fn every_scenario_tells_what_its_script_says() {
         crate::contract::check_kept(events.iter().chain(&besides));
     }
     assert!(diagnoses > 0, "nobody was ever asked");
+}
+
+#[test]
+fn what_servers_tell_of_themselves_stands_in_the_notes() {
+    let mut script = Script::default();
+    assert!(script.header("group s1 s2 s3 leader s1 version 2.15"));
+    for clause in
+        ["s2 tells OUT_OF_STORAGE FILL", "s3 tells REMOVED", "s1 tells META_RESCUE", "rescue quorum 1"]
+    {
+        script.apply(clause).expect("a clause");
+    }
+    let stranger = crate::model::server("s9", "c1", "", 15);
+    script.announced.push((stranger, "REMOVED".to_owned(), false));
+    let (rules, life) = settings(&script);
+    let (step, _) = play(&script, &mut pipeline_with(rules, life), 1, Stamp::new(0, BEGIN_NS));
+    assert_eq!(
+        step.view.notes,
+        [
+            "s1 says that an operator lowered the quorum of its meta group (rescue)",
+            "s2 says that its storage is full: it could not store stream FILL",
+            "s3 says that it was removed from the meta group",
+            "an operator lowered the quorum of meta group default: 1 of 3 must agree (rescue)",
+        ]
+    );
+    assert!(step.events.is_empty(), "none of it is a verdict");
 }
 
 #[test]

@@ -126,6 +126,12 @@ pub(crate) fn texts(event: &AlertEvent) -> Vec<String> {
     texts
 }
 
+/// The time of the machine, in seconds since 1970, for what real servers compare with it.
+#[expect(clippy::disallowed_methods, reason = "servers go by the time of the machine")]
+pub(crate) fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
 /// Says something that is shown though the test passes.
 pub(crate) fn say(what: &str) {
     use std::io::Write;

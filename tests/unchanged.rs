@@ -3,14 +3,17 @@
 
 use std::time::Duration;
 
+use metawatch::alert::LifeRules;
+use metawatch::check::CHECKS;
 use metawatch::epoch::{Epoch, Gathered, Heard, LastReplies, Plan};
 use metawatch::pipeline::{Pipeline, Step};
+use metawatch::rules::Rules;
 use metawatch::stamp::Stamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::model::{Answers, Group, World, announcement, server};
 use crate::recordings::{Line, lines, read};
-use crate::support::{Random, files, pipeline};
+use crate::support::{Random, files, pipeline_with};
 
 /// Two watchers of one system: one remembers what was answered, the other reads and merges all anew.
 struct Both {
@@ -21,6 +24,12 @@ struct Both {
     number: u64,
     /// How many answers, and how many groups, were taken from the epoch before.
     unchanged: (usize, usize),
+}
+
+/// A pipeline that evaluates every check.
+fn pipeline(interval: Duration) -> Pipeline {
+    let checks = Some(CHECKS.iter().map(|check| check.code).collect());
+    pipeline_with(Rules { interval, checks, ..Rules::default() }, LifeRules::default())
 }
 
 /// What an epoch hears.
@@ -88,6 +97,7 @@ fn gather(
 fn shown(gathered: &Gathered) -> String {
     let mut gathered = gathered.clone();
     gathered.respondents.iter_mut().for_each(|respondent| respondent.unchanged = false);
+    gathered.new_loads = false;
     format!("{gathered:#?}")
 }
 
@@ -216,6 +226,27 @@ fn mend(world: &mut World) {
     }
 }
 
+/// The load of a server: mostly the same, at times a little different, and now and then near its limits.
+fn load(data: &mut Value, number: u64, random: &mut Random) {
+    let stored = match random.below(30) {
+        0 => 990 + random.next() % 30,
+        1 => random.next() % 1_000,
+        2 => u64::MAX,
+        _ => 10 + number / 9,
+    };
+    data["config"] = json!({"max_storage": if random.one_in(60) { -1 } else { 1_000 }});
+    data["storage"] = stored.into();
+    data["reserved_storage"] = 800.into();
+    data["streams"] = (number / 20 % 7).into();
+    data["consumers"] = 3.into();
+    if data["meta_cluster"].is_object() {
+        data["meta_cluster"]["pending"] = if random.one_in(20) { 900 } else { 0 }.into();
+        if random.one_in(40) {
+            data["meta_cluster"]["snapshot"] = json!({"last_duration": 6_000_000_000_u64});
+        }
+    }
+}
+
 /// The reply as a server spells it, at this time: the server first, then the data; `active` a little different.
 fn spelled(reply: &str, number: u64, random: &mut Random) -> String {
     let mut reply: Value = serde_json::from_str(reply).expect("JSON");
@@ -223,6 +254,7 @@ fn spelled(reply: &str, number: u64, random: &mut Random) -> String {
     reply["server"]["time"] = format!("2026-11-26T14:00:{:02}.{number}Z", number % 60).into();
     if reply["data"].is_object() {
         reply["data"]["messages"] = (random.next() % 1_000).into();
+        load(&mut reply["data"], number, random);
         for row in reply["data"]["meta_cluster"]["replicas"].as_array_mut().into_iter().flatten() {
             let active = row["active"].as_i64().filter(|active| *active > 0);
             if let Some(active) = active {

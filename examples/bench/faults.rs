@@ -86,7 +86,13 @@ impl Fault {
         match self {
             Self::CutOffFollower => layout.proxied(),
             Self::KillSeenByJszAlone => layout.user(jsz_alone()),
-            _ => layout,
+            Self::StopFollower
+            | Self::KillFollower
+            | Self::KillLeader
+            | Self::FreezeFollower
+            | Self::FreezeLeader
+            | Self::FreezeOwn
+            | Self::RenameAll => layout,
         }
     }
 
@@ -214,9 +220,10 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
     let mut stays = cluster.names().into_iter().next().unwrap_or_default();
     let servers = if fault == Fault::FreezeOwn { cluster.urls() } else { cluster.url(&stays) };
     let watching = Watching { servers, interval: INTERVAL, ..Watching::default() };
-    let watching = match fault {
-        Fault::KillSeenByJszAlone => Watching { user: "jsz", inbox_prefix: Some("_METAWATCH"), ..watching },
-        _ => watching,
+    let watching = if fault == Fault::KillSeenByJszAlone {
+        Watching { user: "jsz", inbox_prefix: Some("_METAWATCH"), ..watching }
+    } else {
+        watching
     };
     let mut watch = cluster.watch(watching).await?;
     let mut row = Row::default();

@@ -12,11 +12,18 @@ mod churn;
 mod cluster;
 mod core;
 mod delivery;
+mod elections;
 mod epoch;
 mod faults;
 mod figures;
+#[expect(dead_code, reason = "the tests use the rest of the simulation")]
+#[path = "../../tests/election/fleet.rs"]
+mod fleet;
 mod hardship;
 mod memory;
+#[expect(dead_code, reason = "the simulation needs its random numbers alone")]
+#[path = "../../tests/support.rs"]
+mod support;
 #[expect(unreachable_pub, dead_code, reason = "the simulated fleet uses the rest")]
 #[path = "../fleet/system.rs"]
 mod system;
@@ -44,6 +51,8 @@ commands:
            about 20 minutes
   watchers [N …] so many watchers of three servers [default: 3 30 80 150]: messages, questions and CPU that they cost, how
            many of them speak, and the incidents of one kill -9; about 5 minutes
+  elections [N …] so many watchers in virtual time [default: 3 30 150 1000], --seeds of each: messages, takeovers,
+           partitions; needs no server; about 5 minutes
   hardship stops the watcher for 3 s around a change, floods it, and lets the disk of its state file hang (as root):
            counts what is lost; about 7 minutes
   churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
@@ -52,6 +61,7 @@ options:
   --rounds N     how often each fault is made [default: 5]
   --fault TEXT   `faults` makes only those whose name holds this
   --minutes N    how long `churn` lasts [default: 60]
+  --seeds N      how many random runs `elections` makes [default: 10]
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
@@ -66,6 +76,7 @@ struct Arguments {
     fault: String,
     minutes: u64,
     nats: Option<PathBuf>,
+    seeds: u64,
     /// How many watchers.
     watchers: Vec<usize>,
 }
@@ -97,6 +108,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         fault: String::new(),
         minutes: 60,
         nats: tools::on_path("nats"),
+        seeds: 10,
         watchers: Vec::new(),
     };
     let mut words = words.into_iter();
@@ -113,9 +125,13 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
                 arguments.minutes =
                     minutes.parse().map_err(|_| format!("--minutes {minutes} is no count"))?;
             }
+            "--seeds" => {
+                let seeds = value()?;
+                arguments.seeds = seeds.parse().map_err(|_| format!("--seeds {seeds} is no count"))?;
+            }
             "--fault" => arguments.fault = value()?,
             "--nats" => arguments.nats = Some(PathBuf::from(value()?)),
-            number if arguments.command == "watchers" && number.parse::<usize>().is_ok() => {
+            number if takes_numbers(&arguments.command) && number.parse::<usize>().is_ok() => {
                 arguments.watchers.extend(number.parse::<usize>());
             }
             _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
@@ -123,6 +139,11 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         }
     }
     if arguments.command.is_empty() { Err("which figures?".to_owned()) } else { Ok(arguments) }
+}
+
+/// Whether numbers of watchers may follow.
+fn takes_numbers(command: &str) -> bool {
+    matches!(command, "watchers" | "elections")
 }
 
 async fn measure(arguments: &Arguments) -> io::Result<()> {
@@ -160,6 +181,10 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     if arguments.command == "delivery" {
         return delivery::run().await;
+    }
+    if arguments.command == "elections" {
+        let given = &arguments.watchers[..];
+        return elections::run(if given.is_empty() { &[3, 30, 150, 1_000] } else { given }, arguments.seeds);
     }
     if arguments.command == "watchers" {
         let usual = [3, 30, 80, 150];

@@ -65,8 +65,9 @@ function onHeartbeat(beat) {
   const { interval_ms: interval, status, active } = beat;
   if (!(interval > 0) || !Array.isArray(active)) return;
   const told = source(beat);
+  const calm = status === "ok" || beat.calm === true;
   const speaker = hear(told, Math.min(14_400_000, Math.max(10_000, 4 * interval)));
-  const firing = active.filter((one) => one?.check === "META_001" && one.state === "firing");
+  const firing = active.filter((one) => one?.severity === "critical" && one.state === "firing");
   for (const { incident, check, name, state, since } of firing) {
     const known = incidents.get(incident) ?? { seq: 0 };
     const later = known.instance !== told.instance || isLater(told, known);
@@ -77,14 +78,14 @@ function onHeartbeat(beat) {
       learn(incident, { ...known, state, words: `${check} ${name}, since ${since}`, ...told });
     }
   }
-  // Only when every peer is well, what is not listed is over.
-  for (const [incident, known] of status === "ok" && speaker.calm ? [...incidents] : []) {
+  // Only when nothing is critical, what is not listed is over.
+  for (const [incident, known] of calm && speaker.calm ? [...incidents] : []) {
     if (known.state === "firing" && mayEnd(told, known)) {
       learn(incident, { ...known, state: "resolved", words: `${known.words}: over`, ...told });
     }
   }
   speaker.listed = new Set(firing.map((one) => one.incident));
-  speaker.calm = status === "ok";
+  speaker.calm = calm;
 }
 
 /** What was known of the watcher that speaks. It may have learned meanwhile which system it watches. */
@@ -150,7 +151,7 @@ async function connectAtLast() {
 
 const client = await connectAtLast();
 tellOfConnection();
-client.subscribe("metawatch.alert.META_001.>", { callback: (_, message) => onAlert(read(message)) });
+client.subscribe("metawatch.critical.>", { callback: (_, message) => onAlert(read(message)) });
 client.subscribe("metawatch.heartbeat", { callback: (_, message) => onHeartbeat(read(message)) });
 await client.flush();
 console.log("listening");

@@ -1,4 +1,4 @@
-"""Acts on metawatch's alerts: pip install nats-py; python alerts.py nats://user:password@127.0.0.1:4222,nats://…
+"""Acts on metawatch's critical alerts: pip install nats-py; python alerts.py nats://user:password@127.0.0.1:4222,nats://…
 
 Each incident is paged once and closed once, whatever is delivered twice. What did not arrive, because this program
 started late or looked for another server just then, is learned from the heartbeats; and when those are missing, that is
@@ -66,11 +66,11 @@ class Consumer:
         try:
             beat = json.loads(message.data)
             patience = min(14_400.0, max(10.0, float(beat["interval_ms"]) / 1_000 * 4))
-            told, calm = source(beat), beat["status"] == "ok"
+            told, calm = source(beat), beat["status"] == "ok" or beat.get("calm") is True
             firing = {
                 str(one["incident"]): f"{one['check']} {one['name']}, since {one['since']}"
                 for one in beat["active"]
-                if one["check"] == "META_001" and one["state"] == "firing"
+                if one["severity"] == "critical" and one["state"] == "firing"
             }
         except BAD:
             return
@@ -82,7 +82,7 @@ class Consumer:
             # The event itself may be on its way: what only one heartbeat says can wait for the next.
             elif incident in before["listed"] and self.is_later(told, known):
                 self.learn(incident, {**known, "state": "firing", "words": words, **told})
-        # Only when every peer is well, what is not listed is over.
+        # Only when nothing is critical, what is not listed is over.
         for incident, known in list(self.incidents.items()) if calm and before["calm"] else []:
             if known["state"] == "firing" and self.may_end(told, known):
                 self.learn(incident, {**known, "state": "resolved", "words": f"{known['words']}: over", **told})
@@ -168,7 +168,7 @@ async def main(servers: list[str]) -> None:
         **login,
     )
     connection.said.clear()
-    await client.subscribe("metawatch.alert.META_001.>", cb=consumer.on_alert)
+    await client.subscribe("metawatch.critical.>", cb=consumer.on_alert)
     await client.subscribe("metawatch.heartbeat", cb=consumer.on_heartbeat)
     await client.flush()
     print("listening", flush=True)

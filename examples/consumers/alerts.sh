@@ -48,14 +48,14 @@ def listed($told; $speaker; $one):
   (.incidents[$one.incident] // {seq: 0}) as $known
   | if $known.state == "firing" then .incidents[$one.incident] += $told
     elif $speaker.listed[$one.incident] and ($known.instance != $told.instance or $told.order > $known.order) then
-      learn($one.incident; $known + {state: "firing", words: "META_001 \($one.name), since \($one.since)"} + $told)
+      learn($one.incident; $known + {state: "firing", words: "\($one.check) \($one.name), since \($one.since)"} + $told)
     else . end;
 def may_end($told; $known):
   if $told.instance == $known.instance then $told.order > $known.order else
     (.speakers[$known.instance] // {last: 0, patience: 10}) as $other
     | $told.system == $known.system and $told.heard - ([$known.heard, $other.last] | max) > $other.patience
   end;
-# Only when every peer is well, what is not listed is over.
+# Only when nothing is critical, what is not listed is over.
 def over($told; $one):
   .incidents[$one] as $known
   | if $known.state == "firing" and may_end($told; $known) then
@@ -63,12 +63,13 @@ def over($told; $one):
     else . end;
 def beat($e):
   ($e | source) as $told
-  | [$e.active[] | objects | select(.check == "META_001" and .state == "firing")] as $firing
+  | ($e.status == "ok" or $e.calm == true) as $calm
+  | [$e.active[] | objects | select(.severity == "critical" and .state == "firing")] as $firing
   | hear($told; [10, ([$e.interval_ms / 250, 14400] | min)] | max)
   | .speakers[$told.instance] as $speaker
   | reduce $firing[] as $one (.; listed($told; $speaker; $one))
-  | reduce (if $e.status == "ok" and $speaker.calm then .incidents | keys[] else empty end) as $one (.; over($told; $one))
-  | .speakers[$told.instance] += {listed: ([$firing[] | {(.incident): true}] | add // {}), calm: ($e.status == "ok")};
+  | reduce (if $calm and $speaker.calm then .incidents | keys[] else empty end) as $one (.; over($told; $one))
+  | .speakers[$told.instance] += {listed: ([$firing[] | {(.incident): true}] | add // {}), calm: $calm};
 def quiet($now; $system):
   [.speakers[] | select(.system == $system)] as $own
   | ([$own[].last] | max) as $last
@@ -105,6 +106,6 @@ ticking() {
 }
 
 echo listening
-nats "$@" sub --raw 'metawatch.alert.META_001.>' metawatch.heartbeat | ticking | jq -nRr --unbuffered "$decide"
+nats "$@" sub --raw 'metawatch.critical.>' metawatch.heartbeat | ticking | jq -nRr --unbuffered "$decide"
 echo "PAGE     the alerts of metawatch cannot be heard any more"
 exit 1

@@ -1,5 +1,6 @@
 //! What to do about a meta group that cannot work.
 
+use super::condition::for_condition;
 use super::{Advice, list, raft, run, say};
 use crate::check::CauseKind;
 use crate::diagnosis::{Diagnosis, DiagnosisKind};
@@ -40,6 +41,9 @@ fn remove_nobody() -> Advice {
 
 /// What to do when a group cannot work.
 pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
+    if let Some(advice) = for_condition(cause, None) {
+        return advice;
+    }
     match cause {
         CauseKind::Renamed => vec![
             say(
@@ -81,7 +85,17 @@ pub fn for_group(cause: CauseKind, case: &GroupCase<'_>) -> Vec<Advice> {
         | CauseKind::FlagContradicted
         | CauseKind::HiddenFromUs
         | CauseKind::PartlyCutOff
-        | CauseKind::MonitoringStuck => {
+        | CauseKind::MonitoringStuck
+        | CauseKind::LeaderFlapping
+        | CauseKind::SnapshotSlow
+        | CauseKind::StateGrowth
+        | CauseKind::SizeDecreased
+        | CauseKind::PendingHigh
+        | CauseKind::Behind
+        | CauseKind::VersionMismatch
+        | CauseKind::Restarted
+        | CauseKind::ReservationFilling
+        | CauseKind::StorageFilling => {
             let who = match case.missing() {
                 missing if missing.is_empty() => "the missing servers".to_owned(),
                 missing => missing,

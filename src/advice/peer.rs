@@ -1,5 +1,6 @@
 //! What to do about a peer that is, or may be, offline.
 
+use super::condition::for_condition;
 use super::{Advice, list, raft, run, say, shell_quoted, single_quoted};
 use crate::check::CauseKind;
 use crate::diagnosis::{Diagnosis, DiagnosisKind};
@@ -110,6 +111,9 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
     if let Some(advice) = by_diagnosis(case) {
         return advice;
     }
+    if let Some(advice) = for_condition(cause, case.name) {
+        return advice;
+    }
     match cause {
         CauseKind::Stopping => vec![
             say(format!(
@@ -138,13 +142,7 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
             say("its log says when and why it went down; the other servers do not know any more"),
             list(),
         ],
-        CauseKind::Ghost => vec![
-            match case.name {
-                Some(_) => say(format!("if {shown} should still be there, start its server under that name")),
-                None => case.start(),
-            },
-            case.remove("if you scaled down, renamed or replaced it and it will never come back"),
-        ],
+        CauseKind::Ghost => for_ghost(case),
         CauseKind::DamagedId => vec![
             case.remove("if no server of yours is missing (none can have this id)"),
             say("look for the server whose disk damaged its list of peers, before it restarts"),
@@ -162,8 +160,28 @@ pub fn for_peer(cause: CauseKind, case: &PeerCase<'_>) -> Vec<Advice> {
         | CauseKind::ElectionUnderWay
         | CauseKind::Renamed
         | CauseKind::RemovalNotAgreed
-        | CauseKind::GroupUnheard => while_it_may_run(cause, case),
+        | CauseKind::GroupUnheard
+        | CauseKind::LeaderFlapping
+        | CauseKind::SnapshotSlow
+        | CauseKind::StateGrowth
+        | CauseKind::SizeDecreased
+        | CauseKind::PendingHigh
+        | CauseKind::Behind
+        | CauseKind::VersionMismatch
+        | CauseKind::Restarted
+        | CauseKind::ReservationFilling
+        | CauseKind::StorageFilling => while_it_may_run(cause, case),
     }
+}
+
+fn for_ghost(case: &PeerCase<'_>) -> Vec<Advice> {
+    let back = match case.name {
+        Some(_) => {
+            say(format!("if {} should still be there, start its server under that name", case.shown()))
+        }
+        None => case.start(),
+    };
+    vec![back, case.remove("if you scaled down, renamed or replaced it and it will never come back")]
 }
 
 /// What to do about a peer whose server may well run.

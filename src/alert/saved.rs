@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ALERTS_MAX, Alert, AlertTable, Identity, State, UPDATES_MAX};
-use crate::check::{self, CauseKind, Grounds, Verdict};
+use crate::check::{self, CauseKind, Grounds, Severity, Verdict};
 use crate::diagnosis::{DIAGNOSES_MAX, Diagnosis};
 use crate::name::{Name, PeerId};
 use crate::stamp::Stamp;
@@ -34,6 +34,9 @@ pub struct SavedAlert {
     fired: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     basis: Option<Grounds>,
+    /// The worst that it has been; absent where that is what its check says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    severity: Option<Severity>,
     #[serde(default)]
     flaps: u32,
     /// Absent in what 0.1.0 wrote: the group's key tells it then.
@@ -90,6 +93,8 @@ impl SavedAlert {
             told_ns: alert.last_event_at.wall_ns(),
             fired: alert.fired,
             basis: alert.grounds,
+            severity: Some(alert.worst)
+                .filter(|worst| alert.fired && usual_severity(alert.identity.check) != Some(*worst)),
             flaps: alert.flaps,
             domain: Some(alert.domain.as_str().to_owned()),
             size: alert.size,
@@ -129,6 +134,11 @@ impl SavedAlert {
             since: at(self.since_ns),
             fired: self.fired,
             grounds: self.basis,
+            worst: self.severity.filter(|_| self.fired).unwrap_or(if self.fired {
+                check.severity
+            } else {
+                Severity::Warning
+            }),
             flaps: self.flaps,
             verdict: Verdict::Unknown,
             subject_name: Name::new(&self.name),
@@ -143,6 +153,10 @@ impl SavedAlert {
             announced_causes: self.told_of,
         })
     }
+}
+
+fn usual_severity(check: &str) -> Option<Severity> {
+    check::by_code(check).map(|check| check.severity)
 }
 
 /// The domain of a group whose key was made from it.

@@ -63,6 +63,9 @@ fn finding(group: &str, peer: &str, verdict: Verdict) -> Finding {
         witnesses: Vec::new(),
         cause: None,
         since: None,
+        severity: Severity::Critical,
+        words: None,
+        measure: None,
     }
 }
 

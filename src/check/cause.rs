@@ -63,6 +63,26 @@ pub enum CauseKind {
     RemovalNotAgreed,
     /// Of a group: nobody of it is heard, while others are.
     GroupUnheard,
+    /// Of a group: its leader changed too often.
+    LeaderFlapping,
+    /// The last snapshot of the meta group took too long on it.
+    SnapshotSlow,
+    /// Of a group: it holds too many streams and consumers.
+    StateGrowth,
+    /// Of a group: peers were removed from it.
+    SizeDecreased,
+    /// Of a group: too many API requests wait at its leader.
+    PendingHigh,
+    /// It takes part in the group and has not been current for long.
+    Behind,
+    /// It runs another version than most members of its group.
+    VersionMismatch,
+    /// Its server was started anew.
+    Restarted,
+    /// Its streams have nearly used up what they have reserved.
+    ReservationFilling,
+    /// Its storage is nearly full.
+    StorageFilling,
     /// Not known.
     Unknown,
 }
@@ -90,6 +110,16 @@ impl CauseKind {
             Self::Renamed => "renamed",
             Self::RemovalNotAgreed => "removal_not_agreed",
             Self::GroupUnheard => "group_unheard",
+            Self::LeaderFlapping => "leader_flapping",
+            Self::SnapshotSlow => "snapshot_slow",
+            Self::StateGrowth => "state_growth",
+            Self::SizeDecreased => "size_decreased",
+            Self::PendingHigh => "pending_high",
+            Self::Behind => "behind",
+            Self::VersionMismatch => "version_mismatch",
+            Self::Restarted => "restarted",
+            Self::ReservationFilling => "reservation_filling",
+            Self::StorageFilling => "storage_filling",
             Self::Unknown => "unknown",
         }
     }

@@ -6,7 +6,7 @@
 //! witnesses, and two independent ones that agree are a fault too.
 
 use super::cause;
-use super::{Check, Context, Finding, Grounds, Severity, Verdict, Witness};
+use super::{Check, Context, Finding, Grounds, Severity, Subject, Verdict, Witness};
 use crate::rules::{
     Basis, LEADERLESS_MIN, LED_MIN, SILENCE_MIN, SILENT_EPOCHS_MIN, STANDING_EPOCHS_MIN, STANDSTILL_MIN,
     UNLISTED_MIN,
@@ -20,6 +20,9 @@ pub(super) const CHECK: Check = Check {
     category: "Health",
     severity: Severity::Critical,
     event: "offline_replica",
+    usual: true,
+    about: Subject::Membership,
+    well: "{} is well",
     run,
 };
 

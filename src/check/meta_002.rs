@@ -3,7 +3,7 @@
 //! Normal for some seconds around an election, and for one poll when a frozen leader thaws (measured). What lasts
 //! longer is a partition, or a group that has split.
 
-use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness};
+use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Subject, Verdict, Witness};
 use crate::rules::{DISAGREEMENT_MIN, STANDING_EPOCHS_MIN};
 use crate::view::GroupView;
 
@@ -13,6 +13,9 @@ pub(super) const CHECK: Check = Check {
     category: "Health",
     severity: Severity::Critical,
     event: "leader_disagreement",
+    usual: true,
+    about: Subject::Membership,
+    well: "the members of {} agree on the leader",
     run,
 };
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Verdict, Witness};
+use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Subject, Verdict, Witness};
 use crate::name::{Name, join_some};
 use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
 use crate::stamp::human_duration;
@@ -19,6 +19,9 @@ pub(super) const CHECK: Check = Check {
     category: "Health",
     severity: Severity::Critical,
     event: "quorum_lost",
+    usual: true,
+    about: Subject::Membership,
+    well: "{} has its quorum",
     run,
 };
 

@@ -4,7 +4,7 @@
 //! No member can testify then, so nothing is known of any peer, and no other check speaks. It is a suspicion about the
 //! whole group and no more: the group may be lost, or the gateway or leaf connection to it, or our way there.
 
-use super::{Cause, CauseKind, Check, Context, Finding, Severity, Verdict, Witness};
+use super::{Cause, CauseKind, Check, Context, Finding, Severity, Subject, Verdict, Witness};
 use crate::rules::{STANDING_EPOCHS_MIN, UNHEARD_MIN};
 use crate::stamp::human_duration;
 use crate::view::GroupView;
@@ -15,6 +15,9 @@ pub(super) const CHECK: Check = Check {
     category: "Health",
     severity: Severity::Warning,
     event: "group_unheard",
+    usual: true,
+    about: Subject::Membership,
+    well: "{} is heard",
     run,
 };
 

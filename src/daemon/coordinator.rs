@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
+use super::Daemon;
 use super::effect::{Line, LinkNews};
 use crate::election::{Election, Heard, Me, Notice, PeerMessage, Role};
 use crate::outbox::Outbox;
 use crate::pipeline::Pipeline;
 use crate::replicated_state::{ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
+use crate::view::{Moments, SavedHistory};
 
 /// A watcher that sees nothing in so many epochs running leaves its place to one that does.
 const BLIND_EPOCHS: u32 = 2;
@@ -226,6 +228,11 @@ impl Coordinator {
         self.stuck = true;
     }
 
+    /// Whether the disk takes the state.
+    pub(super) fn take_disk(&mut self, saves: bool) {
+        self.election.set_saves(saves);
+    }
+
     /// Whether there is a connection for alerts.
     pub(super) fn take_alert_link(&mut self, up: bool, now: Stamp) {
         self.mute_since = if up { None } else { self.mute_since.or(Some(now)) };
@@ -255,6 +262,10 @@ impl Coordinator {
         }
         self.changed_role = true;
         lines.extend(self.line_of(before, now));
+        if role == Role::Standby {
+            let active = self.election.active_name(now).unwrap_or("nobody");
+            lines.push(Line::debug(format!("{active} names this watcher as one that takes over")));
+        }
         if before == Role::Active {
             outbox.hold();
         }
@@ -279,19 +290,23 @@ impl Coordinator {
             Role::Standby | Role::Reserve if !was_silent && before != Role::Candidate => {
                 Some(Line::info(format!("another watcher, {active}, speaks; this one stands by")))
             }
-            Role::Standby => Some(Line::debug(format!("{active} names this watcher as one that takes over"))),
             Role::Reserve => Some(Line::debug("others take over before this watcher")),
             // A frozen server or a lost connection says so itself.
             Role::Joining if before == Role::Active && watchers > 1 => Some(Line::warn(
                 "this watcher lost touch with the others, and listens before it speaks again",
             )),
-            Role::Joining | Role::Candidate | Role::Active => None,
+            Role::Joining | Role::Standby | Role::Candidate | Role::Active => None,
         }
     }
 
     /// Takes the state as it is now; true when it is another one than before.
-    pub(super) fn keep(&mut self, state: ReplicatedState) -> bool {
-        self.election.keep(state)
+    pub(super) fn keep(&mut self, state: ReplicatedState, now: Stamp) -> bool {
+        self.election.keep(state, now)
+    }
+
+    /// What the active watcher remembered of the servers, for this one, which begins to look; once.
+    pub(super) fn take_inherited(&mut self, now: Stamp) -> Option<(SavedHistory, Moments)> {
+        self.election.take_inherited(now)
     }
 
     /// What a restart is to go on with.
@@ -358,6 +373,16 @@ impl Coordinator {
     }
 }
 
+impl Daemon {
+    /// Takes what happened to the observing connection.
+    pub(super) fn hear_of_links(&mut self, news: &[LinkNews], now: Stamp) {
+        for news in news {
+            self.dispatcher.hear_of(news, now, &mut self.lines);
+            self.coordinator.hear_of(news, &mut self.lines);
+        }
+    }
+}
+
 fn line_of_notice(notice: Notice) -> Line {
     match notice {
         Notice::WithoutHeartbeats(name) => {
@@ -365,7 +390,7 @@ fn line_of_notice(notice: Notice) -> Line {
                 .hint("see whether that watcher hangs, or whether it is none")
         }
         Notice::Resigned => Line::warn(
-            "this watcher sees no servers, or has no connection for alerts: another one takes over",
+            "this watcher sees no servers, cannot send alerts or cannot save its state: another one takes over",
         ),
     }
 }

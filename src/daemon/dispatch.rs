@@ -68,6 +68,8 @@ pub struct Dispatcher {
     busy: bool,
     alerts: Gate,
     heartbeats: Gate,
+    /// That the copies of critical events may not be published was said.
+    critical_said: bool,
     /// The client did not take events, and is tried again then.
     paused: Option<Stamp>,
     stopped: Option<Stamp>,
@@ -89,6 +91,7 @@ impl Dispatcher {
             busy: false,
             alerts: Gate::default(),
             heartbeats: Gate::default(),
+            critical_said: false,
             paused: None,
             stopped: None,
             said: None,
@@ -246,6 +249,15 @@ impl Dispatcher {
             self.outbox.take_back();
             self.busy = false;
             (&mut self.alerts, "alert events wait, and are tried again every minute")
+        } else if rest.starts_with("critical.") {
+            // The event itself goes its own way.
+            if !std::mem::replace(&mut self.critical_said, true) {
+                let text =
+                    format!("this user may not publish on {subject}: who subscribes to it hears nothing");
+                let hint = format!("add \"{}.>\" to what the user may publish", self.prefix);
+                lines.push(Line::warn(text).hint(hint));
+            }
+            return;
         } else if rest == "heartbeat" {
             (&mut self.heartbeats, "nobody can tell whether this watcher lives")
         } else {

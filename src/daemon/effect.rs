@@ -19,8 +19,8 @@ pub enum Wake {
     Gathered(Box<EpochEnd>),
     /// Something was announced that the next epoch is to see soon: a server stops, a leader was elected.
     Urgent,
-    /// The observing connection is there again.
-    Connected,
+    /// The observing connection is there again; what happened to it since the last word of it.
+    Connected(Vec<LinkNews>),
     /// Messages between watchers have come, own ones among them.
     Peers(Vec<PeerMessage>),
     /// A heartbeat of this instance was heard, where the heartbeats of this watcher go.

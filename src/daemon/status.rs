@@ -95,7 +95,7 @@ impl Daemon {
             since: self.shown.since,
             system: self.pipeline.system().map(str::to_owned),
             interval,
-            role: if self.role() == Role::Reserve { "reserve" } else { publishing.role },
+            role: publishing.role,
             totals: self.shown.totals,
             epochs_took: self.shown.took,
             complete: self.shown.complete,
@@ -134,7 +134,8 @@ impl Daemon {
         PublishingStatus {
             role: match self.role() {
                 Role::Joining => "joining",
-                Role::Standby | Role::Reserve => "standby",
+                Role::Standby => "standby",
+                Role::Reserve => "reserve",
                 Role::Candidate => "taking_over",
                 Role::Active => "active",
             },

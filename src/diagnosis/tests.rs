@@ -199,7 +199,7 @@ fn a_server_without_jetstream_is_asked_itself_at_the_first_suspicion() {
     let well = (health.clone(), envelope("s3", r#""data":{"status":"ok","status_code":200}"#));
     let mut replies = Replies::default();
     replies.hear(&well.0, well.1.as_bytes());
-    let says = conclude(Some(PeerId::of_server("s3")), &step.view.groups[0], &replies).remove(0).says;
+    let says = conclude(Some(PeerId::of_server("s3")), None, &step.view.groups[0], &replies).remove(0).says;
     assert_eq!(says, "nothing wrong by its own check: its configuration has no JetStream");
     // Later events keep it.
     let mut fires = None;
@@ -240,7 +240,7 @@ fn members_without_a_leader_say_what_they_know_and_the_same_words_are_said_once(
         says.rotate_left(1);
         let mut replies = Replies::default();
         says.iter().for_each(|(question, payload)| replies.hear(question, payload.as_bytes()));
-        told.push(conclude(None, group, &replies));
+        told.push(conclude(None, None, group, &replies));
     }
     assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "the order of replies changes nothing");
     let told: Vec<_> = told[0].iter().map(|told| format!("{}: {}", told.server, told.says)).collect();
@@ -252,7 +252,7 @@ fn members_without_a_leader_say_what_they_know_and_the_same_words_are_said_once(
     let said = |about: Option<&str>, (_, payload): (Question, String)| {
         let mut replies = Replies::default();
         replies.hear(&Question::Raft, payload.as_bytes());
-        let told = conclude(about.map(PeerId::of_server), group, &replies);
+        let told = conclude(about.map(PeerId::of_server), None, group, &replies);
         told.first().map(|told| told.says.clone()).unwrap_or_default()
     };
     let fresh = raftz("s2", r#""state":"FOLLOWER","ever_had_leader":false,"peers":{}"#);

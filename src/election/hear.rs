@@ -77,7 +77,8 @@ impl Election {
         if leader.is_none_or(|leader| leader.message.instance != sender) {
             return Heard::Nothing;
         }
-        let (state, readable) = self.replication.hear_active(sender, chunk, now);
+        let inherits = !self.collects(now);
+        let (state, readable) = self.replication.hear_active(sender, chunk, inherits, now);
         self.refused += u64::from(!readable);
         if self.replication.unmerged().is_some() {
             let soon = self.chance.part_of(self.timing.pace());
@@ -118,6 +119,7 @@ impl Election {
             self.watchers = self.watchers.saturating_mul(3).checked_div(4).unwrap_or(1).max(message.watchers);
             self.standbys.clone_from(&message.standbys);
             self.be_patient(now);
+            self.replication.confirm(message.version.as_ref(), now);
             // What it has just told comes in a moment.
             if message.version.is_some() && message.version.as_ref() != self.replication.version() {
                 let spread = self.timing.roll_call(self.watchers).max(self.timing.unit);

@@ -45,7 +45,8 @@ pub struct PeerMessage {
     pub interval_ms: u64,
     /// What it is.
     pub role: Role,
-    /// Whether it sees the servers and its alerts find their way. A reserve, which does not look, says yes.
+    /// Whether it sees the servers, its alerts find their way and its disk takes the state. A reserve, which does not
+    /// look, sees them.
     pub sees_servers: bool,
     /// The term of an active watcher; else the highest that was heard of.
     pub term: u64,

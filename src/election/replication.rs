@@ -4,12 +4,14 @@
 //! beside it until the active watcher has asked for it and merged it, or until this one is active and does so itself.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::chunk::{Chunk, Reassembled, Reassembly, TooLarge, split_state};
 use super::message::{PeerMessage, StateRequest};
 use super::timing::Timing;
 use crate::replicated_state::{COUNT_MAX, ReplicatedState, StateVersion};
 use crate::stamp::Stamp;
+use crate::view::{Moments, SavedHistory};
 
 /// So many states of others are kept beside one's own until they are merged.
 const UNMERGED_MAX: usize = 4;
@@ -38,6 +40,14 @@ pub(super) enum Joined {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replication {
     state: ReplicatedState,
+    /// What this active watcher remembers of the servers.
+    history: Option<SavedHistory>,
+    /// When others were last told that it has changed.
+    history_told: Option<Stamp>,
+    /// What the active watcher remembers, and when it came: for one that does not look itself.
+    inherited: Option<(SavedHistory, Stamp)>,
+    /// When the active watcher last said that its state is the one that is held here.
+    confirmed: Option<Stamp>,
     unmerged: Vec<ReplicatedState>,
     /// It has changed since it was replicated to the standbys ...
     changed: bool,
@@ -58,6 +68,7 @@ pub(super) struct Replication {
 impl Replication {
     /// Goes on with what an earlier run left.
     pub(super) fn restored(mut state: ReplicatedState, instance: &str) -> Self {
+        state.history = None;
         if !state.is_sound() {
             (state.version, state.merged_versions) = (None, Vec::new());
         }
@@ -86,8 +97,20 @@ impl Replication {
 
     /// Takes the state as it is now. True when it is another one than before; where this watcher is active, that is a
     /// new version.
-    pub(super) fn keep(&mut self, state: ReplicatedState, active: bool) -> bool {
-        if self.state.holds_the_same(&state) {
+    ///
+    /// What it remembers of the servers goes with the next version; where it has changed and nothing else has, it makes
+    /// one by itself, but not sooner than `rest` after the last one.
+    pub(super) fn keep(
+        &mut self,
+        mut state: ReplicatedState,
+        active: bool,
+        rest: Duration,
+        now: Stamp,
+    ) -> bool {
+        let history = state.history.take();
+        let same = self.state.holds_the_same(&state);
+        let learned = active && self.keep_history(history, !same, rest, now);
+        if same && !learned {
             return false;
         }
         let ReplicatedState { alerts, waiting, system, .. } = state;
@@ -96,6 +119,41 @@ impl Replication {
             self.renew();
         }
         true
+    }
+
+    /// True when others are to be told of it.
+    fn keep_history(
+        &mut self,
+        history: Option<SavedHistory>,
+        is_sent: bool,
+        rest: Duration,
+        now: Stamp,
+    ) -> bool {
+        let Some(history) = history else { return false };
+        let same = self.history.as_ref().is_some_and(|before| before.tells_the_same(&history));
+        let rested = self.history_told.is_none_or(|told| now.since(told) >= rest);
+        if !same && (is_sent || rested) {
+            self.history_told = Some(now);
+        } else if !same {
+            return false;
+        }
+        // With its ages as they are now.
+        self.history = Some(history);
+        !same
+    }
+
+    /// The active watcher says that it holds this version.
+    pub(super) fn confirm(&mut self, version: Option<&StateVersion>, now: Stamp) {
+        if version.is_some() && version == self.version() {
+            self.confirmed = Some(now);
+        }
+    }
+
+    /// What the active watcher remembered, for one that begins to look now.
+    pub(super) fn take_inherited(&mut self, now: Stamp) -> Option<(SavedHistory, Moments)> {
+        let (history, received) = self.inherited.take()?;
+        let confirmed = self.confirmed.filter(|at| at.has_reached(received)).unwrap_or(received);
+        Some((history, Moments { received, confirmed, now }))
     }
 
     fn renew(&mut self) {
@@ -130,11 +188,12 @@ impl Replication {
     }
 
     /// Takes a part of the active watcher's state; gives that state when it is whole and another one. False in the second
-    /// place when it could not be read.
+    /// place when it could not be read. One that looks itself does not inherit what the other remembers.
     pub(super) fn hear_active(
         &mut self,
         sender: &str,
         chunk: Chunk,
+        inherits: bool,
         now: Stamp,
     ) -> (Option<ReplicatedState>, bool) {
         if self.state.version.as_ref() == Some(&chunk.version) {
@@ -143,7 +202,10 @@ impl Replication {
         match self.from_active.take(sender, chunk, now) {
             Reassembled::NotYet => (None, true),
             Reassembled::Refused => (None, false),
-            Reassembled::Whole(state) => {
+            Reassembled::Whole(mut state) => {
+                let history = state.history.take();
+                self.inherited = history.filter(|_| inherits).map(|history| (history, now));
+                self.confirmed = Some(now);
                 self.adopt(*state);
                 (Some(self.state.clone()), true)
             }
@@ -181,8 +243,9 @@ impl Replication {
                 self.give_up_asking();
                 (Joined::Nothing, false)
             }
-            Reassembled::Whole(state) => {
+            Reassembled::Whole(mut state) => {
                 self.asking = None;
+                state.history = None;
                 (self.join(*state, active), true)
             }
         }
@@ -307,7 +370,10 @@ impl Replication {
     ) -> Result<Vec<Chunk>, TooLarge> {
         self.sent(to_all);
         let Some(version) = self.state.version.clone() else { return Ok(Vec::new()) };
-        let chunks = split_state(&self.state, &version, overhead, limit)?;
+        self.state.history = self.history.take();
+        let chunks = split_state(&self.state, &version, overhead, limit);
+        self.history = self.state.history.take();
+        let chunks = chunks?;
         if to_all {
             self.to_all = Some((now, chunks.iter().map(|chunk| chunk.text.len()).sum()));
         }

@@ -37,7 +37,7 @@ impl Election {
             started_ns: self.me.started_ns,
             interval_ms: u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX),
             role: self.role,
-            sees_servers: self.sees_servers || self.role == Role::Reserve,
+            sees_servers: (self.sees_servers || self.role == Role::Reserve) && self.saves,
             term: if active { self.term_of_own() } else { self.term },
             version: self.replication.version().cloned(),
             unmerged: self.replication.unmerged().cloned(),

@@ -190,6 +190,49 @@ fn who_knows_more_than_the_active_watcher_keeps_it_until_that_one_has_merged_it(
     assert!(restarted.to_be_saved().is_empty());
 }
 
+/// A watcher with an older state that begins asks for the newest one that it has heard of, and waits for it, but not for
+/// ever.
+#[test]
+fn whoever_begins_asks_for_the_highest_version_it_has_heard_of_first() {
+    for answers in [true, false] {
+        let old: ReplicatedState =
+            serde_json::from_value(serde_json::json!({ "alerts": [], "version": version(3, 1, "old") }))
+                .expect("a state");
+        let mut restarted = Election::new(Me::new("b".into(), "b".into(), 1), INTERVAL, old, at(0));
+        pass(&mut restarted, 0, 700);
+        let mut role = restarted.role();
+        let (mut asked, mut began) = (None, None);
+        for millis in (750..=4_000).step_by(50) {
+            // A reserve that holds a later state says so to a candidate.
+            if role == Role::Candidate {
+                let knows = PeerMessage {
+                    role: Role::Reserve,
+                    audience: Audience::Electors,
+                    version: Some(version(3, 9, "old")),
+                    ..beat("c", 3)
+                };
+                assert_eq!(restarted.hear(knows.clone(), at(millis)), Heard::Nothing);
+                let asks = restarted.message_now(at(millis)).asks;
+                asked = asked.or_else(|| asks.as_ref().map(|_| millis));
+                if answers && asks.is_some_and(|asks| asks.version == version(3, 9, "old")) {
+                    let answer = PeerMessage { chunk: chunk(version(3, 9, "old"), &[]), ..knows };
+                    assert!(matches!(restarted.hear(answer, at(millis)), Heard::Adopt(_)));
+                }
+            }
+            role = pass(&mut restarted, millis, millis);
+            if role == Role::Active && began.is_none() {
+                began = Some(millis);
+            }
+        }
+        let (asked, began) = (asked.expect("asked"), began.expect("active"));
+        assert!(asked < began, "first it asks");
+        assert_eq!(began - asked > 900, !answers, "a unit is the limit: {asked} {began}");
+        let known = restarted.version().expect("a version");
+        assert_eq!((known.term, known.writer.as_str()), (4, "b"));
+        assert_eq!(restarted.to_be_saved().includes(&version(3, 9, "old")), answers);
+    }
+}
+
 proptest::proptest! {
     /// Whatever numbers another watcher sends, this one decides, and its own terms and revisions go on
     /// counting.
@@ -211,7 +254,7 @@ proptest::proptest! {
         proptest::prop_assert!(election.is_active(at(15_000)), "it is alone again");
         let before = election.version().cloned().expect("a version");
         let system = Some("one".to_owned());
-        let changed = election.keep(ReplicatedState { system, ..ReplicatedState::default() });
+        let changed = election.keep(ReplicatedState { system, ..ReplicatedState::default() }, at(15_000));
         proptest::prop_assert!(changed);
         let after = election.version().cloned().expect("a version");
         proptest::prop_assert!(after.is_sound() && after.revision > before.revision && after.term == before.term);

@@ -71,6 +71,8 @@ pub struct Gathered {
     pub respondents: Vec<Respondent>,
     /// How many of them gave any sign of life.
     pub heard: usize,
+    /// Of those that are unchanged, some have another load. Never told of an epoch that does not know the one before.
+    pub new_loads: bool,
     /// The first of what could not be read.
     pub rejects: Vec<Reject>,
     /// The first of what came too late.
@@ -90,8 +92,8 @@ pub struct Respondent {
     pub delay: Option<Duration>,
     /// How many answers it gave, readable or not.
     pub answers: u32,
-    /// It gave one answer, the one that the same run of it gave in the epoch before, but for its sequence number and how
-    /// long ago it heard whom. Never told of an epoch that does not know the one before.
+    /// It gave one answer, the one that the same run of it gave in the epoch before, but for its sequence number, how
+    /// long ago it heard whom, and its load. Never told of an epoch that does not know the one before.
     pub unchanged: bool,
 }
 

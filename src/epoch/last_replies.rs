@@ -36,7 +36,7 @@ pub struct LastReplies {
 struct Known {
     reply: Arc<Reply>,
     /// Made once the server has said the same twice.
-    template: Option<Box<Template>>,
+    template: Option<Template>,
     misses: u8,
     /// When it came.
     epoch: u64,
@@ -51,9 +51,11 @@ struct Known {
 /// An answer that was read.
 pub(super) struct Read {
     pub(super) reply: Arc<Reply>,
-    /// The run of the server said the same in the epoch before, but for its sequence number and how long ago it heard
-    /// whom.
+    /// The run of the server said the same in the epoch before, but for its sequence number, how long ago it heard whom,
+    /// and its load.
     pub(super) unchanged: bool,
+    /// ... and its load is another one.
+    pub(super) new_load: bool,
     /// Where the server may be among those of the epoch.
     pub(super) hint: usize,
     known: Option<usize>,
@@ -69,7 +71,7 @@ impl LastReplies {
     pub(super) fn read(&mut self, epoch: u64, payload: &[u8]) -> Result<Read, Reject> {
         if !self.is_kept {
             let reply = Arc::new(wire::decode_jsz(payload)?);
-            return Ok(Read { reply, unchanged: false, hint: usize::MAX, known: None });
+            return Ok(Read { reply, unchanged: false, new_load: false, hint: usize::MAX, known: None });
         }
         let beginning = beginning(payload);
         let place = self.places.get(&beginning).copied();
@@ -82,29 +84,30 @@ impl LastReplies {
         let Some(last) = last else {
             let reply = Arc::new(wire::decode_jsz(payload)?);
             let known = if place.is_none() { self.keep(beginning, &reply, epoch) } else { None };
-            return Ok(Read { reply, unchanged: false, hint: usize::MAX, known });
+            return Ok(Read { reply, unchanged: false, new_load: false, hint: usize::MAX, known });
         };
         let in_a_row = last.alone && last.epoch + 1 == epoch;
         let fits = last.template.as_ref().is_some_and(|template| template.fit(payload, changes));
-        let same = if fits {
-            changes.apply(Arc::make_mut(&mut last.reply));
+        let (same, new_load) = if fits {
+            let new_load = changes.apply(Arc::make_mut(&mut last.reply));
             last.misses = 0;
-            true
+            (true, new_load)
         } else {
             let reply = wire::decode_jsz(payload)?;
             let same = reply.says_the_same(&last.reply);
+            let new_load = reply.jetstream.usage() != last.reply.jetstream.usage();
             *bytes -= last.template.take().map_or(0, |template| template.bytes());
             last.misses = last.misses.saturating_add(1);
             if same && last.misses <= MISSES_MAX && *bytes < TEMPLATE_BYTES_MAX {
-                last.template = Template::new(payload, &reply).map(Box::new);
+                last.template = Template::new(payload, &reply);
                 *bytes += last.template.as_ref().map_or(0, |template| template.bytes());
             }
             last.reply = Arc::new(reply);
-            same
+            (same, new_load)
         };
         (last.epoch, last.alone) = (epoch, true);
         let (reply, unchanged) = (Arc::clone(&last.reply), same && in_a_row);
-        Ok(Read { reply, unchanged, hint: last.hint, known: place })
+        Ok(Read { reply, unchanged, new_load, hint: last.hint, known: place })
     }
 
     fn keep(&mut self, beginning: u64, reply: &Arc<Reply>, epoch: u64) -> Option<usize> {
@@ -163,14 +166,12 @@ impl LastReplies {
             return;
         }
         let mut places = vec![None; self.known.len()];
-        let mut before = 0;
         let mut left = Vec::with_capacity(self.known.len());
-        for known in std::mem::take(&mut self.known) {
+        for (before, known) in std::mem::take(&mut self.known).into_iter().enumerate() {
             if !is_over(&known) {
                 places[before] = Some(left.len());
                 left.push(known);
             }
-            before += 1;
         }
         self.known = left;
         self.places.retain(|_, place| match places[*place] {

@@ -55,9 +55,13 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Those that the plan counts on.
-    pub(super) fn expected(expected: BTreeMap<ServerKey, Expected>) -> Self {
+    pub(super) fn expected(mut expected: Vec<(ServerKey, Expected)>) -> Self {
+        if !expected.is_sorted_by(|(one, _), (other, _)| one < other) {
+            expected.sort_by(|(one, _), (other, _)| one.cmp(other));
+            expected.dedup_by(|(later, _), (earlier, _)| later == earlier);
+        }
         let silent = expected.len();
-        let awaited = expected.values().filter(|expected| expected.awaited).count();
+        let awaited = expected.iter().filter(|(_, expected)| expected.awaited).count();
         let asked = |Expected { name, awaited }| Asked { name, expected: true, awaited, ..Asked::default() };
         let expected = expected.into_iter().map(|(key, expected)| (key, asked(expected))).collect();
         Self { expected, awaited, silent, ..Self::default() }
@@ -260,6 +264,11 @@ impl Replies {
 
     pub(super) fn len(&self) -> usize {
         self.came.len()
+    }
+
+    /// Whether any server answered in more than one run.
+    pub(super) fn are_of_several_runs(&self) -> bool {
+        !self.several.is_empty()
     }
 
     /// Keeps a reply of a server; gives it back, with the one that this run has given already, if it has.

@@ -57,7 +57,10 @@ pub fn alert_event(transition: &Transition, context: &EventContext<'_>) -> Optio
         Some(peer) => peer.label(),
         None => crate::view::label(Some(&alert.subject_name), id),
     });
+    let subject = || name.clone().unwrap_or_else(|| format!("meta group {}", group.key));
+    let condition = check.about == check::Subject::Condition;
     let mut summary = match &name {
+        _ if condition => summary::of_condition(alert, transition.reason, finding, check, &subject(), now),
         Some(name) => summary::of_peer(alert, transition.reason, finding, name, group, impact, now),
         None => summary::of_group(alert, transition.reason, finding, group, impact, now),
     };
@@ -84,7 +87,8 @@ pub fn alert_event(transition: &Transition, context: &EventContext<'_>) -> Optio
         peer: alert.identity.peer.map(|id| event_peer(id, &alert.subject_name, peer)),
         group: group_of_event(group, impact),
         basis: if over { None } else { alert.grounds.filter(|_| alert.fired) },
-        evidence: peer.map(|peer| evidence(peer, finding)),
+        evidence: peer.filter(|_| !condition).map(|peer| evidence(peer, finding)),
+        measure: finding.and_then(|finding| finding.measure),
         cause: told.and_then(|finding| finding.cause.clone()),
         diagnosis: alert.diagnosis.clone(),
         advice: told
@@ -126,7 +130,12 @@ pub fn explain(
         Some(peer) => peer.label(),
         None => crate::view::label(None, id),
     });
+    let check = check::by_code(finding.check)?;
     let headline = match (finding.verdict, name) {
+        (Verdict::Fault | Verdict::Suspect, name) if check.about == check::Subject::Condition => {
+            let subject = name.unwrap_or_else(|| format!("meta group {}", group.key));
+            summary::condition(check, &subject, Some(finding))
+        }
         (Verdict::Fault, Some(name)) => summary::offline(&name, Some(finding)),
         (Verdict::Suspect, Some(name)) => summary::suspected(&name, Some(finding)),
         (Verdict::Fault | Verdict::Suspect, None) => {

@@ -60,6 +60,10 @@ pub struct Heartbeat {
     /// or for 10 s if that is longer, knows that nobody watches.
     #[serde(default)]
     pub interval_ms: u64,
+    /// There is positive evidence that nothing is critical: a critical incident that is not among `active` is over, though
+    /// warnings may stand. Absent in heartbeats of versions that did not tell; with `ok` it is always so.
+    #[serde(default)]
+    pub calm: bool,
     /// How many incidents are open.
     pub incidents: u64,
     /// The worst of them: what fires before what is suspected, a lost quorum before all else.
@@ -180,6 +184,18 @@ pub fn status(view: &ClusterView, findings: &[Finding], table: &AlertTable) -> S
     if findings.iter().all(clear) { Status::Ok } else { Status::Unknown }
 }
 
+/// Whether nothing is critical, by positive evidence: what stands are warnings about what is known.
+fn is_calm(view: &ClusterView, findings: &[Finding], table: &AlertTable) -> bool {
+    let is_warning = |alert: &Alert| alert.state == State::Firing && alert.severity() == Severity::Warning;
+    let is_fine = |finding: &Finding| match finding.verdict {
+        Verdict::Clear | Verdict::Gone => true,
+        Verdict::Fault => finding.severity == Severity::Warning,
+        Verdict::Unknown | Verdict::Suspect => false,
+    };
+    let seen = view.epoch.informative && !view.groups.is_empty();
+    seen && table.active().all(is_warning) && findings.iter().all(is_fine)
+}
+
 impl Heartbeat {
     /// Makes the heartbeat of an epoch. The shell adds what it knows of deliveries.
     pub fn new(
@@ -205,6 +221,7 @@ impl Heartbeat {
             epoch: event_epoch(&view.epoch, monitor),
             groups: groups.map(|group| event_group(group, check::impact(group, findings))).collect(),
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
+            calm: is_calm(view, findings, table),
             incidents: table.active().count() as u64,
             active: worst_first(table).into_iter().take(LIST_MAX).map(ActiveIncident::of).collect(),
             notes: view.remarks().take(NOTES_MAX).cloned().collect(),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::heartbeat::{ActiveIncident, Heartbeat, Status};
 use super::{AlertEvent, EventEpoch, SEQ_MAX};
 use crate::alert::State;
+use crate::check::Severity;
 use speakers::System;
 
 /// So many incidents are remembered; the one that was told of longest ago is forgotten first, of those that
@@ -299,9 +300,12 @@ impl Incidents {
         };
         let mut told: Vec<_> = heartbeat.active.iter().take(KNOWN_MAX).filter(is_news).cloned().collect();
         let system = self.systems.get(&heartbeat.system);
-        if let (Status::Ok, Some(system)) = (heartbeat.status, system) {
+        let is_ok = heartbeat.status == Status::Ok;
+        if let (true, Some(system)) = (is_ok || heartbeat.calm, system) {
             let may_end = |known: &&Known| {
                 known.incident.state != State::Resolved
+                    && (is_ok || known.incident.severity == Severity::Critical)
+                    && !heartbeat.active.iter().any(|one| one.incident == known.incident.incident)
                     && known.system == heartbeat.system
                     && is_later(known)
                     && (known.by == *instance || system.follows(instance, &known.by, known.at, now))

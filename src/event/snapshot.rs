@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::build::{event_epoch, opinion};
 use super::{EventEpoch, Monitor};
-use crate::check::{self, Finding, Verdict};
+use crate::check::{self, Finding, Measure, Severity, Verdict};
 use crate::epoch::Counts;
 use crate::name::{Name, PeerId};
 use crate::view::{Answer, ClusterView, GroupView, Part, PeerView};
@@ -55,6 +55,18 @@ struct SnapshotGroup {
     online: Option<u64>,
     failures_left: Option<i64>,
     peers: Vec<SnapshotPeer>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<SnapshotCondition>,
+}
+
+/// What is not well with the group or a member that takes part in it.
+#[derive(Clone, Debug, Serialize)]
+struct SnapshotCondition {
+    check: &'static str,
+    peer: Option<String>,
+    severity: Severity,
+    summary: String,
+    measure: Option<Measure>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -112,6 +124,7 @@ impl Snapshot {
                 online: impact.online,
                 failures_left: impact.failures_left,
                 peers: group.peers.iter().map(peer).collect(),
+                conditions: conditions(check::of_group(findings, &group.key)),
             }
         };
         Self {
@@ -133,6 +146,20 @@ impl Snapshot {
             inconsistent: view.inconsistent.clone(),
         }
     }
+}
+
+fn conditions(findings: &[Finding]) -> Vec<SnapshotCondition> {
+    let bad = findings.iter().filter(|finding| finding.verdict == Verdict::Fault);
+    bad.filter_map(|finding| {
+        Some(SnapshotCondition {
+            check: finding.check,
+            peer: finding.peer.map(|id| id.as_str().to_owned()),
+            severity: finding.severity,
+            summary: finding.words.clone()?,
+            measure: finding.measure,
+        })
+    })
+    .collect()
 }
 
 fn text(name: &Name) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::alert::{Alert, Reason, State};
-use crate::check::{Cause, CauseKind, Finding, Grounds, Impact, Witness};
+use crate::check::{Cause, CauseKind, Check, Finding, Grounds, Impact, Witness};
 use crate::diagnosis::Diagnosis;
 use crate::name::{join_some, thousands};
 use crate::stamp::{Stamp, human_duration};
@@ -87,6 +87,46 @@ pub(super) fn of_group(
         );
     }
     group_fault(alert.identity.check, group, finding)
+}
+
+/// The summary of an event of a check that has words of its own ([`Subject::Condition`]). `subject` is the peer or the
+/// group.
+pub(super) fn of_condition(
+    alert: &Alert,
+    reason: Reason,
+    finding: Option<&Finding>,
+    check: &Check,
+    subject: &str,
+    now: Stamp,
+) -> String {
+    let lasted = human_duration(now.since(alert.since));
+    match (alert.state, reason) {
+        (State::Resolved, Reason::Removed) => format!("{subject} was removed from the meta group"),
+        (State::Resolved, Reason::Forgotten) => {
+            format!("nothing shows {subject} any more, so its alert ends without a word of recovery")
+        }
+        (State::Resolved, Reason::Displaced) => {
+            format!(
+                "too many alerts stand to follow them all: the one about {subject} ends without a word of recovery"
+            )
+        }
+        (State::Resolved, _) => format!("{} again, after {lasted}", well(check, subject)),
+        (State::Firing | State::Suspected, Reason::Reminder) => {
+            format!("{}, for {lasted} now", condition(check, subject, finding))
+        }
+        (State::Firing | State::Suspected, _) => condition(check, subject, finding),
+    }
+}
+
+/// What is wrong, in the words of the check.
+pub(super) fn condition(check: &Check, subject: &str, finding: Option<&Finding>) -> String {
+    let words = finding.and_then(|finding| finding.words.clone());
+    words.unwrap_or_else(|| format!("{subject}: {}, as before", check.title))
+}
+
+/// What is said where all is well: `s3 keeps running`.
+pub fn well(check: &Check, subject: &str) -> String {
+    check.well.replace("{}", subject)
 }
 
 /// `; s3 says: JetStream not enabled`: the most telling answers, as far as they fit into one line.
@@ -271,6 +311,16 @@ fn cause_in_brackets(cause: Option<&Cause>) -> String {
         | CauseKind::Renamed
         | CauseKind::RemovalNotAgreed
         | CauseKind::GroupUnheard
+        | CauseKind::LeaderFlapping
+        | CauseKind::SnapshotSlow
+        | CauseKind::StateGrowth
+        | CauseKind::SizeDecreased
+        | CauseKind::PendingHigh
+        | CauseKind::Behind
+        | CauseKind::VersionMismatch
+        | CauseKind::Restarted
+        | CauseKind::ReservationFilling
+        | CauseKind::StorageFilling
         | CauseKind::Unknown => return String::new(),
     };
     format!(" ({what})")

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::check::{self, Finding, Impact, Verdict};
+use crate::check::{self, Check, Finding, Impact, Verdict};
 use crate::event::{self, EventGroup};
 use crate::view::{Answer, GroupView, PeerView};
 
@@ -99,7 +99,7 @@ impl PeerNumbers {
     }
 }
 
-/// What a check says of a whole group.
+/// What a check says of a group: of it as a whole, or of the member that is worst off by it.
 #[derive(Clone, Debug)]
 pub struct CheckNumbers {
     /// The check.
@@ -108,6 +108,31 @@ pub struct CheckNumbers {
     pub group: String,
     /// The group's domain; empty for none.
     pub domain: String,
-    /// What is said.
+    /// What is said; [`Verdict::Unknown`] where nothing is.
     pub verdict: Verdict,
+}
+
+impl CheckNumbers {
+    /// What these checks say of a group; META_001 has numbers of its own. `found` are the findings about it; `verdict`
+    /// says what each of them counts as.
+    pub(crate) fn of_group(
+        group: &GroupView,
+        found: &[Finding],
+        checks: &[&'static Check],
+        verdict: impl Fn(&Finding) -> Verdict,
+    ) -> Vec<Self> {
+        let worst = |check: &Check| {
+            let said = found.iter().filter(|finding| finding.check == check.code).map(&verdict);
+            // The order of the verdicts is from well to fault.
+            said.filter(|verdict| *verdict != Verdict::Gone).max().unwrap_or(Verdict::Unknown)
+        };
+        let told = checks.iter().filter(|check| !check::is_about_peers_online(check));
+        told.map(|check| Self {
+            check: check.code,
+            group: group.key.as_str().to_owned(),
+            domain: group.domain.as_str().to_owned(),
+            verdict: worst(check),
+        })
+        .collect()
+    }
 }

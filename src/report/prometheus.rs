@@ -25,14 +25,7 @@ pub fn page(report: &CheckReport) -> String {
     of_epoch(&mut page, epoch);
     let groups: Vec<&GroupNumbers> = report.groups.iter().collect();
     of_groups(&mut page, &groups);
-    let checks =
-        report.findings.iter().filter(|finding| finding.peer.is_none()).map(|finding| CheckNumbers {
-            check: finding.check,
-            group: finding.group.clone(),
-            domain: finding.domain.clone(),
-            verdict: finding.verdict,
-        });
-    of_checks(&mut page, &checks.collect::<Vec<_>>());
+    of_checks(&mut page, &report.checks);
     of_peers(&mut page, &peers(&report.findings));
     page.into_text()
 }
@@ -125,10 +118,10 @@ pub(crate) fn of_groups(page: &mut Exposition, groups: &[&GroupNumbers]) {
     }
 }
 
-/// What the checks say of whole groups.
+/// What the checks say of groups.
 pub(crate) fn of_checks(page: &mut Exposition, checks: &[CheckNumbers]) {
-    let mut family =
-        page.gauge("metawatch_meta_check", "Checks of a whole group: 0 well, 1 fault, NaN not known.");
+    let help = "Checks of a whole group, or of the member that is worst off: 0 well, 1 fault, NaN not known.";
+    let mut family = page.gauge("metawatch_meta_check", help);
     for check in CHECKS {
         for said in checks.iter().filter(|said| said.check == check.code) {
             let labels = [("check", said.check), ("domain", &said.domain), ("group", &said.group)];

@@ -1,7 +1,7 @@
 //! Why it cannot be told: in words, for every part of a report that has no verdict.
 
 use super::{TOLD_MAX, no_list};
-use crate::check::{Finding, Verdict, by_group};
+use crate::check::{self, Finding, Subject, Verdict, by_group};
 use crate::epoch::Ended;
 use crate::name::join_some;
 use crate::view::{Answer, ClusterView, Contact, GroupView, Part, PeerView};
@@ -14,7 +14,11 @@ pub(super) fn reasons(view: &ClusterView, findings: &[Finding]) -> Vec<String> {
     let mut reasons: Vec<String> = why_epoch(view).into_iter().collect();
     for (group, found) in by_group(view, findings) {
         reasons.extend(not_complete(group));
-        let unknown = |finding: &&Finding| finding.verdict == Verdict::Unknown;
+        // What a member says of its own load is missing where its answer is: one reason is enough.
+        let unknown = |finding: &&Finding| {
+            finding.verdict == Verdict::Unknown
+                && check::by_code(finding.check).is_some_and(|check| check.about == Subject::Membership)
+        };
         for finding in found.iter().filter(unknown) {
             // No more are told.
             if reasons.len() >= TOLD_MAX {

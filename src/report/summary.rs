@@ -1,7 +1,7 @@
 //! The first line of a report.
 
 use super::{FindingReport, Status, TOLD_MAX, WARNING, badness, no_list};
-use crate::check::{self, Finding, Verdict};
+use crate::check::{self, Finding, Subject, Verdict};
 use crate::event;
 use crate::name::shortened;
 use crate::view::{ClusterView, GroupView};
@@ -30,7 +30,7 @@ pub(super) fn of_system(
             first_of(unknown.iter().filter(said).map(String::as_str), 3)
         }
         Status::Critical | Status::Warning => {
-            let bad = |judged: &FindingReport| badness(judged.check, judged.verdict, judged.held);
+            let bad = |judged: &FindingReport| badness(judged.severity, judged.verdict, judged.held);
             let worst = judged.iter().map(bad).max().filter(|worst| *worst >= WARNING);
             let worst: Vec<&FindingReport> =
                 judged.iter().filter(|judged| worst == Some(bad(judged))).collect();
@@ -44,10 +44,7 @@ pub(super) fn of_system(
             heads
         }
     };
-    let told = |group: &&GroupView| {
-        let fails = |finding: &Finding| finding.peer.is_none() && finding.verdict == Verdict::Fault;
-        !check::of_group(findings, &group.key).iter().any(fails)
-    };
+    let told = |group: &&GroupView| !check::of_group(findings, &group.key).iter().any(cannot_work);
     let several = view.groups.len() > 1;
     let groups: Vec<String> = view
         .groups
@@ -77,8 +74,7 @@ fn summary_of_many(
         let heads = first_of(judged.iter().filter(of_group).map(|bad| bad.summary.as_str()), HEADS_MAX);
         let mut text = vec![shortened(&heads.join(", "), HEAD_BYTES_MAX)];
         text.retain(|heads| !heads.is_empty());
-        let whole = |finding: &Finding| finding.peer.is_none() && finding.verdict == Verdict::Fault;
-        if !check::of_group(findings, &group.key).iter().any(whole) {
+        if !check::of_group(findings, &group.key).iter().any(cannot_work) {
             text.push(event::peers_online(group, check::impact(group, findings)));
         }
         parts.push(format!("{}: {}", group.key, text.join(", ")));
@@ -94,6 +90,11 @@ fn summary_of_many(
     }
     parts.extend(view.warnings.first().map(|warning| shortened(warning, HEAD_BYTES_MAX)));
     parts.join("; ")
+}
+
+/// Whether a fault of the whole group is told with its numbers.
+fn cannot_work(finding: &Finding) -> bool {
+    finding.peer.is_none() && finding.verdict == Verdict::Fault && finding.about() == Subject::Membership
 }
 
 fn group_line(status: Status, group: &GroupView, findings: &[Finding]) -> String {

@@ -1,9 +1,11 @@
 //! The view for people.
 
+use std::cmp::Reverse;
+
 use super::overview;
 use super::style::{Cell, Style, Tone, ago, columns};
 use super::words::{contact, opinions, state};
-use crate::check::{self, Finding, Verdict};
+use crate::check::{self, Finding, Severity, Verdict};
 use crate::event;
 use crate::event::snapshot::part;
 use crate::name::printable;
@@ -65,6 +67,29 @@ fn group_table(group: &GroupView, findings: &[Finding], shown: Shown, style: Sty
     }
     if left_out > 0 {
         text.push_str(&format!("  {left_out} peers are well\n"));
+    }
+    text.push_str(&conditions(group, findings, style));
+    text
+}
+
+/// How members and the group fare, where that is not well: the worst first.
+fn conditions(group: &GroupView, findings: &[Finding], style: Style) -> String {
+    let found = check::of_group(findings, &group.key).iter();
+    let mut bad: Vec<(&Finding, &String)> = found
+        .filter(|finding| finding.verdict == Verdict::Fault)
+        .filter_map(|finding| Some((finding, finding.words.as_ref()?)))
+        .collect();
+    bad.sort_by_key(|(finding, _)| Reverse(finding.severity));
+    let mut text = String::new();
+    for (finding, words) in bad.iter().take(LISTED_MAX) {
+        let tone = match finding.severity {
+            Severity::Critical => Tone::Bad,
+            Severity::Warning => Tone::Warning,
+        };
+        text.push_str(&format!("  {}  {}\n", style.paint(tone, finding.check), printable(words)));
+    }
+    if bad.len() > LISTED_MAX {
+        text.push_str(&format!("  and {} more findings\n", bad.len() - LISTED_MAX));
     }
     text
 }

@@ -1,10 +1,14 @@
 //! The command line: what can be asked, and how it is explained.
 
 mod delivery;
+mod forward;
 mod help;
+mod limits;
 mod values;
 
 pub use delivery::DeliveryFlags;
+pub use forward::ForwardFlags;
+pub use limits::LimitFlags;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -92,6 +96,9 @@ pub enum Command {
     /// Watch until stopped, and publish every alert on NATS
     #[command(after_help = help::RUN)]
     Run(Box<RunFlags>),
+    /// Look at everything that `run` would use: rights, servers, who hears alerts; say what is missing
+    #[command(after_help = help::DOCTOR)]
+    Doctor(Box<DoctorFlags>),
     /// Look once and give one verdict with an exit code: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     #[command(after_help = help::CHECK)]
     Check(CheckFlags),
@@ -104,6 +111,9 @@ pub enum Command {
     /// Print the alert events that a running metawatch publishes, one line each
     #[command(after_help = help::LISTEN)]
     Listen(ListenFlags),
+    /// Post alerts to Alertmanagers and webhooks: to where people are paged
+    #[command(after_help = help::FORWARD)]
+    Forward(Box<ForwardFlags>),
     /// Print the JSON Schema of the alert event
     #[command(after_help = help::SCHEMA)]
     Schema,
@@ -126,6 +136,23 @@ pub enum Command {
 }
 
 impl Command {
+    fn limits(&self) -> Option<&LimitFlags> {
+        match self {
+            Self::Run(flags) => Some(&flags.rules.limits),
+            Self::Check(flags) => Some(&flags.rules.limits),
+            Self::View(flags) => Some(&flags.rules.limits),
+            Self::Replay(flags) => Some(&flags.rules.limits),
+            Self::Demo { .. }
+            | Self::Doctor(_)
+            | Self::Listen(_)
+            | Self::Forward(_)
+            | Self::Schema
+            | Self::Completions { .. }
+            | Self::Man
+            | Self::InstallDocs { .. } => None,
+        }
+    }
+
     /// Whether a failure of the command means that the verdict is UNKNOWN.
     pub fn is_check(&self) -> bool {
         matches!(self, Self::Check(_))
@@ -169,6 +196,9 @@ pub struct RuleFlags {
     #[arg(long, env = "METAWATCH_GHOST_AFTER", hide_env_values = true, help_heading = "Verdict")]
     #[arg(value_name = "DURATION", default_value = "24h", value_parser = values::positive)]
     pub ghost_after: Duration,
+    /// Which checks, and how much is too much.
+    #[command(flatten)]
+    pub limits: LimitFlags,
 }
 
 /// How alerts live, and under which subjects they are published.
@@ -221,7 +251,7 @@ pub struct RunFlags {
     #[arg(help_heading = "Status page", value_delimiter = ',', requires = "listen")]
     #[arg(value_parser = access::host_name)]
     pub listen_host: Vec<String>,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
     /// How alerts live.
@@ -239,6 +269,27 @@ impl RunFlags {
     }
 }
 
+/// The flags of `metawatch doctor`: those of `run`, which it looks at in their place.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorFlags {
+    /// How to print what was found
+    #[arg(long, env = "METAWATCH_DOCTOR_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    #[arg(value_enum, default_value_t = DoctorFormat::Text)]
+    pub format: DoctorFormat,
+    /// What `run` would do.
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+/// The formats of what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    /// A line for each finding, when it is there.
+    Text,
+    /// One JSON object, at the end.
+    Json,
+}
+
 /// The flags of `metawatch check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckFlags {
@@ -254,7 +305,7 @@ pub struct CheckFlags {
     /// What to show.
     #[command(flatten)]
     pub selection: SelectionFlags,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
 }
@@ -307,7 +358,7 @@ pub struct ViewFlags {
     /// What to show.
     #[command(flatten)]
     pub selection: SelectionFlags,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
 }
@@ -335,7 +386,7 @@ pub struct ReplayFlags {
     #[arg(long, env = "METAWATCH_REPLAY_INTERVAL", hide_env_values = true, value_name = "DURATION")]
     #[arg(value_parser = values::interval)]
     pub interval: Option<Duration>,
-    /// What counts as offline.
+    /// What counts as offline, and what else is watched.
     #[command(flatten)]
     pub rules: RuleFlags,
     /// How alerts live.
@@ -453,7 +504,13 @@ pub struct Refused {
 /// Parses a command line.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let parsed = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command().try_get_matches_from(&words).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        match cli.command.as_ref().and_then(Command::limits).and_then(LimitFlags::conflict) {
+            Some(conflict) => Err(command().error(clap::error::ErrorKind::ValueValidation, conflict)),
+            None => Ok(cli),
+        }
+    });
     parsed.map_err(|error| {
         let code = if error.use_stderr() { usage_code(&words) } else { 0 };
         Refused { error: Box::new(error), code }

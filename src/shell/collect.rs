@@ -178,7 +178,16 @@ impl<P: Transport> Collector<P> {
 
     /// Listens until `at`, or until something makes the next epoch urgent.
     pub async fn idle_until(&mut self, at: Stamp) -> WakeReason {
-        if self.urgent {
+        self.listen(at, true).await
+    }
+
+    /// Listens until `at`, or until the connection is there again, whatever else comes.
+    pub async fn listen_until(&mut self, at: Stamp) -> WakeReason {
+        self.listen(at, false).await
+    }
+
+    async fn listen(&mut self, at: Stamp, or_urgent: bool) -> WakeReason {
+        if self.urgent && or_urgent {
             return WakeReason::Event;
         }
         loop {
@@ -195,7 +204,7 @@ impl<P: Transport> Collector<P> {
             if connected {
                 return WakeReason::Connected;
             }
-            if self.urgent {
+            if self.urgent && or_urgent {
                 return WakeReason::Event;
             }
         }
@@ -344,11 +353,13 @@ impl<P: Transport> Collector<P> {
         gathered
     }
 
+    /// Hears what is there. All of it came by now: the clock is read once for many.
     fn hear_batch(&mut self, open: &mut Open, first: Incoming) {
-        self.hear(open, first);
+        let now = self.clock.now();
+        self.hear(open, now, first);
         for _ in 1..BATCH {
             let Some(incoming) = self.transport.ready() else { return };
-            self.hear(open, incoming);
+            self.hear(open, now, incoming);
         }
     }
 
@@ -360,7 +371,7 @@ impl<P: Transport> Collector<P> {
             let until = self.clock.instant(self.clock.now().plus(GRACE));
             for _ in 0..crate::epoch::REPLIES_MAX {
                 let Ok(incoming) = timeout_at(until, self.transport.next()).await else { break };
-                self.hear(open, incoming);
+                self.hear(open, self.clock.now(), incoming);
             }
         } else if let Some(incoming) = self.transport.ready() {
             self.hear_batch(open, incoming);
@@ -370,8 +381,7 @@ impl<P: Transport> Collector<P> {
         }
     }
 
-    fn hear(&mut self, open: &mut Open, incoming: Incoming) {
-        let now = self.clock.now();
+    fn hear(&mut self, open: &mut Open, now: Stamp, incoming: Incoming) {
         match incoming {
             Incoming::Reply(message) => self.hear_reply(open, now, &message),
             Incoming::Elected => self.urgent = true,

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod docs;
+mod doctor;
 mod live;
 
 use std::hash::BuildHasher;
@@ -52,6 +53,8 @@ fn dispatch(cli: Cli, around: &Env, out: &mut Out) -> Result<u8, Failure> {
         #[cfg(unix)]
         Command::Demo { keep } => live::demo(keep, out).map(|()| 0),
         Command::Run(flags) => run_live(&flags, &place).map(|()| 0),
+        Command::Doctor(flags) => doctor::examine(&flags, &place, out),
+        Command::Forward(flags) => live::forward(&place.config()?, *flags, around).map(|()| 0),
         Command::Check(flags) => check(&flags, &place, out),
         Command::View(flags) => view(&flags, &place, out).map(|()| 0),
         Command::Replay(flags) => replay(&flags, &place, out).map(|()| 0),
@@ -100,6 +103,8 @@ fn rules(flags: &RuleFlags) -> Rules {
         lost_contact_silent: flags.lost_contact_silent,
         basis: flags.basis.into(),
         ghost_after: flags.ghost_after,
+        checks: flags.limits.checks(),
+        limits: flags.limits.limits(),
         ..Rules::default()
     }
 }
@@ -274,6 +279,12 @@ fn replay(flags: &ReplayFlags, place: &Place<'_>, out: &mut Out) -> Result<(), F
 }
 
 fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
+    let (config, options) = run_options(flags, place)?;
+    live::run(&config, options)
+}
+
+/// What the flags of `metawatch run` say.
+fn run_options(flags: &RunFlags, place: &Place<'_>) -> Result<(ConnectConfig, RunOptions), Failure> {
     let config = place.config()?;
     let settings = Settings {
         rules: Rules { interval: flags.interval, ..rules(&flags.rules) },
@@ -290,5 +301,5 @@ fn run_live(flags: &RunFlags, place: &Place<'_>) -> Result<(), Failure> {
     let (mode, record) = (flags.delivery.mode(), flags.record.clone());
     let system = flags.system.clone();
     let (page, notify) = (flags.page(), NotifyOptions::of(place.around));
-    live::run(&config, RunOptions { settings, system, state, alerts, mode, record, page, notify })
+    Ok((config, RunOptions { settings, system, state, alerts, mode, record, page, notify }))
 }

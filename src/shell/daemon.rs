@@ -332,16 +332,24 @@ impl Driver {
     fn take_epoch(&mut self, report: EpochReport) {
         match report {
             EpochReport::Urgent => self.undone.push_back(Wake::Urgent),
-            EpochReport::Connected => self.undone.push_back(Wake::Connected),
+            EpochReport::Connected(news) => {
+                let news = self.take_news(&news);
+                self.undone.push_back(Wake::Connected(news));
+            }
             EpochReport::Ended { mut end, news, lost } => {
-                for news in &news {
-                    self.requests.hear_of(news, "the observing connection", &self.prefix);
-                }
-                end.news = news.iter().filter_map(link_news).collect();
+                end.news = self.take_news(&news);
                 self.undone.push_back(Wake::Lost(self.lost(lost)));
                 self.undone.push_back(Wake::Gathered(end));
             }
         }
+    }
+
+    /// What happened to the observing connection, as far as the daemon is to know.
+    fn take_news(&mut self, news: &[LinkEvent]) -> Vec<LinkNews> {
+        for news in news {
+            self.requests.hear_of(news, "the observing connection", &self.prefix);
+        }
+        news.iter().filter_map(link_news).collect()
     }
 
     /// What was lost since the start, by all who carry effects out; `seen` is what the epochs lost.
@@ -384,7 +392,9 @@ impl Driver {
 
     /// Offers the micro service where this watcher sees the servers, and nowhere else.
     async fn offer(&mut self) {
-        if !self.daemon.answers_requests(self.clock.now()) {
+        let answers = self.daemon.answers_requests(self.clock.now());
+        self.requests.stand_by(!answers);
+        if !answers {
             self.services.clear();
             return;
         }
@@ -412,7 +422,7 @@ fn number_of(wake: &Wake) -> Option<u64> {
         Wake::Gathered(end) => Some(end.gathered.number),
         Wake::Time
         | Wake::Urgent
-        | Wake::Connected
+        | Wake::Connected(_)
         | Wake::Peers(_)
         | Wake::Heartbeat(_)
         | Wake::HeartbeatsRefused
@@ -453,7 +463,7 @@ fn link_news(event: &LinkEvent) -> Option<LinkNews> {
     }
 }
 
-fn log(line: &Line) {
+pub(super) fn log(line: &Line) {
     let Line { level, text, hint } = line;
     let hint = (!hint.is_empty()).then_some(hint.as_str());
     match level {

@@ -19,7 +19,7 @@ use crate::alert::State;
 use crate::event::heartbeat::Status;
 use crate::event::{AlertEvent, Heartbeat};
 use crate::name::printable;
-use crate::report::style::{Style, Tone, folded, wrapped};
+use crate::report::style::{Style, Tone, folded, width, wrapped};
 use crate::shell::clock::Clock;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::report::Out;
@@ -48,9 +48,16 @@ pub async fn show(keep: bool, out: &mut Out) -> Result<(), Failure> {
     }
     let this = this_program();
     demo.say(0, &format!("\n{}", style.paint(Tone::Strong, "What next")))?;
-    demo.tell(&format!("  {this} demo --keep   the same cluster, to try things on\n"))?;
-    demo.tell(&format!("  {this} check --help  one verdict on your own system\n"))?;
-    demo.tell(&format!("  {this} run --help    watch it, and publish alerts\n"))
+    for (words, does) in [
+        ("demo --keep", "the same cluster, to try things on"),
+        ("check --help", "one verdict on your own system"),
+        ("run --help", "watch it, and publish alerts"),
+    ] {
+        let line = format!("  {this} {words:<12}  {does}");
+        let fits = width(&line) <= WIDTH;
+        demo.tell(&if fits { format!("{line}\n") } else { format!("  {this} {words}\n      {does}\n") })?;
+    }
+    Ok(())
 }
 
 /// How to call this program from here.

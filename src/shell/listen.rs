@@ -229,7 +229,7 @@ impl Listener {
     }
 }
 
-async fn subscribe(client: &async_nats::Client, subject: &str) -> Result<Subscriber, Failure> {
+pub(super) async fn subscribe(client: &async_nats::Client, subject: &str) -> Result<Subscriber, Failure> {
     client.subscribe(subject.to_owned()).await.map_err(|error| {
         Failure::new(
             FailureKind::Config,
@@ -240,7 +240,7 @@ async fn subscribe(client: &async_nats::Client, subject: &str) -> Result<Subscri
 }
 
 /// Waits for a moment; for ever, where there is none.
-async fn overdue(at: Option<Instant>) {
+pub(super) async fn overdue(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
@@ -248,7 +248,12 @@ async fn overdue(at: Option<Instant>) {
 }
 
 /// Without the right to hear alerts there is nothing to do here; heartbeats can be done without.
-fn refused(event: &LinkEvent, alerts: &str, heartbeats: &str, deaf: &mut bool) -> Result<(), Failure> {
+pub(super) fn refused(
+    event: &LinkEvent,
+    alerts: &str,
+    heartbeats: &str,
+    deaf: &mut bool,
+) -> Result<(), Failure> {
     let LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } = event else {
         return Ok(());
     };
@@ -285,7 +290,7 @@ fn heartbeat(message: &Message) -> ListenEvent<'_> {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Box<T>, String> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Box<T>, String> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(format!("{} bytes, more than the {PAYLOAD_BYTES_MAX} that are read", payload.len()));
     }

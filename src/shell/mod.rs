@@ -29,9 +29,13 @@ pub mod daemon;
 
 pub mod one_shot;
 
+pub mod doctor;
+
 pub mod http;
 
 pub mod listen;
+
+pub mod forward;
 
 // The command line.
 #[cfg(feature = "cli")]

@@ -327,3 +327,31 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As watchers of 0.1.0 sent them: joining, standing by, speaking, with and without a state.
+    const OLD: &str = include_str!("../../tests/peers/0.1.0.ndjson");
+
+    #[test]
+    fn messages_of_watchers_of_0_1_0_are_known_for_what_they_are_and_none_is_taken_for_one_of_ours() {
+        let named: Vec<Option<String>> = OLD.lines().map(|line| other_version(line.as_bytes())).collect();
+        assert!(named.len() >= 4);
+        for (line, name) in OLD.lines().zip(named) {
+            assert!(name.is_some_and(|name| name.starts_with("watcher-")), "{line}");
+            assert!(serde_json::from_str::<PeerMessage>(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_of_any_watcher_is_none_of_another_version() {
+        let ours = format!(r#"{{"v":{MESSAGE_VERSION},"instance":"a","name":"a"}}"#);
+        for text in ["", "no JSON", "{}", r#"{"v":1}"#, r#"{"v":"1","instance":"a","name":"a"}"#, &ours] {
+            assert_eq!(other_version(text.as_bytes()), None, "{text}");
+        }
+        let hostile = "{\"v\":9,\"instance\":\"a\",\"name\":\"\\u001b[31m\"}";
+        assert_eq!(other_version(hostile.as_bytes()).as_deref(), Some("\\u{1b}[31m"));
+    }
+}

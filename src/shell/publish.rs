@@ -30,7 +30,8 @@ use crate::shell::clock::Clock;
 use crate::shell::connect::{LinkEvent, Operation};
 pub use alert_connection::AlertConnection;
 use barrier::{Answer, Barrier};
-use message::{Sent, header_map, publish};
+pub(super) use message::header_map;
+use message::{Sent, publish};
 
 /// Orders that may wait: heartbeats beyond it are left out, everything else is limited by who gives them.
 const ORDERS_MAX: usize = 2_048;
@@ -275,6 +276,7 @@ impl Task {
                 Ok(Sent::Done) => {
                     tracing::trace!(parent: &span, "handed to the client");
                     published.handed.push((place, self.clock.now()));
+                    publish_critical(taking, &outgoing).instrument(span).await;
                 }
                 Ok(Sent::Never(why)) => published.impossible.push((place, why)),
                 Ok(Sent::NotNow) | Err(_) => {
@@ -308,6 +310,7 @@ impl Task {
         match self.client_of(generation) {
             Some(client) => {
                 let span = span_of(&outgoing);
+                publish_critical(&client, &outgoing).instrument(span.clone()).await;
                 let store = async move { (place, generation, jetstream::store(&client, &outgoing).await) };
                 self.storing.spawn(store.instrument(span));
             }
@@ -357,6 +360,19 @@ impl Task {
                 hint,
                 "whether alerts arrive cannot be told: they are sent again and again"
             );
+        }
+    }
+}
+
+/// Publishes the copy of an event that is for those who want to hear of nothing less than critical. It is published as
+/// often as the event itself, and what becomes of it is the event's: it goes after it over the same connection.
+async fn publish_critical(client: &Client, outgoing: &Outgoing) {
+    let Some(copy) = outgoing.critical_copy() else { return };
+    match timeout(HANDING_MAX, publish(client, &copy)).await {
+        Ok(Sent::Done) => {}
+        Ok(Sent::NotNow) | Err(_) => tracing::debug!(subject = copy.subject, "the copy was not taken"),
+        Ok(Sent::Never(why)) => {
+            tracing::warn!(subject = copy.subject, why, "a critical alert is told on its usual subject only");
         }
     }
 }

@@ -76,7 +76,7 @@ struct Overview<'a> {
     monitor: &'a Monitor,
 }
 
-/// The service on one connection. It ends with this.
+/// The service on one connection. It ends with this, but for answers that are on their way.
 #[derive(Debug, Default)]
 pub struct Service {
     tasks: Vec<JoinHandle<()>>,
@@ -93,6 +93,8 @@ pub struct Requests {
     answered: BTreeMap<Topic, Result<Bytes, Refusal>>,
     refused: Arc<AtomicU64>,
     clock: Clock,
+    /// There will be no epoch.
+    stands_by: bool,
     /// The connections of which it was said that the service is not offered there.
     denied: BTreeSet<&'static str>,
 }
@@ -108,6 +110,7 @@ impl Requests {
             answered: BTreeMap::new(),
             refused: Arc::default(),
             clock,
+            stands_by: false,
             denied: BTreeSet::new(),
         }
     }
@@ -125,6 +128,7 @@ impl Requests {
     /// end; a flood of such takes no more room than a few.
     pub fn take(&mut self, asked: Request, last: Option<&Step>, pipeline: &Pipeline) -> bool {
         let answer = match (asked.topic, last) {
+            _ if self.stands_by => refusal(503, STANDS_BY),
             (Topic::Check, _) if self.checks.len() < WAITING_MAX => {
                 self.checks.push(asked);
                 return true;
@@ -159,6 +163,14 @@ impl Requests {
         }
     }
 
+    /// Whether this watcher stands by while others look at the servers: whoever waits for an epoch is told so.
+    pub fn stand_by(&mut self, stands_by: bool) {
+        self.stands_by = stands_by;
+        if stands_by {
+            self.checks.drain(..).for_each(|asked| asked.respond(refusal(503, STANDS_BY)));
+        }
+    }
+
     /// Takes what happened to a connection, in words: whether the service may be offered there.
     pub fn hear_of(&mut self, news: &LinkEvent, connection: &'static str, prefix: &str) {
         let LinkEvent::PermissionDenied { operation: Operation::Subscribe, subject } = news else { return };
@@ -185,7 +197,8 @@ impl Requests {
         let policy =
             ReplyPolicy { client: client.clone(), own: format!("{prefix}."), refused: self.refused.clone() };
         let (answers, outgoing) = mpsc::channel(ANSWERS_MAX);
-        service.tasks.push(tokio::spawn(micro::deliver(policy.clone(), self.clock, outgoing)));
+        // It ends by itself, once the last answer is out.
+        tokio::spawn(micro::deliver(policy.clone(), self.clock, outgoing));
         let mut endpoints = Vec::new();
         for (name, topic) in TOPICS {
             let endpoint = Arc::new(Endpoint::new(name, prefix));
@@ -269,6 +282,7 @@ struct EndpointTask {
     answers: mpsc::Sender<Answer>,
 }
 
+const STANDS_BY: &str = "this watcher stands by for others that look at the servers; ask again";
 const BUSY: &str = "too many requests wait; ask again in a second";
 
 impl EndpointTask {

@@ -116,24 +116,9 @@ impl StateFile {
     }
 
     fn open_at(path: &Path) -> Result<(Self, Option<ReplicatedState>), Failure> {
-        let failed = |why: &str| {
-            let message = format!("cannot use the state file {}: {why}", path.display());
-            let hint = "give --state a file in a directory that this user may write to, or none";
-            Failure::new(FailureKind::Io, message, hint)
-        };
-        let unusable = |error: &io::Error| match error.get_ref() {
-            Some(own) => failed(&own.to_string()),
-            None => failed(&reason(error)),
-        };
-        if path.file_name().is_none() {
-            return Err(failed("that names no file"));
-        }
-        match path.symlink_metadata() {
-            Ok(found) if found.is_symlink() => return Err(failed("it is a link")),
-            Ok(found) if found.is_dir() => return Err(failed("it is a directory")),
-            Ok(found) if !found.is_file() => return Err(failed("it is no regular file")),
-            Ok(_) | Err(_) => {}
-        }
+        let failed = |why: &str| cannot_use(path, why);
+        let unusable = |error: &io::Error| unusable(path, error);
+        check_kind(path)?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| unusable(&error))?;
         }
@@ -216,6 +201,70 @@ impl StateWriter {
     /// How many states the disk has not confirmed, so that they may not survive a loss of power.
     pub fn unsynced(&self) -> u64 {
         self.unsynced.load(Ordering::Relaxed)
+    }
+}
+
+/// How a place for a state file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usable {
+    /// There is no file yet, and one can be written.
+    New,
+    /// There is one that can be read and replaced.
+    There,
+    /// A metawatch that runs uses it.
+    Held,
+}
+
+/// Whether a watcher could use this file. Nothing is locked, set aside or left behind.
+pub fn usable(path: &Path) -> Result<Usable, Failure> {
+    check_kind(path)?;
+    if let Ok(lock) = open_regular(&beside(path, "lock"), OpenOptions::new().read(true))
+        && let Err(TryLockError::WouldBlock) = lock.try_lock_shared()
+    {
+        return Ok(Usable::Held);
+    }
+    let mut folders =
+        path.ancestors().skip(1).map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
+    let there = folders.find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let trial = tempfile::Builder::new().prefix(".metawatch-").tempfile_in(there);
+    drop(trial.map_err(|error| cannot_use(path, &format!("{}: {}", there.display(), reason(&error))))?);
+    match read(path) {
+        Ok(None) => Ok(Usable::New),
+        Ok(Some(_)) => Ok(Usable::There),
+        Err(why) => {
+            let message = format!("the state file {} {why}", path.display());
+            Err(Failure::new(
+                FailureKind::Io,
+                message,
+                "a watcher would set it aside and start anew: see what wrote it",
+            ))
+        }
+    }
+}
+
+fn cannot_use(path: &Path, why: &str) -> Failure {
+    let message = format!("cannot use the state file {}: {why}", path.display());
+    let hint = "give --state a file in a directory that this user may write to, or none";
+    Failure::new(FailureKind::Io, message, hint)
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    match error.get_ref() {
+        Some(own) => cannot_use(path, &own.to_string()),
+        None => cannot_use(path, &reason(error)),
+    }
+}
+
+/// That there is a file, or nothing.
+fn check_kind(path: &Path) -> Result<(), Failure> {
+    if path.file_name().is_none() {
+        return Err(cannot_use(path, "that names no file"));
+    }
+    match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => Err(cannot_use(path, "it is a link")),
+        Ok(found) if found.is_dir() => Err(cannot_use(path, "it is a directory")),
+        Ok(found) if !found.is_file() => Err(cannot_use(path, "it is no regular file")),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -143,7 +143,7 @@ pub(super) fn group_statuses(step: &Step, alerts: &AlertTable) -> Vec<u8> {
     let worst = |group: &GroupView| {
         let findings = check::of_group(&step.findings, &group.key);
         let found =
-            findings.iter().map(|finding| report::badness(finding.check, finding.verdict, None)).max();
+            findings.iter().map(|finding| report::badness(finding.severity, finding.verdict, None)).max();
         // A group that nothing is found of is not known to be well.
         found.unwrap_or(1).max(held.get(&group.key).copied().unwrap_or(0)).max(blind)
     };
@@ -228,7 +228,7 @@ fn group_status(
     let mut peers: Vec<(&PeerView, Option<&Finding>)> =
         group.peers.iter().map(|peer| (peer, of_peers.get(&peer.id).copied())).collect();
     peers.sort_by_key(|(peer, finding)| {
-        let weight = finding.map_or(1, |finding| report::badness(finding.check, finding.verdict, None));
+        let weight = finding.map_or(1, |finding| report::badness(finding.severity, finding.verdict, None));
         (Reverse(weight), !peer.leader, peer.name.is_none(), &peer.name, peer.id)
     });
     let shown = peers.iter().take(room).map(|(peer, finding)| peer_status(peer, *finding, reporters));

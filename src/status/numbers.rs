@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::build::{self, StatusContext};
 use super::{Counts, PublishingStatus, Totals};
 use crate::alert::{AlertTable, Identity, State};
-use crate::check::{self, CHECKS, Finding, Severity, Verdict};
+use crate::check::{self, CHECKS, Finding, Severity, Subject, Verdict};
 use crate::event::Monitor;
 use crate::name::{Name, PeerId};
 use crate::pipeline::Step;
@@ -124,14 +124,7 @@ impl Seen {
             let found = check::of_group(findings, &group.key);
             let numbers =
                 GroupNumbers::new(group, check::impact(group, found), found, |finding| verdicts.of(finding));
-            checks.extend(found.iter().filter(|finding| finding.peer.is_none()).map(|finding| {
-                CheckNumbers {
-                    check: finding.check,
-                    group: group.key.as_str().to_owned(),
-                    domain: group.domain.as_str().to_owned(),
-                    verdict: verdicts.of(finding),
-                }
-            }));
+            checks.extend(CheckNumbers::of_group(group, found, &step.checks, |finding| verdicts.of(finding)));
             groups.push(GroupSeries {
                 numbers,
                 status: build::status_of(weight),
@@ -179,8 +172,13 @@ fn incidents(alerts: &AlertTable) -> Vec<(&'static str, Severity, State, u64)> {
     let mut counts: BTreeMap<(&'static str, Severity, State), u64> = BTreeMap::new();
     for check in CHECKS {
         counts.insert((check.code, check.severity, State::Firing), 0);
-        // What never fired is a warning, whatever the check.
-        counts.insert((check.code, Severity::Warning, State::Suspected), 0);
+        if check.about == Subject::Condition {
+            counts.insert((check.code, Severity::Critical, State::Firing), 0);
+        }
+        if check.about == Subject::Membership {
+            // What never fired is a warning, whatever the check.
+            counts.insert((check.code, Severity::Warning, State::Suspected), 0);
+        }
     }
     for alert in alerts.active() {
         *counts.entry((alert.identity.check, alert.severity(), alert.state)).or_default() += 1;

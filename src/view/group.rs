@@ -181,6 +181,8 @@ impl Merge<'_> {
         let rows = |id| (list.get(&id).copied(), members.get(&id).copied());
         view.peers = self.peers(&view, group, ids, rows, &opinions);
         self.finish(&mut view, group, &members, heard);
+        let pending = leader.and_then(|(_, meta)| meta.usage.pending);
+        group.changes.finish(&mut view, pending, self.gathered, self.rules);
         let mut gone = forget_absent(group, &view.peers);
         gone.extend(forget_surplus(group, &view.peers));
         (view, gone)
@@ -261,6 +263,11 @@ impl Merge<'_> {
             sizes: None,
             short: None,
             disagreement: None,
+            had_list: group.has_list,
+            leader_changes: Vec::new(),
+            shrunk: None,
+            pending: None,
+            pending_over: None,
             peers: Vec::new(),
             authority,
         }
@@ -300,7 +307,7 @@ impl Merge<'_> {
         &self,
         view: &GroupView,
         group: &mut GroupHistory,
-        ids: BTreeSet<PeerId>,
+        ids: Vec<PeerId>,
         heard: impl Fn(PeerId) -> (Option<&'b Row>, Option<(&'b Reply, &'b Meta)>),
         opinions: &Opinions<'_>,
     ) -> Vec<PeerView> {
@@ -358,12 +365,7 @@ impl Merge<'_> {
 
     /// Who of the group gave any sign of life, be it under a name that nobody lists: two are enough to know for each
     /// peer whether another answered.
-    fn members_that_answer(
-        &self,
-        group: &GroupHistory,
-        view: &GroupView,
-        ids: &BTreeSet<PeerId>,
-    ) -> Vec<PeerId> {
+    fn members_that_answer(&self, group: &GroupHistory, view: &GroupView, ids: &[PeerId]) -> Vec<PeerId> {
         let counts = |id: &PeerId| group.members.contains(id) || !view.outsiders.is_empty();
         let answers = |id: &&PeerId| counts(id) && self.answer_of(group, **id) != Answer::None;
         ids.iter().filter(answers).take(2).copied().collect()

@@ -48,14 +48,17 @@ impl Component<'_> {
     }
 }
 
+/// Replies by the key of their group; and the domains in which somebody names a leader that does not answer there.
+type Linked<'a> = (BTreeMap<Name, GroupReplies<'a>>, BTreeSet<Name>);
+
 /// Sorts the replies of members into groups, by the key of the group.
 pub(super) fn link<'a>(
     gathered: &'a Gathered,
     unchanged: &Unchanged,
     history: &History,
     inconsistent: &mut Inconsistencies,
-) -> BTreeMap<Name, GroupReplies<'a>> {
-    let mut components = components(gathered, unchanged, history, inconsistent);
+) -> Linked<'a> {
+    let (mut components, strays) = components(gathered, unchanged, history, inconsistent);
     // The order in which keys are given away must not depend on the order of the replies.
     components.sort_by_cached_key(|component| {
         let first = component.keys.first().cloned();
@@ -82,7 +85,7 @@ pub(super) fn link<'a>(
         }
         join(&mut groups, key, component);
     }
-    groups
+    (groups, strays)
 }
 
 fn join<'a>(groups: &mut BTreeMap<Name, GroupReplies<'a>>, key: Name, component: Component<'a>) {
@@ -145,7 +148,7 @@ fn components<'a>(
     unchanged: &Unchanged,
     history: &History,
     inconsistent: &mut Inconsistencies,
-) -> Vec<Component<'a>> {
+) -> (Vec<Component<'a>>, BTreeSet<Name>) {
     let members: Vec<(&Reply, &Meta)> = gathered
         .replies
         .iter()
@@ -170,7 +173,7 @@ fn components<'a>(
         }
         nodes.push(Node { own, leader });
     }
-    join_across_domains(&members, &nodes, &mut sets, inconsistent);
+    let strays = join_across_domains(&members, &nodes, &mut sets, inconsistent);
     let mut components: Vec<Component<'a>> = Vec::new();
     // Which component each root stands for.
     let mut places = vec![None; sets.parent.len()];
@@ -187,7 +190,7 @@ fn components<'a>(
             components[place].members.push(member);
         }
     }
-    components.into_iter().map(|component| remembered(component, history)).collect()
+    (components.into_iter().map(|component| remembered(component, history)).collect(), strays)
 }
 
 /// Where a member and the leader that it names are among the sets.
@@ -214,19 +217,21 @@ fn remembered<'a>(mut component: Component<'a>, history: &History) -> Component<
 }
 
 /// A member can answer under another domain than its leader for a while (a domain that is introduced by a rolling
-/// restart). It belongs to the leader that lists it, if nobody of that leader's own domain has its place.
+/// restart). It belongs to the leader that lists it, if nobody of that leader's own domain has its place. Gives the
+/// domains of all whose leader does not answer in their own.
 fn join_across_domains(
     members: &[(&Reply, &Meta)],
     nodes: &[Node],
     sets: &mut Sets,
     inconsistent: &mut Inconsistencies,
-) {
+) -> BTreeSet<Name> {
+    let mut domains = BTreeSet::new();
     let mut answered = vec![false; sets.parent.len()];
     nodes.iter().for_each(|node| answered[node.own] = true);
     let leads_here = |node: &Node| node.leader.is_none_or(|leader| answered[leader]);
     let mut strays = members.iter().zip(nodes).filter(|(_, node)| !leads_here(node)).peekable();
     if strays.peek().is_none() {
-        return;
+        return domains;
     }
     let mut leaders: BTreeMap<PeerId, Vec<(&Reply, &Meta, usize)>> = BTreeMap::new();
     for ((reply, meta), node) in members.iter().zip(nodes).filter(|((reply, meta), _)| claims(reply, meta)) {
@@ -234,6 +239,7 @@ fn join_across_domains(
     }
     for ((reply, meta), node) in strays {
         let server = &reply.server;
+        domains.insert(server.domain.clone());
         for (leader, list, leader_node) in meta.leader_id.iter().filter_map(|id| leaders.get(id)).flatten() {
             let lists_it = list.rows.iter().any(|row| row.peer == server.peer);
             let has_its_place = |place: usize| answered.get(place) == Some(&true);
@@ -247,6 +253,7 @@ fn join_across_domains(
             }
         }
     }
+    domains
 }
 
 /// Disjoint sets of servers (union-find with path halving), by domain: the servers of one group are few, and near to

@@ -1,6 +1,7 @@
 //! What is remembered from epoch to epoch: who there is, who belongs to which group, and since when we see what.
 
 mod plan;
+mod saved;
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
@@ -8,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::changes::Changes;
 use super::connections::Received;
 use super::contact::Tenure;
+use super::load::{RunHistory, StorageHistory};
 use super::{Held, Streak};
 use crate::epoch::{Ended, Gathered, REPLIES_MAX, Respondent, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
 use crate::stamp::Stamp;
 use crate::wire::{AnnouncementKind, JetStream, Reply, Server};
+pub use saved::{Moments, Remembered, SavedHistory, read_leniently};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
@@ -48,6 +52,8 @@ pub struct History {
     openings: VecDeque<(u64, Stamp)>,
     /// The number of the last epoch, and its end.
     last: Option<(u64, Stamp)>,
+    /// The domains in which somebody named a leader that did not answer there: it may belong to another domain's.
+    pub(super) strays: BTreeSet<Name>,
     /// The clusters that servers have told of gateway connections to.
     gateways: BTreeSet<Name>,
 }
@@ -72,6 +78,7 @@ pub(super) struct ServerHistory {
     pub(super) member: bool,
     /// The id of the run in which it last did; empty when it never did.
     pub(super) member_run: Name,
+    pub(super) runs: RunHistory,
 }
 
 impl ServerHistory {
@@ -88,12 +95,14 @@ impl ServerHistory {
             stopped: false,
             member,
             member_run: if member { server.id.clone() } else { Name::default() },
+            runs: RunHistory::of(server),
         }
     }
 
     /// It has said the same once more.
     fn hear_again(&mut self, closed: Stamp, delay: Duration) {
         (self.last_heard, self.missed, self.stopped) = (closed, 0, false);
+        self.runs.hear_again();
         self.delay = delay.max(self.delay * 3 / 4);
         self.answered = self.answered.saturating_add(1);
     }
@@ -105,6 +114,9 @@ impl ServerHistory {
             // Another server of the same name.
             return;
         }
+        if same_cluster {
+            self.runs.hear(&self.id, server, self.last_heard, closed);
+        }
         let (of_a_member, member) = (member, member || (self.member && same_cluster));
         let delay = delay.max(self.delay * 3 / 4);
         if (&self.name, &self.id, &self.cluster) == (&server.name, &server.id, &server.cluster) {
@@ -115,7 +127,11 @@ impl ServerHistory {
             }
         } else {
             let (answered, run) = (self.answered, std::mem::take(&mut self.member_run));
+            let runs = std::mem::take(&mut self.runs);
             *self = Self { answered, alone: self.alone, ..Self::of(server, closed, delay, member) };
+            if same_cluster {
+                self.runs = runs;
+            }
             if !of_a_member {
                 self.member_run = run;
             }
@@ -156,24 +172,12 @@ pub(super) struct GroupHistory {
     /// Who was last known to be online, and when.
     pub(super) last_online: Option<(BTreeSet<PeerId>, Stamp)>,
     pub(super) peers: BTreeMap<PeerId, PeerHistory>,
+    pub(super) changes: Changes,
     pub(super) first_heard: Option<Stamp>,
     /// When anybody of it last gave a sign of life; before that, when it was taken over from saved alerts.
     pub(super) last_heard: Option<Stamp>,
     /// The same answers would lead to the same view again, as far as it holds no times: see [`super::unchanged`].
     pub(super) settled: bool,
-}
-
-/// What saved alerts tell of a group before any epoch does: whom they are about, and how large it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
-    /// The key of the group.
-    pub group: Name,
-    /// Its domain.
-    pub domain: Name,
-    /// The peer that the alert is about, with its name; `None` for the whole group.
-    pub peer: Option<(PeerId, Name)>,
-    /// The last agreed size, and how many must agree.
-    pub size: Option<(u64, u64)>,
 }
 
 /// One peer of a group.
@@ -209,6 +213,7 @@ pub(super) struct PeerHistory {
     pub(super) behind: Option<(Streak, u64)>,
     /// A leader has met it, in this term or in an earlier one: it knew its name, its lag or its last contact.
     pub(super) met: bool,
+    pub(super) storage: StorageHistory,
 }
 
 impl GroupHistory {
@@ -259,30 +264,6 @@ impl History {
     /// The key of the group that each peer of a domain belongs to.
     pub(super) fn groups_in(&self, domain: &Name) -> Option<&BTreeMap<PeerId, Name>> {
         self.group_of.get(domain)
-    }
-
-    /// Remembers what saved alerts tell, as far as nothing better is known.
-    pub fn remember(&mut self, remembered: impl IntoIterator<Item = Remembered>, now: Stamp) {
-        for told in remembered {
-            let mut group = self.take(&told.group);
-            group.settled = false;
-            if group.first_heard.is_none() {
-                group.domain = told.domain;
-                group.last_heard = group.last_heard.or(Some(now));
-                group.size = group.size.max(told.size.map(|(size, _)| size));
-                group.quorum = group.quorum.max(told.size.map(|(_, quorum)| quorum));
-                // Whoever is missing from a list must have been removed by agreement.
-                group.has_list |= told.size.is_some();
-                group.members.extend(told.peer.iter().map(|(id, _)| *id));
-            }
-            if let Some((id, name)) = told.peer {
-                let peer = group.peers.entry(id).or_default();
-                // The name of a peer that nobody named is its id.
-                let named = (name.as_str() != id.as_str()).then_some(name);
-                peer.name = peer.name.take().or(named);
-            }
-            self.put(told.group, group);
-        }
     }
 
     /// Takes what members of a group said when they were asked about it: who belongs to it by their word, and whether

@@ -85,6 +85,10 @@ impl Roll<'_> {
             group.size = Some(group.size.map_or(size, |known| known.max(size)));
             return;
         }
+        if group.has_list && !lacks.is_empty() {
+            let from = group.size.unwrap_or(group.members.len() as u64);
+            group.changes.take_smaller(&lacks, &group.peers, from, self.gathered.closed);
+        }
         (group.members, group.has_list, group.held) = (listed, true, None);
         group.rescue = meta.rescue;
         let size = group.members.len() as u64;
@@ -211,24 +215,30 @@ fn quorum_of(needed: Option<i64>, size: u64) -> u64 {
     needed.filter(|needed| (1..=size).contains(needed)).unwrap_or(size / 2 + 1)
 }
 
-/// Everybody who is shown or remembered as a peer of the group.
+/// Everybody who is shown or remembered as a peer of the group, in order.
 pub(super) fn peer_ids(
     group: &GroupHistory,
     members: &Members<'_>,
     list: &BTreeMap<PeerId, &Row>,
     opinions: &Opinions<'_>,
-) -> BTreeSet<PeerId> {
+) -> Vec<PeerId> {
     // Hearsay can name peers only where nothing better is known.
     let hearsay = (!group.has_list).then(|| opinions.peers()).into_iter().flatten();
     let known = group.members.iter().chain(group.peers.keys());
-    // All at once: sorted runs are joined faster than peers are inserted one by one.
-    known.chain(members.keys()).chain(list.keys()).chain(hearsay).copied().collect()
+    let mut ids: Vec<PeerId> =
+        known.chain(members.keys()).chain(list.keys()).chain(hearsay).copied().collect();
+    // Sorted runs are joined faster than peers are inserted one by one.
+    ids.sort();
+    ids.dedup();
+    ids
 }
 
 /// Names the peers that neither answered nor were named by a leader, from what anybody's list calls them. A name
 /// is believed when it belongs to the id.
-pub(super) fn learn_names(group: &mut GroupHistory, members: &Members<'_>, ids: &BTreeSet<PeerId>) {
-    for row in members.values().flat_map(|(_, meta)| &meta.rows).filter(|row| ids.contains(&row.peer)) {
+pub(super) fn learn_names(group: &mut GroupHistory, members: &Members<'_>, ids: &[PeerId]) {
+    for row in
+        members.values().flat_map(|(_, meta)| &meta.rows).filter(|row| ids.binary_search(&row.peer).is_ok())
+    {
         let history = group.peers.entry(row.peer).or_default();
         if history.name.is_none() {
             let named = row.name.as_ref().filter(|name| PeerId::of_server(name.as_str()) == row.peer);

@@ -1,13 +1,14 @@
 //! One peer: what every witness says of it in this epoch, and since when.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::connections::Connections;
 use super::contact::{LedFor, contact_in_term};
 use super::history::{PeerHistory, ServerHistory};
+use super::opinions::Said;
 use super::reply_index::ReplyIndex;
-use super::{Answer, Authority, Contact, Opinion, PeerView, Route, Streak};
+use super::{Answer, Authority, Contact, Load, Opinion, PeerView, Route, Run, Streak};
 use crate::epoch::{Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::{ANNOUNCED_FLAG_MAX, Rules, STANDING_EPOCHS_MIN, STORAGE_SAID_MAX};
@@ -50,7 +51,7 @@ pub(super) struct PeerEvidence<'a> {
     pub(super) moved: bool,
     pub(super) clusters: &'a BTreeSet<Name>,
     pub(super) domain: &'a Name,
-    pub(super) opinions: &'a [(&'a Name, Opinion)],
+    pub(super) opinions: &'a [Said<'a>],
     /// How many other members sent a list.
     pub(super) lists: u64,
 }
@@ -73,12 +74,13 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
     evidence.membership(id, answer, history);
     evidence.down(answer, history);
     let behind = evidence.behind(answer, history);
+    let load = evidence.load(history);
     let heard = |row: &Row| leader_still_hears(row, history.silence, evidence.gathered);
     // A leader of its own cluster that holds no route to it cannot have heard it, whatever its list says.
     let cut_off = evidence.authority.is_some_and(|leader| routes.get(&leader.name) == Some(&Route::Lost));
     let hears = contact == Contact::Fresh && !cut_off && evidence.row.is_some_and(heard);
     let leader_still_hears = answer == Answer::None && hears;
-    let said_offline = evidence.opinions.iter().filter(|(_, opinion)| *opinion == Opinion::Offline).count();
+    let said_offline = evidence.opinions.iter().filter(|(.., said)| *said == Opinion::Offline).count();
     PeerView {
         id,
         name: history.name.clone().or_else(|| evidence.server.map(|server| server.name.clone())),
@@ -89,6 +91,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
         online: false,
         row: evidence.row.cloned(),
         answer,
+        load,
         behind,
         outsider: evidence.outsider,
         flagged,
@@ -115,12 +118,7 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
         off_since_start: history.off_since_start,
         announced: history.announced,
         hearsay: (if evidence.authority.is_none() { said_offline as u64 } else { 0 }, evidence.lists),
-        opinions: evidence
-            .opinions
-            .iter()
-            .take(TOLD_MAX)
-            .map(|(name, said)| ((*name).clone(), *said))
-            .collect(),
+        opinions: evidence.told_opinions(),
         more_opinions: evidence.opinions.len().saturating_sub(TOLD_MAX),
         unlisted: history.unlisted,
         absent_epochs: history.absent_epochs,
@@ -131,6 +129,11 @@ pub(super) fn merge(id: PeerId, evidence: &PeerEvidence<'_>, history: &mut PeerH
 }
 
 impl PeerEvidence<'_> {
+    fn told_opinions(&self) -> BTreeMap<Name, Opinion> {
+        let told = self.opinions.iter().take(TOLD_MAX);
+        told.map(|(_, name, said)| ((*name).clone(), *said)).collect()
+    }
+
     fn answer(&self, id: PeerId) -> Answer {
         match self.reply {
             Some(_) => Answer::Member,
@@ -201,6 +204,18 @@ impl PeerEvidence<'_> {
         let streak = Streak::again(streak, self.gathered);
         history.behind = Some((streak, first));
         Some((streak, first, row.lag))
+    }
+
+    /// What it carries by its own word.
+    fn load(&self, history: &mut PeerHistory) -> Option<Load> {
+        let (reply, meta) = self.reply?;
+        let now = self.gathered.closed;
+        Some(Load {
+            usage: meta.usage,
+            version: reply.server.version.clone(),
+            growth: history.storage.take(&meta.usage, now),
+            run: self.server.map_or(Run::First, |server| server.runs.view(now)),
+        })
     }
 
     /// Since when it has been down, as far as somebody saw that: time in which we saw nothing does not count.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{LedFor, Streak};
+use super::{LeaderChange, LedFor, Load, Shrunk, Streak};
 use crate::epoch::{Counts, Ended};
 use crate::name::{Name, PeerId, printable};
 use crate::stamp::Stamp;
@@ -184,6 +184,16 @@ pub struct GroupView {
     pub short: Option<Streak>,
     /// Since when members have named different leaders.
     pub disagreement: Option<Streak>,
+    /// A complete list of its peers has been seen, in this epoch or before.
+    pub had_list: bool,
+    /// When other leaders took over, within the time in which that counts.
+    pub leader_changes: Vec<LeaderChange>,
+    /// It has fewer peers than a while ago.
+    pub shrunk: Option<Shrunk>,
+    /// How many API requests wait at the leader.
+    pub pending: Option<u64>,
+    /// Since when more have waited there than may.
+    pub pending_over: Option<Streak>,
     /// The peers, by id.
     pub peers: Vec<PeerView>,
 }
@@ -261,6 +271,8 @@ pub struct PeerView {
     pub row: Option<Row>,
     /// How it answered this epoch.
     pub answer: Answer,
+    /// What it carries, where it answered as a member in this epoch.
+    pub load: Option<Load>,
     /// Since when it has answered as a member and not been current, with the lag of the first and the last epoch.
     pub behind: Option<(Streak, u64, u64)>,
     /// Its server answers under its name, and no list has it: it is no member.

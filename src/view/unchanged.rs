@@ -7,8 +7,10 @@
 //! - the group is settled ([`is_settled`]): its view depends on nothing but these replies, and no clock of it runs but
 //!   the one that tells since when enough of its members answer;
 //! - every server of its domain gave one answer in the epoch before and one in this, which say the same but for the
-//!   sequence number and how long ago the leader heard whom ([`crate::epoch::Respondent::unchanged`]), and nothing else
-//!   arrived about any of them. Replies are joined to groups within their domain, so nobody else can belong to it;
+//!   sequence number, how long ago the leader heard whom, and the load of the server
+//!   ([`crate::epoch::Respondent::unchanged`]), and nothing else arrived about any of them. Replies are joined to groups
+//!   within their domain, so nobody else can belong to it, unless somebody there names a leader that does not answer in
+//!   it: such a domain is never unchanged;
 //! - we saw the epoch before, and this one in full.
 //!
 //! A domain with anything else in it is looked at as a whole, as if nothing had been seen before.
@@ -17,7 +19,7 @@ use std::collections::BTreeSet;
 
 use super::contact::contact_in_term;
 use super::history::{GroupHistory, History};
-use super::{Answer, Contact, GroupView, PeerView, Streak};
+use super::{Answer, Contact, GroupView, PeerView, Run, Streak};
 use crate::epoch::{Ended, Gathered, ServerKey};
 use crate::name::{Name, PeerId};
 use crate::rules::Rules;
@@ -65,6 +67,7 @@ impl Unchanged {
         events.chain(rejects).for_each(|server| add(&server.domain));
         gathered.advisories.iter().for_each(|(_, advisory)| add(&advisory.domain));
         gathered.conflicts.iter().for_each(|conflict| add(&conflict.server.domain));
+        history.strays.iter().for_each(&mut add);
         for (_, group) in history.groups().filter(|(_, group)| !group.settled) {
             add(&group.domain);
         }
@@ -77,20 +80,24 @@ impl Unchanged {
     }
 
     /// Brings the views of the groups that are as they were up to date, out of the views of the epoch before. In the
-    /// order of their keys.
+    /// order of their keys. Gives the keys of those, too, whose members have other loads.
     pub(super) fn renew(
         &self,
         last: Vec<GroupView>,
         gathered: &Gathered,
         history: &mut History,
-    ) -> Vec<GroupView> {
-        let mut ages = Vec::new();
+        rules: &Rules,
+    ) -> (Vec<GroupView>, BTreeSet<Name>) {
+        let (mut ages, mut loads) = (Vec::new(), BTreeSet::new());
         let renewed = last.into_iter().filter(|view| self.has(&view.domain)).filter_map(|mut view| {
             let group = history.group_mut(&view.key).filter(|group| group.settled)?;
             renew(&mut view, group, gathered, &mut ages);
+            if gathered.new_loads && super::load::renew(&mut view, group, gathered, rules) {
+                loads.insert(view.key.clone());
+            }
             Some(view)
         });
-        renewed.collect()
+        (renewed.collect(), loads)
     }
 }
 
@@ -151,9 +158,20 @@ pub(super) fn is_settled(view: &GroupView, group: &GroupHistory, gathered: &Gath
     let remembered = group.last_online.as_ref().map(|(online, _)| online) == view.last_online.as_ref();
     led && agreed
         && all
+        && is_calm(view, group)
         && remembered
         && !gathered.asked_statsz
         && view.peers.iter().all(|peer| is_well(peer, gathered))
+}
+
+/// Whether nothing that is told of for a while has changed, and no load is followed over time.
+pub(super) fn is_calm(view: &GroupView, group: &GroupHistory) -> bool {
+    let same_run = |peer: &PeerView| peer.load.as_ref().is_some_and(|load| load.run == Run::Same);
+    view.leader_changes.is_empty()
+        && view.shrunk.is_none()
+        && view.pending_over.is_none()
+        && view.peers.iter().all(same_run)
+        && group.peers.values().all(|peer| peer.storage.is_idle())
 }
 
 fn is_well(peer: &PeerView, gathered: &Gathered) -> bool {

@@ -36,6 +36,8 @@ pub struct Raft {
     pub role: Role,
     /// Whom it follows.
     pub leader: Option<PeerId>,
+    /// In which term it is, where it tells: each election begins a new one.
+    pub term: Option<u64>,
     /// Whether it knew any leader since it started.
     pub ever_had_leader: bool,
     /// It only watches the group of a hub that its leaf node extends, and can elect nobody.
@@ -142,6 +144,7 @@ fn raft_data(group: &Fields<'_>, flaws: &mut Flaws) -> RaftData {
     RaftData {
         state: group.text("state", flaws),
         leader: group.text("leader", flaws),
+        term: group.count("term", flaws),
         ever_had_leader: !group.has("ever_had_leader")
             || group.flag("ever_had_leader", false, flaws).unwrap_or_else(yes),
         observer: group.flag("observer", false, flaws).unwrap_or_default(),
@@ -183,6 +186,7 @@ struct RaftData {
     state: String,
     #[serde(default)]
     leader: String,
+    term: Option<u64>,
     // Absent in the first versions that answer at all: then nothing is claimed.
     #[serde(default = "yes")]
     ever_had_leader: bool,
@@ -226,6 +230,7 @@ impl RaftData {
             },
             // A damaged id is no server's, and no other leads.
             leader: PeerId::parse(&self.leader).filter(PeerId::is_sound),
+            term: self.term,
             ever_had_leader: self.ever_had_leader,
             observer: self.observer,
             // Go writes most errors as an empty object.

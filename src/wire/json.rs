@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 
 use super::fields::Flaws;
-use super::shapes::{Bounded, Object};
+use super::shapes::{Amount, Bounded, Object};
 use super::statsz::StatszData;
-use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, bounded, malformed};
+use super::{JetStream, Meta, Reject, RejectReason, Reply, Row, Usage, UsageField, bounded, malformed};
 use crate::name::{Name, PeerId};
 
 #[derive(Deserialize)]
@@ -93,6 +93,10 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
 pub(super) struct JszData<'a> {
     #[serde(default = "absent", deserialize_with = "flag")]
     pub(super) disabled: Option<bool>,
+    pub(super) storage: Option<Amount>,
+    pub(super) reserved_storage: Option<Amount>,
+    pub(super) streams: Option<Amount>,
+    pub(super) consumers: Option<Amount>,
     #[serde(borrow)]
     pub(super) config: Option<Object<Config<'a>>>,
     #[serde(borrow)]
@@ -103,6 +107,7 @@ pub(super) struct JszData<'a> {
 pub(super) struct Config<'a> {
     #[serde(borrow, default)]
     pub(super) domain: Cow<'a, str>,
+    pub(super) max_storage: Option<Amount>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +125,13 @@ pub(super) struct MetaCluster<'a> {
     pub(super) quorum_needed: Option<i64>,
     #[serde(default)]
     pub(super) rescue: bool,
+    pub(super) pending: Option<Amount>,
+    pub(super) snapshot: Option<Object<Snapshot>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Snapshot {
+    pub(super) last_duration: Option<Amount>,
 }
 
 #[derive(Deserialize)]
@@ -148,7 +160,17 @@ impl JszData<'_> {
         let jetstream = match (self.disabled, self.meta_cluster) {
             (Some(true), _) => JetStream::Disabled,
             (_, Some(Object(meta))) => {
-                let meta = meta.into_meta(&server, &mut flaws);
+                let max_storage = self.config.as_ref().and_then(|Object(config)| config.max_storage);
+                let mut usage = Usage::default();
+                let told = [
+                    ("streams", UsageField::Streams, self.streams),
+                    ("consumers", UsageField::Consumers, self.consumers),
+                    ("storage", UsageField::Storage, self.storage),
+                    ("reserved_storage", UsageField::ReservedStorage, self.reserved_storage),
+                    ("max_storage", UsageField::MaxStorage, max_storage),
+                ];
+                told.into_iter().for_each(|told| take(told, &mut usage, &mut flaws));
+                let meta = meta.into_meta(&server, usage, &mut flaws);
                 if meta.tells_nothing() {
                     return Err(malformed(
                         "its meta group has neither a size, a leader nor peers",
@@ -168,8 +190,17 @@ impl JszData<'_> {
     }
 }
 
+/// Takes a number of a server's load; one that cannot be is told and counts as absent.
+fn take((name, field, amount): (&str, UsageField, Option<Amount>), usage: &mut Usage, flaws: &mut Flaws) {
+    if let Some(Amount(number)) = amount
+        && !usage.set(field, number)
+    {
+        flaws.add(format_args!("{name} is {number}, which cannot be"));
+    }
+}
+
 impl MetaCluster<'_> {
-    fn into_meta(self, server: &super::Server, flaws: &mut Flaws) -> Meta {
+    fn into_meta(self, server: &super::Server, mut usage: Usage, flaws: &mut Flaws) -> Meta {
         let replicas = self.replicas.unwrap_or_default();
         let sent = replicas.entries.len() + replicas.unread;
         let mut rows = Vec::with_capacity(replicas.entries.len());
@@ -179,6 +210,9 @@ impl MetaCluster<'_> {
         let named = (!self.leader.is_empty()).then(|| Name::new(&self.leader));
         let leader_id = told.or_else(|| named.is_some().then(|| PeerId::of_server(&self.leader)));
         let itself = || (leader_id == Some(server.peer)).then(|| server.name.clone());
+        let snapshot = self.snapshot.and_then(|Object(snapshot)| snapshot.last_duration);
+        take(("pending", UsageField::Pending, self.pending), &mut usage, flaws);
+        take(("snapshot.last_duration", UsageField::Snapshot, snapshot), &mut usage, flaws);
         Meta {
             cluster: Name::new(&self.name),
             leader: named.or_else(itself),
@@ -188,6 +222,7 @@ impl MetaCluster<'_> {
             size: self.cluster_size,
             quorum_needed: self.quorum_needed,
             rescue: self.rescue,
+            usage,
         }
     }
 }

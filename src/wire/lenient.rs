@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use super::fields::{Fields, Flaws};
-use super::json::{ApiError, Config, JszData, JszReply, MetaCluster, Replica, Server, StatszReply};
-use super::shapes::Object;
+use super::json::{ApiError, Config, JszData, JszReply, MetaCluster, Replica, Server, Snapshot, StatszReply};
+use super::shapes::{Amount, Object};
 use super::statsz::StatszData;
 use super::{Reject, Reply, Statsz, malformed};
 
@@ -66,10 +66,17 @@ impl<'a> Text<'a> {
         if meta_cluster.is_none() && data.has("meta_cluster") && disabled != Some(true) && error.is_none() {
             return Err(malformed("`meta_cluster` is no object", Some(server.into_server()?)));
         }
-        let config = data.object("config", &mut flaws);
+        let config = data.object("config", &mut flaws).map(|config| Config {
+            domain: config.text("domain", &mut flaws).into(),
+            max_storage: amount(&config, "max_storage", &mut flaws),
+        });
         let data = JszData {
             disabled,
-            config: config.map(|config| Object(Config { domain: config.text("domain", &mut flaws).into() })),
+            storage: amount(&data, "storage", &mut flaws),
+            reserved_storage: amount(&data, "reserved_storage", &mut flaws),
+            streams: amount(&data, "streams", &mut flaws),
+            consumers: amount(&data, "consumers", &mut flaws),
+            config: config.map(Object),
             meta_cluster: meta_cluster.map(|meta| Object(self::meta_cluster(&meta, &mut flaws))),
         };
         super::jsz(JszReply { server: Object(server), data: Some(Object(data)), error }, flaws)
@@ -117,7 +124,15 @@ fn meta_cluster(meta: &Fields<'_>, flaws: &mut Flaws) -> MetaCluster<'static> {
         cluster_size: meta.number("cluster_size", flaws).unwrap_or_default(),
         quorum_needed: meta.number("quorum_needed", flaws),
         rescue: meta.flag("rescue", true, flaws).unwrap_or_default(),
+        pending: amount(meta, "pending", flaws),
+        snapshot: meta
+            .object("snapshot", flaws)
+            .map(|snapshot| Object(Snapshot { last_duration: amount(&snapshot, "last_duration", flaws) })),
     }
+}
+
+fn amount(fields: &Fields<'_>, name: &str, flaws: &mut Flaws) -> Option<Amount> {
+    fields.number(name, flaws).map(Amount)
 }
 
 fn replica(row: &Fields<'_>, flaws: &mut Flaws) -> Replica<'static> {

@@ -32,6 +32,38 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
+/// A whole number of any size and sign: what does not fit becomes the greatest or the least that does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Amount(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_i64(AmountVisitor)
+    }
+}
+
+struct AmountVisitor;
+
+impl Visitor<'_> for AmountVisitor {
+    type Value = Amount;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Amount, E> {
+        Ok(Amount(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Amount, E> {
+        Ok(Amount(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Amount, E> {
+        Ok(Amount(number as i64))
+    }
+}
+
 /// The first [`ROWS_MAX`] entries of a list, and how many entries are not among them.
 pub(super) struct Bounded<T> {
     pub(super) entries: Vec<T>,

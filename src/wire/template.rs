@@ -2,12 +2,12 @@
 //! do not.
 //!
 //! Most replies of a healthy system differ from the last ones only in times and counters, of which the decoder takes
-//! two: the sequence number, and how long ago a leader heard each peer. Comparing such a reply with the last one costs
+//! few: the sequence number, how long ago a leader heard each peer, and the load of the server. Comparing such a reply with the last one costs
 //! a tenth of decoding it. **Invariant:** a payload that fits a template decodes to the reply that the template was
-//! made from, but for these two; whatever else differs by a single byte does not fit, and is decoded.
+//! made from, but for these; whatever else differs by a single byte does not fit, and is decoded.
 
 use super::json::JszReply;
-use super::{JetStream, Reply, strict};
+use super::{JetStream, Reply, Usage, UsageField, strict};
 
 /// The longest number or time that is looked at.
 const TOKEN_BYTES_MAX: usize = 40;
@@ -21,17 +21,15 @@ const TEMPLATE_BYTES_MAX: usize = 1 << 20;
 /// A reply without what changes in it.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The payload without the contents of its holes.
-    fixed: Box<[u8]>,
-    /// In the order in which they come.
-    holes: Box<[Hole]>,
+    /// Part by part: how long what stays the same is, that text, and what comes after it ([`Kind`]). All in one piece,
+    /// so that one pass over it and over a payload tells whether they fit.
+    parts: Box<[u8]>,
 }
 
-/// A place where something changes.
+/// Where the parts that stay the same end, and what follows each.
 #[derive(Clone, Copy, Debug)]
 struct Hole {
-    /// How many bytes of the fixed part come before it.
-    before: u32,
+    before: usize,
     kind: Kind,
 }
 
@@ -45,6 +43,33 @@ enum Kind {
     Sequence,
     /// `active` of a row of `data.meta_cluster.replicas`
     Active,
+    /// A number of the server's load.
+    Usage(UsageField),
+    /// Nothing: the payload ends.
+    End,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Number => b'n',
+            Self::Time => b't',
+            Self::Sequence => b's',
+            Self::Active => b'a',
+            Self::Usage(field) => field as u8,
+            Self::End => b'e',
+        }
+    }
+
+    fn of(byte: u8) -> Self {
+        match byte {
+            b'n' => Self::Number,
+            b't' => Self::Time,
+            b's' => Self::Sequence,
+            b'a' => Self::Active,
+            field => UsageField::ALL.get(usize::from(field)).map_or(Self::End, |field| Self::Usage(*field)),
+        }
+    }
 }
 
 /// What a payload that fits a template tells anew.
@@ -54,6 +79,8 @@ pub struct Changes {
     sequence: u64,
     /// How long ago the leader heard each peer, in the order of the rows.
     active_ns: Vec<i64>,
+    /// The load of the server.
+    usage: Usage,
 }
 
 impl Template {
@@ -67,59 +94,72 @@ impl Template {
             Scan { text: payload, at: 0, fixed: Vec::with_capacity(payload.len()), holes: Vec::new() };
         scan.value(Place::Reply, 0)?;
         let whole = scan.at == payload.len();
-        let rows = match &reply.jetstream {
-            JetStream::Member(meta) => meta.rows.as_slice(),
-            JetStream::Standalone | JetStream::Disabled => &[],
+        let (rows, usage) = match &reply.jetstream {
+            JetStream::Member(meta) => (meta.rows.as_slice(), Some(&meta.usage)),
+            JetStream::Standalone | JetStream::Disabled => (&[][..], None),
         };
         let sequences = scan.holes.iter().filter(|hole| hole.kind == Kind::Sequence).count();
-        let template = Self { fixed: scan.fixed.into(), holes: scan.holes.into() };
+        let template = Self { parts: scan.parts()? };
         // The scan must have seen the same numbers as the decoder.
         let mut seen = Changes::default();
         let fits = whole && template.fit(payload, &mut seen);
         let same_rows = seen.active_ns.iter().copied().eq(rows.iter().map(|row| row.active_ns));
-        (fits && sequences == 1 && seen.sequence == reply.server.sequence && same_rows).then_some(template)
+        let same = same_rows && usage.is_none_or(|usage| *usage == seen.usage);
+        (fits && sequences == 1 && seen.sequence == reply.server.sequence && same).then_some(template)
     }
 
     /// How many bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.fixed.len() + self.holes.len() * size_of::<Hole>()
+        self.parts.len()
     }
 
     /// Whether a payload is the same but for what changes, which is put into `changes`.
     pub fn fit(&self, payload: &[u8], changes: &mut Changes) -> bool {
         changes.active_ns.clear();
-        let (mut rest, mut from) = (payload, 0);
-        for Hole { before, kind } in &self.holes {
-            let before = *before as usize;
-            let Some(token) = rest.strip_prefix(&self.fixed[from..before]) else { return false };
-            from = before;
-            let length = match kind {
-                Kind::Number => number(token),
-                Kind::Time => time(token),
-                Kind::Sequence => natural(token, &mut changes.sequence),
+        changes.usage = Usage::default();
+        self.rest(payload, changes).is_some_and(<[u8]>::is_empty)
+    }
+
+    /// What a payload has beyond the template; `None` where it does not fit.
+    fn rest<'a>(&self, payload: &'a [u8], changes: &mut Changes) -> Option<&'a [u8]> {
+        let (mut parts, mut rest) = (&*self.parts, payload);
+        loop {
+            let (length, after) = parts.split_first_chunk()?;
+            let (fixed, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            let (kind, after) = after.split_first()?;
+            rest = rest.strip_prefix(fixed)?;
+            parts = after;
+            let length = match Kind::of(*kind) {
+                Kind::Number => number(rest)?,
+                Kind::Time => time(rest)?,
+                Kind::Sequence => natural(rest, &mut changes.sequence)?,
                 Kind::Active => {
                     let mut active = 0;
-                    let length = integer(token, &mut active);
+                    let length = integer(rest, &mut active)?;
                     changes.active_ns.push(active);
                     length
                 }
+                Kind::Usage(field) => {
+                    let mut amount = 0;
+                    // What cannot be is a flaw, and told by the decoder.
+                    integer(rest, &mut amount).filter(|_| changes.usage.set(field, amount))?
+                }
+                Kind::End => return Some(rest),
             };
-            let Some(length) = length else { return false };
-            rest = &token[length..];
+            rest = &rest[length..];
         }
-        rest == &self.fixed[from..]
     }
 }
 
 impl Changes {
-    /// Brings a reply up to date, whose template the payload fits.
-    pub fn apply(&self, reply: &mut Reply) {
+    /// Brings a reply up to date, whose template the payload fits. Whether its load is another one now.
+    pub fn apply(&self, reply: &mut Reply) -> bool {
         reply.server.sequence = self.sequence;
-        if let JetStream::Member(meta) = &mut reply.jetstream {
-            for (row, active_ns) in meta.rows.iter_mut().zip(&self.active_ns) {
-                row.active_ns = *active_ns;
-            }
+        let JetStream::Member(meta) = &mut reply.jetstream else { return false };
+        for (row, active_ns) in meta.rows.iter_mut().zip(&self.active_ns) {
+            row.active_ns = *active_ns;
         }
+        std::mem::replace(&mut meta.usage, self.usage) != self.usage
     }
 }
 
@@ -173,6 +213,8 @@ enum Place {
     Taken,
     Sequence,
     Active,
+    Snapshot,
+    Usage(UsageField),
     /// Something that it skips, with all that is in it.
     Skipped,
 }
@@ -189,6 +231,14 @@ impl Place {
             (Self::Data, b"disabled") => Self::Taken,
             (Self::Data, b"config") => Self::Config,
             (Self::Data, b"meta_cluster") => Self::Meta,
+            (Self::Data, b"streams") => Self::Usage(UsageField::Streams),
+            (Self::Data, b"consumers") => Self::Usage(UsageField::Consumers),
+            (Self::Data, b"storage") => Self::Usage(UsageField::Storage),
+            (Self::Data, b"reserved_storage") => Self::Usage(UsageField::ReservedStorage),
+            (Self::Config, b"max_storage") => Self::Usage(UsageField::MaxStorage),
+            (Self::Meta, b"pending") => Self::Usage(UsageField::Pending),
+            (Self::Meta, b"snapshot") => Self::Snapshot,
+            (Self::Snapshot, b"last_duration") => Self::Usage(UsageField::Snapshot),
             (Self::Config, b"domain") => Self::Taken,
             (Self::Meta, b"replicas") => Self::Rows,
             (Self::Meta, b"name" | b"leader" | b"peer" | b"cluster_size" | b"quorum_needed" | b"rescue") => {
@@ -196,7 +246,7 @@ impl Place {
             }
             (Self::Row, b"active") => Self::Active,
             (Self::Row, b"name" | b"peer" | b"offline" | b"current" | b"lag") => Self::Taken,
-            (Self::Taken | Self::Sequence | Self::Active, _) => Self::Taken,
+            (Self::Taken | Self::Sequence | Self::Active | Self::Usage(_), _) => Self::Taken,
             _ => Self::Skipped,
         })
     }
@@ -244,7 +294,16 @@ impl Scan<'_> {
                     Place::Skipped => Some(Kind::Number),
                     Place::Sequence => Some(Kind::Sequence),
                     Place::Active => Some(Kind::Active),
-                    _ => None,
+                    Place::Usage(field) => Some(Kind::Usage(field)),
+                    Place::Reply
+                    | Place::Server
+                    | Place::Data
+                    | Place::Config
+                    | Place::Meta
+                    | Place::Rows
+                    | Place::Row
+                    | Place::Taken
+                    | Place::Snapshot => None,
                 };
                 let rest = &self.text[self.at..];
                 match (kind, number(rest)) {
@@ -315,9 +374,23 @@ impl Scan<'_> {
         if self.holes.len() >= HOLES_MAX {
             return None;
         }
-        self.holes.push(Hole { before: u32::try_from(self.fixed.len()).ok()?, kind });
+        self.holes.push(Hole { before: self.fixed.len(), kind });
         self.at += length;
         Some(())
+    }
+
+    /// The parts of the template, in one piece.
+    fn parts(&self) -> Option<Box<[u8]>> {
+        let mut parts = Vec::with_capacity(self.fixed.len() + 5 * (self.holes.len() + 1));
+        let mut from = 0;
+        let end = Hole { before: self.fixed.len(), kind: Kind::End };
+        for Hole { before, kind } in self.holes.iter().chain([&end]) {
+            parts.extend_from_slice(&u32::try_from(before - from).ok()?.to_le_bytes());
+            parts.extend_from_slice(&self.fixed[from..*before]);
+            parts.push(kind.byte());
+            from = *before;
+        }
+        Some(parts.into())
     }
 }
 
@@ -332,7 +405,7 @@ mod tests {
     use super::*;
     use crate::wire::decode_jsz;
 
-    const REPLY: &str = r#"{"server":{"name":"s1","id":"N1","cluster":"c1","ver":"2.15.1","seq":41,"time":"2026-11-23T05:03:30.055Z"},"data":{"memory":7,"now":"2026-11-23T05:03:30.055Z","api":{"total":9,"rate":1.5},"config":{"domain":"d","store_dir":"/data"},"meta_cluster":{"name":"c1","leader":"s1","peer":"k2My6qdB","replicas":[{"name":"s2","current":true,"active":706500,"peer":"noC8kOtg","lag":3},{"name":"s3","current":true,"active":-12,"peer":"3ahZoO2Q"}],"cluster_size":3,"quorum_needed":2,"pending":0}}}"#;
+    const REPLY: &str = r#"{"server":{"name":"s1","id":"N1","cluster":"c1","ver":"2.15.1","seq":41,"time":"2026-11-23T05:03:30.055Z"},"data":{"memory":7,"now":"2026-11-23T05:03:30.055Z","api":{"total":9,"rate":1.5},"config":{"domain":"d","max_storage":100,"store_dir":"/data"},"meta_cluster":{"name":"c1","leader":"s1","peer":"k2My6qdB","replicas":[{"name":"s2","current":true,"active":706500,"peer":"noC8kOtg","lag":3},{"name":"s3","current":true,"active":-12,"peer":"3ahZoO2Q"}],"cluster_size":3,"quorum_needed":2,"pending":0,"snapshot":{"pending_size":1,"last_time":"2026-11-23T05:03:30.055Z","last_duration":5}},"storage":8,"streams":2}}"#;
 
     fn template(text: &str) -> Option<Template> {
         Template::new(text.as_bytes(), &decode_jsz(text.as_bytes()).ok()?)
@@ -362,6 +435,11 @@ mod tests {
             ("706500", "1"),
             ("-12", "9223372036854775807"),
             ("\"pending\":0", "\"pending\":12"),
+            ("\"storage\":8", "\"storage\":80000000000"),
+            ("\"streams\":2", "\"streams\":0"),
+            ("\"max_storage\":100", "\"max_storage\":-1"),
+            ("\"pending_size\":1", "\"pending_size\":77"),
+            ("\"last_duration\":5", "\"last_duration\":6000000000"),
         ] {
             assert!(fits(&REPLY.replace(from, to)), "{to}");
         }
@@ -386,8 +464,14 @@ mod tests {
             ("\"seq\":41", "\"seq\":18446744073709551616"),
             ("\"rate\":1.5", "\"rate\":1.6"),
             ("/data", "/other"),
-            ("}}}", "}}} "),
-            ("}}}", "}}"),
+            ("2}}", "2}} "),
+            ("2}}", "2}"),
+            // What cannot be is told as a flaw.
+            ("\"storage\":8", "\"storage\":-8"),
+            ("\"storage\":8", "\"storage\":18446744073709551615"),
+            ("\"storage\":8", "\"storage\":8e1"),
+            ("\"last_duration\":5", "\"last_duration\":86400000000001"),
+            (",\"last_duration\":5", ""),
             ("\"N1\"", "\"N2\""),
         ] {
             assert!(!fits(&REPLY.replace(from, to)), "{to}");

@@ -39,6 +39,52 @@ fn the_hash_of_the_empty_name_is_no_leader() {
     assert_eq!((meta.leader, meta.leader_id), (None, None));
 }
 
+/// What a server tells of its load, and what is wrong with that. `data` and `meta` are fields, `max_storage` a value.
+#[track_caller]
+fn check_usage(data: &str, max_storage: &str, meta: &str, expected: [Option<u64>; 7], flaws: usize) {
+    let text = format!(
+        r#"{{"server":{{"name":"s1"}},"data":{{{data}"config":{{"max_storage":{max_storage}}},
+            "meta_cluster":{{{meta}"name":"c1","peer":"fqA4S4SK","cluster_size":3}}}}}}"#
+    );
+    let decoded = decode_jsz(text.as_bytes()).unwrap();
+    let JetStream::Member(Meta { usage, .. }) = decoded.jetstream else { panic!("{decoded:?}") };
+    let Usage { streams, consumers, storage, reserved_storage, max_storage, pending, snapshot_ns } = usage;
+    let told = [streams, consumers, storage, reserved_storage, max_storage, pending, snapshot_ns];
+    assert_eq!((told, decoded.flaws.len()), (expected, flaws), "{:?}", decoded.flaws);
+}
+
+#[test]
+fn the_load_of_a_server_is_read_and_what_cannot_be_counts_as_absent() {
+    check_usage(
+        r#""streams":3,"consumers":4,"storage":5,"reserved_storage":6,"#,
+        "7",
+        r#""pending":8,"snapshot":{"last_duration":9,"pending_size":1},"#,
+        [3, 4, 5, 6, 7, 8, 9].map(Some),
+        0,
+    );
+    // Old servers tell less, and a limit of -1 is none.
+    check_usage("", "-1", r#""snapshot":{"pending_entries":0},"#, [None; 7], 0);
+    check_usage(
+        r#""storage":0,"#,
+        "0",
+        r#""snapshot":null,"#,
+        [None, None, Some(0), None, Some(0), None, None],
+        0,
+    );
+    // A server that subtracted too much, and durations that nothing takes.
+    let huge = r#""streams":-1,"storage":18446744073709551615,"reserved_storage":1152921504606846977,"#;
+    check_usage(
+        huge,
+        "18446744073709551615",
+        r#""snapshot":{"last_duration":86400000000001},"#,
+        [None; 7],
+        4,
+    );
+    // Of another type: each costs itself alone.
+    let odd = r#""streams":"3","consumers":4,"storage":1e3,"#;
+    check_usage(odd, "null", r#""pending":[],"#, [None, Some(4), Some(1_000), None, None, None, None], 2);
+}
+
 #[test]
 fn a_server_says_disabled_or_standalone() {
     let disabled = r#"{"server":{"name":"s1","jetstream":true},"data":{"disabled":true}}"#;

@@ -2,8 +2,19 @@
 
 use super::{check, metawatch};
 
-const COMMANDS: [&str; 9] =
-    ["run", "check", "view", "replay", "listen", "schema", "completions", "man", "install-docs"];
+const COMMANDS: [&str; 11] = [
+    "run",
+    "doctor",
+    "check",
+    "view",
+    "replay",
+    "listen",
+    "forward",
+    "schema",
+    "completions",
+    "man",
+    "install-docs",
+];
 
 #[test]
 fn every_command_explains_itself_with_an_example() {

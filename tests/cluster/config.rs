@@ -144,6 +144,9 @@ pub fn file(
     let mates = layout.nodes.iter().filter(|other| other.cluster == node.cluster && other.name != node.name);
     let routes: Vec<String> =
         mates.map(|mate| format!("nats://127.0.0.1:{}", route_to(&mate.name))).collect();
+    // JetStream wants a cluster, also of a server that is alone in its own.
+    let alone = routes.is_empty() && node.leaf_of.is_none() && layout.nodes.len() > 1 && node.jetstream;
+    let routes = if alone { vec![format!("nats://127.0.0.1:{}", own.route)] } else { routes };
     if !routes.is_empty() {
         // With proxies nobody may learn another way round them: the advertised address leads nowhere.
         let advertise = if layout.proxied { "advertise: \"127.0.0.1:1\"," } else { "" };

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,6 +18,8 @@ pub enum Mode {
     /// Holds everything back. Nothing is lost: as with TCP, what was held back arrives after the partition heals,
     /// if the connection still stands then.
     Hold,
+    /// Passes everything on after 150 to 300 ms, as a slow and uneven network does.
+    Slow,
     /// Resets the connections there are, and new ones at once.
     Reset,
 }
@@ -84,6 +87,7 @@ async fn join(incoming: TcpStream, to: SocketAddr, mut mode: watch::Receiver<Mod
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 16 * 1024];
+    let mut delays = 1_u32;
     loop {
         let read = from.read(&mut buffer).await;
         if mode.wait_for(|mode| *mode != Mode::Hold).await.is_err() {
@@ -91,6 +95,11 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::
         }
         match read {
             Ok(length) if length > 0 => {
+                if *mode.borrow() == Mode::Slow {
+                    // What comes meanwhile waits behind it, so that nothing is overtaken.
+                    delays = delays.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+                    tokio::time::sleep(Duration::from_millis(150 + u64::from(delays >> 16) % 150)).await;
+                }
                 if to.write_all(&buffer[..length]).await.is_err() {
                     return;
                 }

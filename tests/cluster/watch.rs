@@ -58,6 +58,8 @@ pub struct Watching {
     pub interval: Duration,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
+    /// `--checks`, and their limits.
+    pub rules: Rules,
 }
 
 impl Default for Watching {
@@ -68,6 +70,7 @@ impl Default for Watching {
             inbox_prefix: None,
             interval: Duration::from_secs(1),
             listen: None,
+            rules: Rules::default(),
         }
     }
 }
@@ -107,8 +110,9 @@ impl Cluster {
         let config = self.connection(&watching)?;
         let (events, subscribers, heartbeats) = self.subscribe(&watching).await?;
         let (stop, stopped) = oneshot::channel::<()>();
+        let interval = watching.interval;
         let options = RunOptions {
-            settings: settings(watching.interval),
+            settings: Settings { rules: Rules { interval, ..watching.rules.clone() }, ..settings(interval) },
             system: None,
             state: StateLocation::Nowhere,
             alerts: None,

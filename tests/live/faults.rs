@@ -1,6 +1,8 @@
 //! Faults that nobody announces, on real clusters: what fires, on which evidence, and what must not.
 
-use std::time::Duration;
+#![allow(clippy::disallowed_methods, reason = "a test waits in real time")]
+
+use std::time::{Duration, Instant};
 
 use metawatch::alert::{Reason, State};
 use metawatch::check::{CauseKind, Grounds};
@@ -82,6 +84,75 @@ async fn a_frozen_follower_is_told_from_a_crashed_one() {
     check(&firing, Grounds::Observed, &[CauseKind::FrozenOrPartitioned]);
     cluster.thaw(&follower).unwrap();
     watch.expect_peer(&follower, State::Resolved).await;
+}
+
+#[tokio::test]
+async fn a_frozen_leader_is_told_by_its_followers_or_by_its_successor() {
+    let layout = Layout::cluster(3).version(tested_version().as_deref());
+    let mut cluster = Cluster::start(layout).await.unwrap();
+    let follower = cluster.follower("").await.unwrap();
+    let leader = cluster.leader().await.unwrap().unwrap();
+    let mut watch = watched_through(&cluster, &follower).await;
+    cluster.freeze(&leader).unwrap();
+    let firing = watch.expect_peer(&leader, State::Firing).await;
+    check(&firing, Grounds::Observed, &[CauseKind::FrozenOrPartitioned]);
+    let witnesses = firing.event.evidence.unwrap().witnesses;
+    let second = |witness: &String| witness == "standstill" || witness == "contact";
+    assert!(witnesses.iter().any(second), "{witnesses:?}");
+    cluster.thaw(&leader).unwrap();
+    watch.expect_peer(&leader, State::Resolved).await;
+}
+
+#[tokio::test]
+async fn a_server_alone_in_its_cluster_is_found_by_its_gateways() {
+    let nodes = (1..=3).map(|number| Node::new(&format!("s{number}"), &format!("c{number}")));
+    let layout = Layout { nodes: nodes.collect(), ..Layout::default() };
+    let layout = layout.version(tested_version().as_deref());
+    let mut cluster = Cluster::start(layout).await.unwrap();
+    let follower = cluster.follower("").await.unwrap();
+    let other = cluster.follower(&follower).await.unwrap();
+    let mut watch = watched_through(&cluster, &other).await;
+    cluster.kill(&follower).unwrap();
+    let firing = watch.expect_peer(&follower, State::Firing).await;
+    check(&firing, Grounds::Observed, &[CauseKind::CrashedOrUnreachable]);
+    let witnesses = firing.event.evidence.unwrap().witnesses;
+    assert!(witnesses.iter().any(|witness| witness == "disconnected"), "{witnesses:?}");
+    cluster.boot(&follower).unwrap();
+    watch.expect_peer(&follower, State::Resolved).await;
+}
+
+/// Pauses longer than this may fire, and the machine decides how long one really is.
+const SHORT_PAUSE_MAX: Duration = Duration::from_millis(2_900);
+
+#[tokio::test]
+async fn short_pauses_and_slow_routes_raise_no_alarm() {
+    let layout = Layout::cluster(3).proxied().version(tested_version().as_deref());
+    let mut cluster = Cluster::start(layout).await.unwrap();
+    let leader = cluster.leader().await.unwrap().unwrap();
+    let follower = cluster.follower("").await.unwrap();
+    let stays = cluster.follower(&follower).await.unwrap();
+    let mut watch = watched_through(&cluster, &stays).await;
+    for paused in [&follower, &leader] {
+        let begun = Instant::now();
+        cluster.freeze(paused).unwrap();
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        cluster.thaw(paused).unwrap();
+        if begun.elapsed() > SHORT_PAUSE_MAX {
+            return;
+        }
+        cluster.wait_until_well().await.unwrap();
+        watch.expect_status(Status::Ok).await;
+    }
+    for name in cluster.names() {
+        cluster.routes(&name, Mode::Slow);
+    }
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        cluster.step_down().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let seen = watch.stop().await;
+    assert!(fired(&seen).iter().all(|seen| seen.event.check != "META_001"), "{seen:#?}");
 }
 
 #[tokio::test]
@@ -292,6 +363,8 @@ async fn a_full_disk_that_switches_jetstream_off_is_found_though_the_flag_never_
         firing.event.evidence.map(|evidence| (evidence.flag, evidence.disabled)),
         Some((Some(false), true))
     );
+    let because = firing.event.cause.map(|cause| cause.because.join("; ")).unwrap_or_default();
+    assert!(because.contains("could not store stream FILL"), "{because}");
 }
 
 #[tokio::test]

@@ -2,12 +2,15 @@
 
 mod alerts;
 mod burst;
+mod checks;
 mod connect;
 mod consumers;
 mod delivery;
 mod demo;
 mod diagnosis;
+mod doctor;
 mod faults;
+mod forward;
 mod hardship;
 mod harness;
 mod image;
@@ -25,6 +28,7 @@ mod sidecars;
 mod systemd;
 mod systems;
 mod told;
+mod upgrade;
 
 use crate::cluster::{Cluster, Layout, tested_version};
 

@@ -10,6 +10,7 @@ use metawatch::shell::demo::process::{Process, Reaper, free_port};
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{LONG, tested_version};
+use crate::support::skipped;
 
 /// The blocks of commands in the README that begin so.
 fn recipe() -> String {
@@ -43,8 +44,7 @@ fn done(home: &Path, script: &str) -> String {
 #[tokio::test]
 async fn the_user_of_the_recipe_may_all_that_a_watcher_does_and_an_application_hears_it() {
     if Command::new("nsc").arg("--version").output().is_err() {
-        println!("skipped: the recipe for nsc, because there is no nsc");
-        return;
+        return skipped("the recipe for nsc, because there is no nsc");
     }
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

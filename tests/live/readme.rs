@@ -87,7 +87,9 @@ pub(super) fn shell(folder: &Path, contexts: &[(&str, Value)], command: &str) ->
 
 /// Whether a command ends only when it is told to.
 fn goes_on(command: &str) -> bool {
-    let long = ["metawatch run", "metawatch listen"].iter().any(|long| command.starts_with(long));
+    let long = ["metawatch run", "metawatch listen", "metawatch forward"]
+        .iter()
+        .any(|long| command.starts_with(long));
     (long || command.contains("--watch")) && !command.contains("--once")
 }
 

@@ -13,15 +13,20 @@ use crate::cluster::sidecar::Sidecar;
 use crate::cluster::watch::Watching;
 use crate::cluster::{Cluster, LONG, Layout, tested_version};
 
-fn shipped(name: &str) -> String {
+pub(super) fn shipped(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/deploy").join(name);
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 /// Three servers with the accounts of a shipped file; every password is the user's name. `admin` is added where the
 /// file has no such user: the tests need one.
-async fn with_accounts(name: &str) -> Cluster {
-    let mut accounts = shipped(name);
+pub(super) async fn with_accounts(name: &str) -> Cluster {
+    with_accounts_of(&shipped(name)).await
+}
+
+/// The same with accounts that are given.
+pub(super) async fn with_accounts_of(text: &str) -> Cluster {
+    let mut accounts = text.to_owned();
     for user in ["metawatch", "app", "alerts", "admin", "monitor"] {
         accounts = accounts.replace(&format!("${}_PASSWORD", user.to_uppercase()), user);
     }

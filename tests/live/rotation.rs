@@ -1,10 +1,12 @@
 //! Logins and certificates that are renewed under a running watcher: it reads its files anew at every connect, and needs
 //! no restart.
 
+#![allow(clippy::disallowed_methods, reason = "a login expires in real time")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use metawatch::shell::demo::process::Process;
 use nkeys::KeyPair;
@@ -106,7 +108,7 @@ async fn a_jwt_that_expires_is_renewed_in_the_credentials_file_or_apart_from_its
     for apart in [false, true] {
         let mut server = Server::with(&operator.config).await;
         // Long enough for a watcher to start on a busy machine.
-        let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 10;
+        let expires = crate::support::unix_seconds() + 10;
         let text = |expires: u64| {
             let jwt = operator.user_jwt(expires);
             if apart { jwt } else { operator.creds(&jwt) }

@@ -197,9 +197,33 @@ fn change(server: &mut Server, words: &[&str]) -> Result<(), String> {
         ["renamed", name] => (server.name, server.run) = ((*name).to_owned(), server.run + 1),
         ["domain", domain] => server.domain = (*domain).to_owned(),
         ["cluster", cluster] => server.cluster = (*cluster).to_owned(),
+        ["has", field, told] => has(server, field, told)?,
+        ["version", version] if minor_of(version).is_none() || version.matches('.').count() != 1 => {
+            server.version = Some((*version).to_owned());
+        }
         ["version", version] => server.minor = minor(version),
         other => return Err(format!("a server does not {}", other.join(" "))),
     }
+    Ok(())
+}
+
+/// `streams 200`, `storage 91GB`, `snapshot 6s`, or a value of JSON; `nothing` is no field at all.
+fn has(server: &mut Server, field: &str, told: &str) -> Result<(), String> {
+    let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000_u64)];
+    let sized = units
+        .iter()
+        .find_map(|(unit, bytes)| told.strip_suffix(unit)?.parse::<u64>().ok().map(|amount| amount * bytes));
+    let lasted = humantime::parse_duration(told).ok().filter(|_| field == "snapshot");
+    let value = match (sized, lasted) {
+        _ if told == "nothing" => {
+            server.tells.remove(field);
+            return Ok(());
+        }
+        (Some(bytes), _) => bytes.into(),
+        (_, Some(lasted)) => u64::try_from(lasted.as_nanos()).map_err(|error| error.to_string())?.into(),
+        (None, None) => serde_json::from_str(told).map_err(|error| format!("{told}: {error}"))?,
+    };
+    server.tells.insert(field.to_owned(), value);
     Ok(())
 }
 
@@ -241,7 +265,11 @@ fn says(group: &mut Group, reporter: &str, peer: &str, words: &[&str]) -> Result
 
 /// `2.14` → 14.
 fn minor(version: &str) -> u32 {
-    version.split('.').nth(1).and_then(|minor| minor.parse().ok()).expect("a version")
+    minor_of(version).expect("a version")
+}
+
+fn minor_of(version: &str) -> Option<u32> {
+    version.split('.').nth(1).and_then(|minor| minor.parse().ok())
 }
 
 /// `s1 s2 s3 leader s1 version 2.14 [domain d] [cluster c]`; `c2:s4` is in another cluster.

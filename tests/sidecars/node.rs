@@ -31,16 +31,28 @@ pub(super) enum Pending {
     Store(Box<Dispatched>, u64),
 }
 
+/// How a watcher is set up.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) mode: Mode,
+    /// Alerts go over the observing connection.
+    pub(super) shared: bool,
+    pub(super) flap_window: Duration,
+}
+
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) daemon: Daemon,
-    pub(super) mode: Mode,
-    pub(super) shared: bool,
+    pub(super) way: Way,
     /// How far its wall clock is off, in milliseconds.
     pub(super) skew: i64,
     pub(super) running: bool,
     pub(super) frozen: bool,
     pub(super) blind: bool,
+    /// Its epochs never end.
+    pub(super) stuck: bool,
+    /// Its heartbeats reach nobody.
+    pub(super) without_heartbeats: bool,
     /// Which side of a partition it is on.
     pub(super) side: u8,
     pub(super) tasks: BTreeMap<(i64, u64), Pending>,
@@ -57,19 +69,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(
-        name: &str,
-        run: u64,
-        now: i64,
-        skew: i64,
-        disk: ReplicatedState,
-        way: (Mode, bool),
-    ) -> Self {
-        let life = LifeRules { flap_window: Duration::ZERO, ..LifeRules::default() };
+    pub(super) fn new(name: &str, run: u64, now: i64, skew: i64, disk: ReplicatedState, way: Way) -> Self {
+        let life = LifeRules { flap_window: way.flap_window, ..LifeRules::default() };
         let rules = Rules { interval: Duration::from_millis(INTERVAL as u64), ..Rules::default() };
         let monitor = Monitor { name: name.into(), version: "0".into(), instance: format!("{name}run{run}") };
         let settings = Settings { rules, life, monitor, prefix: PREFIX.into() };
-        let (mode, shared) = way;
+        let Way { mode, shared, .. } = way;
         let options = Options {
             settings,
             mode,
@@ -84,12 +89,13 @@ impl Node {
         Self {
             name: name.to_owned(),
             daemon,
-            mode,
-            shared,
+            way,
             skew,
             running: true,
             frozen: false,
             blind: false,
+            stuck: false,
+            without_heartbeats: false,
             side: 0,
             tasks,
             generation: 1,
@@ -112,13 +118,16 @@ impl Node {
     }
 
     pub(super) fn gathered(&self, world: &World, plan: Plan, opened: Stamp, now: Stamp) -> Gathered {
-        let number = plan.number;
+        let (number, ask_statsz) = (plan.number, plan.ask_statsz);
         let mut epoch = Epoch::open(plan, opened);
         if self.blind {
             epoch.hear(now, Heard::Disconnected);
         } else {
             for reply in world.jsz() {
                 epoch.hear(now, Heard::Jsz { epoch: number, payload: reply.as_bytes() });
+            }
+            for reply in world.statsz().iter().filter(|_| ask_statsz) {
+                epoch.hear(now, Heard::Statsz { epoch: number, payload: reply.as_bytes() });
             }
         }
         let ended = epoch.ended(now.plus(Duration::from_secs(60))).expect("an end");

@@ -1,8 +1,8 @@
 //! The servers, the watchers, what happens to them, and what reached the subscribers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use metawatch::alert::State;
 use metawatch::daemon::{
     AlertLink, DeliveryReport, Effect, EpochEnd, LinkNews, Mode, Order, Published, Stored, Wake,
 };
@@ -12,7 +12,7 @@ use metawatch::outbox::Dispatched;
 use metawatch::replicated_state::{ReplicatedState, StateVersion};
 use metawatch::stamp::Stamp;
 
-use super::node::{Node, Pending, stamp};
+use super::node::{Node, Pending, Way, stamp};
 use super::{SERVERS, TICK};
 use crate::model::{Answers, Group, Said, World, server};
 use crate::support::Random;
@@ -48,10 +48,20 @@ pub(super) struct Story {
     pub(super) whoever: bool,
     /// Connections break, disks hang, floods come.
     pub(super) rough: bool,
+    /// How long a message between watchers takes at most, and which part of them is lost: one of so many.
+    pub(super) latency: i64,
+    pub(super) loses: Option<usize>,
+    /// What was logged, and by whom.
+    pub(super) lines: Vec<(usize, String)>,
 }
 
 impl Story {
     pub(super) fn new(seed: u64, watchers: usize) -> Self {
+        Self::with_flap_window(seed, watchers, Duration::ZERO)
+    }
+
+    /// What fires again within this time after its end goes on as the same incident.
+    pub(super) fn with_flap_window(seed: u64, watchers: usize, flap_window: Duration) -> Self {
         let mut random = Random::new(seed);
         let mut group = Group::default();
         for index in 0..SERVERS {
@@ -59,7 +69,9 @@ impl Story {
             group.members.insert(format!("s{index}"));
         }
         group.leader = Some("s0".into());
-        let way = [(Mode::Core, true), (Mode::Core, false), (Mode::JetStream, false)][seed as usize % 3];
+        let (mode, shared) =
+            [(Mode::Core, true), (Mode::Core, false), (Mode::JetStream, false)][seed as usize % 3];
+        let way = Way { mode, shared, flap_window };
         let nodes = (0..watchers)
             .map(|at| {
                 let skew = random.below(4_000) as i64 - 2_000;
@@ -90,6 +102,9 @@ impl Story {
             partitions: false,
             whoever: false,
             rough: true,
+            latency: 60,
+            loses: None,
+            lines: Vec::new(),
         }
     }
 
@@ -105,6 +120,7 @@ impl Story {
         }
         let known = group.server(server).expect("a server");
         known.answers = if down { Answers::Not } else { Answers::Member };
+        known.cut = down;
         if down {
             self.faults.push(Fault { server: server.to_owned(), from: self.now, to: i64::MAX });
         } else if let Some(fault) = self.faults.iter_mut().rfind(|fault| fault.server == server) {
@@ -133,22 +149,20 @@ impl Story {
         }
         let who = self.random.below(self.nodes.len());
         // One that knows everything stays: what only the dead and the frozen know, nobody can go on with.
-        let healthy = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(at, node)| *at != who && node.is_healthy(self.newest.as_ref(), self.whoever))
-            .count();
-        let (now, action) = (self.now, self.random.below(4));
+        let side = self.nodes[who].side;
+        let newest = if self.partitions { self.newest_of(side) } else { self.newest.clone() };
+        let goes_on = |(at, node): &(usize, &Node)| {
+            *at != who && node.side == side && node.is_healthy(newest.as_ref(), self.whoever)
+        };
+        let healthy = self.nodes.iter().enumerate().filter(goes_on).count();
+        let action = self.random.below(4);
         // A takeover is measured from the last thing that happened to anyone.
-        self.mute_since = self.mute_since.map(|_| now);
+        self.mute_since = self.mute_since.map(|_| self.now);
+        if !self.nodes[who].running {
+            return self.start_again(who);
+        }
         let node = &mut self.nodes[who];
-        if !node.running {
-            self.runs += 1;
-            let way = (node.mode, node.shared);
-            let fresh = Node::new(&node.name, self.runs, now, node.skew, node.disk.clone(), way);
-            *node = Node { side: node.side, ..fresh };
-        } else if node.frozen || node.blind {
+        if node.frozen || node.blind {
             (node.frozen, node.blind) = (false, false);
         } else if healthy > 0 {
             match action {
@@ -158,6 +172,20 @@ impl Story {
                 _ => self.wake(who, Wake::Shutdown),
             }
         }
+    }
+
+    /// What the active watcher of a side of a partition knows.
+    fn newest_of(&self, side: u8) -> Option<StateVersion> {
+        let active = self.active().into_iter().find(|at| self.nodes[*at].side == side)?;
+        self.nodes[active].daemon.version().cloned()
+    }
+
+    /// One that ended begins anew, with what its disk holds.
+    pub(super) fn start_again(&mut self, who: usize) {
+        self.runs += 1;
+        let node = &mut self.nodes[who];
+        let fresh = Node::new(&node.name, self.runs, self.now, node.skew, node.disk.clone(), node.way);
+        *node = Node { side: node.side, ..fresh };
     }
 
     /// A disk hangs, a connection breaks, a flood comes.
@@ -245,7 +273,10 @@ impl Story {
             Effect::Deliver(Order::Heartbeat(heartbeat)) => {
                 self.later(who, after, Pending::Heartbeat(heartbeat.monitor.instance));
             }
-            Effect::Ask(_) | Effect::Log(_) => {}
+            Effect::Log(line) => {
+                self.lines.push((who, line.text));
+            }
+            Effect::Ask(_) => {}
         }
     }
 
@@ -259,6 +290,7 @@ impl Story {
                 let link = AlertLink { generation: current, up: true, max_payload: 1 << 20 };
                 Wake::Delivery(DeliveryReport::Link(link))
             }
+            Pending::Epoch(..) if node.stuck => return,
             Pending::Epoch(plan, opened) => {
                 let gathered = node.gathered(&self.world, *plan, opened, now);
                 let news: Vec<LinkNews> = Vec::new();
@@ -282,6 +314,7 @@ impl Story {
                 node.hears_all = all;
                 return;
             }
+            Pending::Heartbeat(_) if node.without_heartbeats => return,
             Pending::Heartbeat(instance) => return self.spread_heartbeat(who, &instance),
             Pending::Publish(batch, generation, confirm) => {
                 let mut published = Published { generation, ..Published::default() };
@@ -344,11 +377,14 @@ impl Story {
                 if !hears || node.side != self.nodes[from].side || !node.running {
                     continue;
                 }
+                if self.loses.is_some_and(|part| self.random.one_in(part)) {
+                    continue;
+                }
                 // In order from each to each.
                 let from_same = |pending: &Pending| matches!(pending, Pending::Wake(Wake::Peers(before)) if before[0].instance == message.instance);
                 let tasks = self.nodes[to].tasks.iter().rev();
                 let last = tasks.filter(|(_, pending)| from_same(pending)).map(|((at, _), _)| *at).next();
-                let at = (self.now + self.random.below(60) as i64).max(last.unwrap_or(0));
+                let at = (self.now + self.random.below(self.latency as usize) as i64).max(last.unwrap_or(0));
                 self.later(to, at - self.now, Pending::Wake(Wake::Peers(vec![message.clone()])));
             }
         }
@@ -372,37 +408,6 @@ impl Story {
         if now.has_reached(node.wake_at) {
             self.wake(who, Wake::Time);
         }
-    }
-
-    /// Who told what of an incident, for whoever looks for a defect.
-    pub(super) fn history_of(&self, incident: &str) -> String {
-        let of = |(at, who, outgoing): &(i64, usize, Outgoing)| {
-            let event = &outgoing.event;
-            let told = event.incident == incident || event.merged.iter().any(|id| id == incident);
-            told.then(|| {
-                format!(
-                    "{at} ms w{who}: {} {:?} {:?} {:?}",
-                    event.id, event.state, event.reason, event.merged
-                )
-            })
-        };
-        let told: Vec<_> = self.arrived.iter().filter_map(of).collect();
-        format!("{}\n{}\n{:?}", told.join("\n"), self.roles(), self.faults)
-    }
-
-    /// What each watcher is, for whoever looks for a defect.
-    pub(super) fn roles(&self) -> String {
-        let role = |node: &Node| {
-            let how = if node.blind {
-                " blind"
-            } else if node.moves() {
-                ""
-            } else {
-                " still"
-            };
-            format!("{}@{}: {:?}{how} {:?}", node.name, node.side, node.daemon.role(), node.daemon.version())
-        };
-        self.nodes.iter().map(role).collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn active(&self) -> Vec<usize> {
@@ -471,28 +476,5 @@ impl Story {
             assert_eq!(node.daemon.outbox().dropped(), 0, "seed {seed}: {} has dropped events", node.name);
             assert_eq!(&node.disk, node.daemon.kept(), "seed {seed}: {} has saved all it knows", node.name);
         }
-    }
-
-    /// What reached subscribers of each incident: seq → state, and about which peer.
-    pub(super) fn told(&self) -> BTreeMap<String, (String, BTreeMap<u64, State>)> {
-        let seed = self.seed;
-        let mut told: BTreeMap<String, (String, BTreeMap<u64, State>)> = BTreeMap::new();
-        for (at, who, outgoing) in &self.arrived {
-            let event = &outgoing.event;
-            let name = event.peer.as_ref().and_then(|peer| peer.name.clone()).expect("a known peer");
-            let (_, seen) = told.entry(event.incident.clone()).or_insert_with(|| (name, BTreeMap::new()));
-            let before = seen.insert(event.seq, event.state);
-            assert!(
-                self.partitions || before.is_none_or(|before| before == event.state),
-                "seed {seed}: {} stands for two events",
-                event.id
-            );
-            assert!(
-                self.partitions || event.seq == 1 || seen.contains_key(&(event.seq - 1)),
-                "seed {seed}, {at} ms: w{who} tells {} before the one before it",
-                event.id
-            );
-        }
-        told
     }
 }

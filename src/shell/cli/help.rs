@@ -5,7 +5,9 @@ Examples:
   metawatch check --context system    one verdict, and an exit code
   metawatch view --context system     who is in the meta group, who says so
   metawatch run --context system      watch, and publish alerts on NATS
+  metawatch doctor --context system   what `run` would lack, and how to add it
   metawatch listen --context system   read those alerts
+  metawatch forward --context system --webhook URL    post them to a pager
 
 The flags of the connection are those of the nats CLI; --help shows them.
 Every command explains itself: metawatch COMMAND --help";
@@ -15,7 +17,9 @@ Examples:
   metawatch check --context system    one verdict, and an exit code
   metawatch view --context system     who is in the meta group, who says so
   metawatch run --context system      watch, and publish alerts on NATS
+  metawatch doctor --context system   what `run` would lack, and how to add it
   metawatch listen --context system   read those alerts
+  metawatch forward --context system --webhook URL    post them to a pager
 
 metawatch must log in as a user of the system account: only there do all servers answer.
 The flags of the connection, their variables and the contexts are those of the nats CLI.
@@ -45,6 +49,7 @@ Examples:
   metawatch run --context system --interval 1s --record epochs.ndjson
   metawatch run --context system --prefix ops.metawatch
   metawatch run --context system --listen 8222
+  metawatch run --context system --checks default,SERVER_008
   metawatch run --context system --alert-context alerts
   metawatch run --context system --alert-context alerts --publish-mode jetstream
 
@@ -60,6 +65,8 @@ Where alerts go:
 Published subjects:
   PREFIX.alert.CHECK.GROUP.PEER.STATE
       such as metawatch.alert.META_001.default.s3.firing
+  PREFIX.critical.CHECK.GROUP.PEER.STATE
+      the same once more, of critical alerts only: for a pager
   PREFIX.heartbeat
       after every epoch; when it does not come, nobody watches
 
@@ -74,21 +81,47 @@ With --listen:
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
 
+pub(super) const DOCTOR: &str = "\
+Examples:
+  metawatch doctor --context system
+  metawatch doctor --user watcher --password env://PW --inbox-prefix _METAWATCH
+  metawatch doctor --context system --alert-creds alerts.creds
+  metawatch doctor --context system --format json
+
+Give it the flags and the variables that `run` gets: it looks at what that would use.
+It tells the permission that is missing as a server's configuration has it:
+  warning  right       may not publish $SYS.REQ.SERVER.PING.STATSZ: a crash
+                       is critical after about 5 s instead of 3 s, the loss of
+                       a leader later
+           add         publish: \"$SYS.REQ.SERVER.PING.STATSZ\"
+
+It publishes nothing that anybody hears. A running watcher is not disturbed.
+
+Exit codes:
+  0  all is well; a note needs nothing to be done
+  1  something failed, could be better, or could not be found out";
+
 pub(super) const CHECK: &str = "\
 Examples:
   metawatch check --context system
   metawatch check --context system --format nagios
   metawatch check --context system --format json
   metawatch check --context system --format prometheus --outfile metawatch.prom
+  metawatch check --context system --checks META_001
   metawatch check --from epochs.ndjson
   nats req '$SYS.REQ.SERVER.PING.JSZ' '' --replies=0 --raw > replies.json
   metawatch check --from replies.json
 
 Exit codes:
   0  OK        every peer of every meta group is there, by positive evidence
-  1  WARNING   a peer may be offline: one witness speaks against it
-  2  CRITICAL  a peer is offline, the quorum is lost, or there are two leaders
-  3  UNKNOWN   it cannot be told: no access, no reply, no leader, wrong usage";
+  1  WARNING   a peer may be offline: one witness speaks against it; or one of
+               the other checks warns: see --checks
+  2  CRITICAL  a peer is offline, the quorum is lost, there are two leaders, or
+               a storage is nearly full
+  3  UNKNOWN   it cannot be told: no access, no reply, no leader, wrong usage
+
+What changes over time (META_003, META_007, META_102, SERVER_008) only a running
+watcher sees: metawatch run, or view --watch.";
 
 pub(super) const VIEW: &str = "\
 Examples:
@@ -127,6 +160,26 @@ of \"headers\" and \"event\".
 It ends with 0 when enough has come, and on SIGINT and SIGTERM unless --once or --count waits for \
 more. It ends with 1 when it cannot start, or when the time of --for is over and too little has come.";
 
+pub(super) const FORWARD: &str = "\
+Examples:
+  metawatch forward --context system --alertmanager http://127.0.0.1:9093
+  metawatch forward --context system --webhook https://pager.example/hook \\
+    --webhook-header 'Authorization: Bearer env://PAGER_TOKEN'
+  metawatch forward --creds app.creds --webhook env://SLACK_URL --only-firing
+
+To an Alertmanager goes every open alert once a minute, with an end 5 minutes ahead, and its end.
+  Its labels are alertname, severity, group, peer and system.
+  When no heartbeat comes, MetawatchQuiet fires; what is open stays for --keep.
+
+To a webhook goes every event once at least, as `metawatch schema` describes it, in order for each \
+incident, with an Idempotency-Key that is the same at every try. Of an incident that a receiver \
+leaves waiting, the newest state is kept beyond 16 events.
+
+A receiver that is down is tried again, after 1 s to 60 s, for as long as it takes; what refuses (4xx) \
+or redirects, after 5 minutes. A login in a header or an address is never told.
+
+It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
+
 pub(super) const SCHEMA: &str = "\
 Example:
   metawatch schema > alert-event.schema.json";
@@ -155,7 +208,21 @@ mod tests {
 
     #[test]
     fn commands_and_columns_stay_on_one_line_of_80_columns() {
-        let all = [TOP, TOP_LONG, RUN, CHECK, VIEW, REPLAY, LISTEN, SCHEMA, COMPLETIONS, MAN, INSTALL_DOCS];
+        let all = [
+            TOP,
+            TOP_LONG,
+            RUN,
+            DOCTOR,
+            CHECK,
+            VIEW,
+            REPLAY,
+            LISTEN,
+            FORWARD,
+            SCHEMA,
+            COMPLETIONS,
+            MAN,
+            INSTALL_DOCS,
+        ];
         for line in all.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  ")) {
             assert!(line.chars().count() <= 80, "{line}");
         }

@@ -28,6 +28,11 @@ pub(super) fn remind(text: &str) -> Result<Duration, String> {
     between(text, Duration::from_secs(1), Duration::MAX)
 }
 
+/// A time in which something is counted.
+pub(super) fn window(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_secs(10), Duration::from_secs(86_400))
+}
+
 pub(super) fn positive(text: &str) -> Result<Duration, String> {
     between(text, Duration::from_millis(1), Duration::MAX)
 }

@@ -1,6 +1,7 @@
 //! What comes in while no epoch is open: late replies and events. The next epoch hears it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use async_nats::Message;
 
@@ -14,6 +15,9 @@ const MESSAGES_MAX: usize = 4_096;
 const BYTES_MAX: usize = 16 << 20;
 /// No more late replies than this, so that events have room. An epoch looks at so many of them as examples.
 const REPLIES_MAX: usize = 256;
+
+/// A message is kept for so long, which is longer than any epoch is away from the next one where a watcher looks.
+const KEPT_MAX: Duration = Duration::from_secs(600);
 
 /// A message with the time of its arrival. The payload is a copy: the original pins a whole read buffer.
 #[derive(Debug)]
@@ -62,6 +66,7 @@ impl Backlog {
     }
 
     fn keep(&mut self, at: Stamp, is_event: bool, message: &Message) {
+        self.forget_before(at);
         let bytes = self.bytes.saturating_add(message.payload.len());
         if self.messages.len() >= MESSAGES_MAX || bytes > BYTES_MAX {
             self.dropped = true;
@@ -70,6 +75,17 @@ impl Backlog {
         self.bytes = bytes;
         let (subject, payload) = (message.subject.to_string(), message.payload.to_vec());
         self.messages.push_back(BufferedMessage { at, is_event, subject, payload });
+    }
+
+    /// Where no epoch has been opened for long, another watcher has heard what is old.
+    fn forget_before(&mut self, now: Stamp) {
+        let is_old = |oldest: &BufferedMessage| now.since(oldest.at) > KEPT_MAX;
+        while self.messages.front().is_some_and(is_old)
+            && let Some(oldest) = self.messages.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(oldest.payload.len());
+            self.replies = self.replies.saturating_sub(usize::from(!oldest.is_event));
+        }
     }
 
     /// Tells an epoch everything; `on_event` sees the events.

@@ -327,8 +327,8 @@ async fn epochs_of_a_lost_connection_count_against_nobody_and_the_next_one_is_pl
     let plan = bench.pipeline.plan(9, bench.clock.now(), SECOND * 5);
     assert!(!plan.learning && !plan.ask_statsz);
     let asked: Vec<_> = before.respondents.iter().map(|respondent| &respondent.key).collect();
-    assert_eq!(plan.expected.keys().collect::<Vec<_>>(), asked);
-    assert!(plan.expected.values().all(|expected| expected.awaited), "nobody is taken for silent");
+    assert_eq!(plan.expected.iter().map(|(key, _)| key).collect::<Vec<_>>(), asked);
+    assert!(plan.expected.iter().all(|(_, expected)| expected.awaited), "nobody is taken for silent");
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,4 +358,33 @@ async fn what_belongs_to_no_request_is_counted() {
     let (gathered, ()) = tokio::join!(bench.collector.epoch(plan), odd);
     let counts = gathered.counts;
     assert_eq!((counts.unexpected, counts.rejected, counts.dropped), (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_opens_no_epoch_is_woken_by_its_connection_all_the_same_whatever_else_has_come() {
+    let mut bench = Bench::healthy().await;
+    bench.fake.arrives(Incoming::Elected);
+    assert_eq!(bench.rest(SECOND).await.0, WakeReason::Event);
+    bench.fake.arrives(Incoming::Elected);
+    bench.fake.link(LinkEvent::Connected);
+    let until = bench.clock.now().plus(SECOND);
+    assert_eq!(bench.collector.listen_until(until).await, WakeReason::Connected);
+    assert_eq!(bench.collector.listen_until(until).await, WakeReason::Time);
+    assert_eq!(bench.rest(SECOND).await, (WakeReason::Event, Duration::ZERO), "the next epoch is urgent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stopped_long_ago_makes_room_for_what_stops_now() {
+    let mut bench = Bench::healthy().await;
+    for _ in 0..5_000 {
+        bench.fake.stop("s9");
+    }
+    bench.collector.drain();
+    let until = bench.clock.now().plus(Duration::from_secs(700));
+    assert_eq!(bench.collector.listen_until(until).await, WakeReason::Time);
+    bench.fake.stop("s2");
+    let gathered = bench.epoch().await;
+    let stopped: Vec<&str> =
+        gathered.announcements.iter().map(|(_, announcement)| announcement.server.name.as_str()).collect();
+    assert_eq!(stopped, ["s2"]);
 }

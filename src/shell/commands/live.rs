@@ -2,14 +2,17 @@
 
 use tokio::sync::Notify;
 
+use crate::doctor::Item;
 use crate::pipeline::Settings;
 use crate::report::selection::ChosenGroups;
 use crate::report::{json, lines};
 use crate::screen::Line;
-use crate::shell::cli::{LineFormat, ListenFlags, ViewFlags, ViewFormat};
-use crate::shell::config::ConnectConfig;
+use crate::shell::cli::{ForwardFlags, LineFormat, ListenFlags, ViewFlags, ViewFormat};
+use crate::shell::config::{ConnectConfig, Env};
 use crate::shell::daemon::{self, RunOptions};
+use crate::shell::doctor;
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::forward;
 use crate::shell::listen::{self, ListenEnd, ListenEvent, ListenOptions};
 use crate::shell::one_shot::{self, Look, Looked};
 use crate::shell::report::{self, Out};
@@ -35,6 +38,20 @@ pub(super) fn look(
 /// Watches until it is told to stop.
 pub(super) fn run(config: &ConnectConfig, options: RunOptions) -> Result<(), Failure> {
     block_on(daemon::run(config, options, told_to_stop()))
+}
+
+/// Posts alerts where people are paged, until it is told to stop.
+pub(super) fn forward(config: &ConnectConfig, flags: ForwardFlags, around: &Env) -> Result<(), Failure> {
+    block_on(forward::forward(config, flags.into_options(), around, told_to_stop()))
+}
+
+/// Looks at everything that the watching would use, until it has or is told to stop.
+pub(super) fn examine(
+    config: &ConnectConfig,
+    options: &RunOptions,
+    tell: &mut dyn FnMut(Item),
+) -> Result<(), Failure> {
+    block_on(doctor::examine(config, options, tell))
 }
 
 /// Shows a cluster that breaks, until it is told to stop.

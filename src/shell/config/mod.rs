@@ -22,7 +22,7 @@ pub use flags::ConnectFlags;
 #[cfg(feature = "cli")]
 pub(crate) use flags::some_server;
 pub use secret::{Env, Secret, SecretSource};
-pub(crate) use secret::{reason, unreadable};
+pub(crate) use secret::{pointed_to, reason, unreadable};
 
 use crate::shell::failure::{Failure, FailureKind};
 use context::Choice;

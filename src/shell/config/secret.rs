@@ -155,6 +155,23 @@ pub(super) fn secret(written: ConfigValue<'_>, around: &Env) -> Result<SecretSou
     }
 }
 
+/// The secret that a value called `name` is or points to, with the words before it: `Bearer env://NAME`. A file is
+/// read now.
+pub(crate) fn pointed_to(name: &str, value: &str, around: &Env) -> Result<Secret, Failure> {
+    let (words, last) = value.rsplit_once(' ').map_or(("", value), |(words, last)| (words, last));
+    let is_pointer =
+        ["env://", "file://", "data:", "op://", "nsc://"].iter().any(|kind| last.starts_with(kind));
+    let (words, value) = if is_pointer { (words, last) } else { ("", value) };
+    let found = match secret(ConfigValue { name, value, dollars: false }, around)? {
+        SecretSource::Text(text) => text,
+        SecretSource::File(path) => {
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(name, &path, &error))?;
+            Secret::from(text.trim_end_matches(['\r', '\n']))
+        }
+    };
+    Ok(if words.is_empty() { found } else { Secret::from(format!("{words} {}", found.expose())) })
+}
+
 /// The key material that is written here: a pointer, the text itself, or the path of a file.
 pub(super) fn material(written: ConfigValue<'_>, around: &Env) -> Result<SecretSource, Failure> {
     match pointer(written, around)? {

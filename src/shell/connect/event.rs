@@ -8,6 +8,8 @@ use async_nats::{
 };
 use tokio::sync::mpsc;
 
+pub use crate::doctor::Operation;
+
 use super::servers::{Loss, LostConnection, Servers, Try};
 use super::{diagnose, pause};
 use crate::shell::config::{Auth, ConnectConfig, ConnectionRole};
@@ -36,15 +38,6 @@ pub enum LinkEvent {
     Closed,
     /// Anything else, in the words of the server or the client.
     Error(String),
-}
-
-/// What a permission is needed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// To publish, or to send a request.
-    Publish,
-    /// To subscribe, be it to the replies of a request.
-    Subscribe,
 }
 
 impl LinkEvent {

@@ -12,6 +12,7 @@ use crate::shell::clock::Clock;
 use crate::shell::collect::{Access, Collector, WakeReason};
 use crate::shell::connect::LinkEvent;
 use crate::shell::record::Recorder;
+use crate::stamp::Stamp;
 
 /// Between two epochs the servers are listened to; this only ends the waiting from time to time.
 const IDLE: Duration = Duration::from_secs(3_600);
@@ -30,8 +31,8 @@ pub(super) enum EpochReport {
     },
     /// The next one is to see something soon.
     Urgent,
-    /// The connection is there again.
-    Connected,
+    /// The connection is there again; what happened to it since the last report.
+    Connected(Vec<LinkEvent>),
 }
 
 /// What the task works with, and gives back at its end.
@@ -55,7 +56,7 @@ impl Epochs {
 
     async fn run(mut self, mut plans: mpsc::Receiver<Plan>, reports: mpsc::Sender<EpochReport>) -> Self {
         let mut access = Access::default();
-        // What is urgent is told once: the next epoch sees it.
+        // What is urgent is told once: the next epoch sees it, if there is one. A watcher in reserve opens none.
         let mut urgent = false;
         loop {
             let until = self.clock.now().plus(IDLE);
@@ -86,13 +87,13 @@ impl Epochs {
                     lost.extend(self.recorder.iter().map(|recorder| (LossKind::Recorded, recorder.left_out())));
                     EpochReport::Ended { end: Box::new(end), news, lost }
                 }
-                woken = self.collector.idle_until(until), if !urgent => match woken {
+                woken = idle(&mut self.collector, until, !urgent) => match woken {
                     WakeReason::Time => continue,
                     WakeReason::Event => {
                         urgent = true;
                         EpochReport::Urgent
                     }
-                    WakeReason::Connected => EpochReport::Connected,
+                    WakeReason::Connected => EpochReport::Connected(self.collector.take_news().into()),
                 },
             };
             if reports.send(report).await.is_err() {
@@ -100,4 +101,9 @@ impl Epochs {
             }
         }
     }
+}
+
+/// Listens; what is urgent ends that only where it is to be told.
+async fn idle(collector: &mut Collector, until: Stamp, or_urgent: bool) -> WakeReason {
+    if or_urgent { collector.idle_until(until).await } else { collector.listen_until(until).await }
 }

@@ -40,7 +40,9 @@ pub(super) fn headers_of(outgoing: &Outgoing) -> HeaderMap {
 }
 
 /// No value breaks its line: it could not be sent then.
-pub(super) fn header_map<'a>(headers: impl IntoIterator<Item = (&'static str, &'a str)>) -> HeaderMap {
+pub(in crate::shell) fn header_map<'a>(
+    headers: impl IntoIterator<Item = (&'static str, &'a str)>,
+) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(&value.replace(['\r', '\n'], " ")) {

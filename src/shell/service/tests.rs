@@ -70,17 +70,20 @@ fn what_does_not_fit_into_a_message_is_an_error() {
     assert_eq!((refused.code, requests.refused()), (507, 1));
 }
 
-#[test]
-fn a_flood_of_checks_takes_no_room_and_a_connection_that_is_stuck_delays_nobody() {
-    let mut requests = Requests::new(Clock::new());
+fn settings() -> Settings {
     let monitor = Monitor { name: "m".into(), version: "1.0.0".into(), instance: "i".into() };
-    let settings = Settings {
+    Settings {
         rules: crate::rules::Rules::default(),
         life: crate::alert::LifeRules::default(),
         monitor,
         prefix: "m".into(),
-    };
-    let pipeline = Pipeline::new(settings);
+    }
+}
+
+#[test]
+fn a_flood_of_checks_takes_no_room_and_a_connection_that_is_stuck_delays_nobody() {
+    let mut requests = Requests::new(Clock::new());
+    let pipeline = Pipeline::new(settings());
     // Nobody takes the answers.
     let (answers, sent) = mpsc::channel(1);
     let wanted = (0..1_000)
@@ -91,6 +94,23 @@ fn a_flood_of_checks_takes_no_room_and_a_connection_that_is_stuck_delays_nobody(
         .count();
     assert_eq!((wanted, requests.checks.len(), sent.len()), (WAITING_MAX, WAITING_MAX, 1));
     assert_eq!(requests.refused(), 1_000 - WAITING_MAX as u64);
+}
+
+#[test]
+fn whoever_waits_for_an_epoch_of_a_watcher_that_looks_no_more_is_told_to_ask_again() {
+    let mut requests = Requests::new(Clock::new());
+    let pipeline = Pipeline::new(settings());
+    let (answers, mut sent) = mpsc::channel(4);
+    let check = || asked(Topic::Check, 1_000, answers.clone(), &Requests::new(Clock::new()));
+    assert!(requests.take(check(), None, &pipeline), "it waits for an epoch");
+    requests.stand_by(true);
+    assert!(!requests.take(check(), None, &pipeline), "one that was on its way");
+    for _ in 0..2 {
+        let refused = sent.try_recv().expect("an answer").1.expect_err("an error");
+        assert_eq!((refused.code, refused.why.as_str()), (503, STANDS_BY));
+    }
+    requests.stand_by(false);
+    assert!(requests.take(check(), None, &pipeline));
 }
 
 #[test]

@@ -94,7 +94,7 @@
     const facts = status ? [
       `epoch ${status.epoch.number}, `, age(status.timestamp, '', ' ago'),
       status.system ? ` · system ${status.system}` : '', ` · ${plural(status.counts.servers, 'server')}`,
-    ] : 'No epoch has ended yet: metawatch waits for its first connection.';
+    ] : 'No epoch has ended yet: metawatch waits for its first connection, or another watcher looks in its place.';
     const banner = link === 'lost' ? 'metawatch cannot be reached: this is what it said last.'
       : lost && status ? 'metawatch has not said anything new: this is the past.' : '';
     return [
@@ -213,7 +213,7 @@
     const one = status.watcher;
     const fact = (term, value, bad) => el('div', {}, el('dt', {}, term), el('dd', { class: bad ? 'bad' : '' }, value));
     const p = one.publishing;
-    const roles = { active: 'active: it publishes', standby: 'standby: another one publishes', joining: 'joining', taking_over: 'taking over' };
+    const roles = { active: 'active: it publishes', standby: 'standby: another one publishes', reserve: 'reserve: others publish and look', joining: 'joining', taking_over: 'taking over' };
     return [el('h2', {}, 'The watcher'), el('div', { class: 'card' }, el('dl', { class: 'facts' },
       fact('Name', one.name),
       p && fact('Role', roles[p.role] || p.role), p && fact('Watchers', p.watchers),

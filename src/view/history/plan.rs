@@ -1,7 +1,6 @@
 //! Whom the next epoch expects, whom it waits for, and for how long.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{ANSWERED_MIN, GroupHistory, History, OUTSIDER_EXPECTED, ServerHistory};
@@ -23,7 +22,7 @@ impl History {
         let awaited = self.awaited(&members);
         let expected = self.expected(&members, &awaited, now);
         let is_expected = |server: &ServerHistory| is_expected(server, now);
-        let learning = !expected.values().any(|expected| expected.awaited);
+        let learning = !expected.iter().any(|(_, expected)| expected.awaited);
         // What strangers take costs no time.
         let answering = self.servers.values().zip(&awaited);
         let delays = answering.filter(|(server, awaited)| learning || (**awaited && is_expected(server)));
@@ -42,7 +41,8 @@ impl History {
 
     /// Whether a member of any group has missed the last epoch.
     pub fn somebody_is_silent(&self) -> bool {
-        self.groups.values().any(|group| {
+        // Of a settled group nobody is.
+        self.groups.values().filter(|group| !group.settled).any(|group| {
             let silent = |peer: &PeerId| group.peers.get(peer).is_some_and(|peer| peer.silence.is_some());
             group.members.iter().any(silent)
         })
@@ -67,12 +67,7 @@ impl History {
     }
 
     /// Everybody who should answer: one walk over servers and members finds those that belong together.
-    fn expected(
-        &self,
-        members: &[Member<'_>],
-        awaited: &[bool],
-        now: Stamp,
-    ) -> BTreeMap<ServerKey, Expected> {
+    fn expected(&self, members: &[Member<'_>], awaited: &[bool], now: Stamp) -> Vec<(ServerKey, Expected)> {
         let mut expected = Vec::with_capacity(self.servers.len().max(members.len()));
         let mut members = members.iter().filter(|member| member.peer.is_sound()).peekable();
         for ((key, server), awaited) in self.servers.iter().zip(awaited) {
@@ -87,7 +82,7 @@ impl History {
         }
         expected.extend(members.map(Member::expected));
         expected.dedup_by(|later, earlier| later.0 == earlier.0);
-        expected.into_iter().collect()
+        expected
     }
 
     /// Who is waited for: the members that a leader lists, and the most constant of the others. One flag for each

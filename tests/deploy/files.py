@@ -1,4 +1,4 @@
-"""Checks the files for Kubernetes against its schemas with kubeconform, as far as what is needed is there.
+"""Checks the compose file, and the files for Kubernetes against its schemas with kubeconform, as far as what is needed is there.
 
 The schemas are those in the PyPI package kubernetes-validate. The values for the NATS chart are rendered with helm
 where METAWATCH_NATS_CHART names the chart's folder; in any case the sidecar and its volumes are checked as a pod.
@@ -64,11 +64,23 @@ def sidecar(values):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sidecar"}, "spec": added}
 
 
-def main(folder):
+def compose(folder, document):
+    """Every file that a container sees is there, and every service has an image."""
+    for name, service in document["services"].items():
+        assert service["image"], name
+        for volume in service.get("volumes", ()):
+            path = volume.split(":")[0]
+            assert (folder / path).is_file(), f"{name}: there is no {path}"
+    print(f"checked: a compose file with the services {', '.join(document['services'])}")
+
+
+def main(deploy):
     try:
         import yaml
     except ImportError:
-        return skip("the files for Kubernetes", "python3 has no yaml (pip install kubernetes-validate brings it)")
+        return skip("compose and Kubernetes", "python3 has no yaml (pip install kubernetes-validate brings it)")
+    compose(deploy / "compose", yaml.safe_load((deploy / "compose/compose.yaml").read_text()))
+    folder = deploy / "kubernetes"
     documents = list(yaml.safe_load_all((folder / "deployment.yaml").read_text()))
     values = yaml.safe_load((folder / "nats-values.yaml").read_text())
     documents.append(sidecar(values))
