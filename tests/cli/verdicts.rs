@@ -134,7 +134,7 @@ fn the_basis_decides_what_is_critical() {
     check(&FROM, &input, 2, &["CRITICAL metawatch s3 is offline (crashed or unreachable)"], &[]);
     let reported = ["check", "--from", "-", "--basis", "reported"];
     check(&reported, &input, 1, &["WARNING metawatch s3 may be offline"], &[]);
-    let patient = ["check", "--from", "-", "--lost-contact", "1m"];
+    let patient = ["check", "--from", "-", "--lost-contact", "1m", "--lost-contact-silent", "1m"];
     check(&patient, &input, 1, &["WARNING metawatch s3 may be offline"], &[]);
 }
 

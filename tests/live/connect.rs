@@ -87,11 +87,11 @@ impl Server {
     }
 
     /// Flags for this server.
-    fn flags(&self) -> ConnectFlags {
+    pub(super) fn flags(&self) -> ConnectFlags {
         self.flags_with("nats", "")
     }
 
-    fn flags_with(&self, scheme: &str, login: &str) -> ConnectFlags {
+    pub(super) fn flags_with(&self, scheme: &str, login: &str) -> ConnectFlags {
         let server = format!("{scheme}://{login}127.0.0.1:{}", self.port);
         ConnectFlags {
             server: Some(Secret::from(server)),
@@ -273,11 +273,11 @@ async fn credentials_of_an_operator_work_as_a_file_and_in_parts() {
 /// Certificates, as files in the directory of a server; making them anew overwrites them.
 pub(super) struct Certificates {
     pub(super) ca: String,
-    other_ca: String,
+    pub(super) other_ca: String,
     pub(super) server: String,
-    elsewhere: String,
+    pub(super) elsewhere: String,
     pub(super) client: (String, String),
-    foreign: (String, String),
+    pub(super) foreign: (String, String),
 }
 
 impl Certificates {
