@@ -62,7 +62,7 @@ pub fn merge_after(
     history.begin(gathered, rules);
     let (kept, loads) = unchanged.renew(last_groups.unwrap_or_default(), gathered, history, rules);
     let (links, strays) = grouping::link(gathered, &unchanged, history, &mut inconsistent);
-    history.strays = strays;
+    history.mixed_domains = strays;
     let (groups, superseded) = group::merge_all(gathered, links, history, rules, &mut inconsistent, kept);
     history.end(gathered);
     let (groups, mut unchanged): (Vec<_>, Vec<_>) = groups.into_iter().unzip();

@@ -59,6 +59,11 @@ pub(super) fn merge_all(
             view
         };
     for (key, replies) in heard {
+        for (reply, _) in &replies.members {
+            if reply.server.domain != replies.domain {
+                history.mixed_domains.extend([reply.server.domain.clone(), replies.domain.clone()]);
+            }
+        }
         let group = history.take(&key);
         views.push(merge_one(key, &replies, group, history));
     }

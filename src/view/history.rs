@@ -52,8 +52,9 @@ pub struct History {
     openings: VecDeque<(u64, Stamp)>,
     /// The number of the last epoch, and its end.
     last: Option<(u64, Stamp)>,
-    /// The domains in which somebody named a leader that did not answer there: it may belong to another domain's.
-    pub(super) strays: BTreeSet<Name>,
+    /// The domains of which somebody belongs to a group of another one, or may: it names a leader that did not answer in
+    /// its own.
+    pub(super) mixed_domains: BTreeSet<Name>,
     /// The clusters that servers have told of gateway connections to.
     gateways: BTreeSet<Name>,
 }

@@ -67,7 +67,7 @@ impl Unchanged {
         events.chain(rejects).for_each(|server| add(&server.domain));
         gathered.advisories.iter().for_each(|(_, advisory)| add(&advisory.domain));
         gathered.conflicts.iter().for_each(|conflict| add(&conflict.server.domain));
-        history.strays.iter().for_each(&mut add);
+        history.mixed_domains.iter().for_each(&mut add);
         for (_, group) in history.groups().filter(|(_, group)| !group.settled) {
             add(&group.domain);
         }
