@@ -52,6 +52,9 @@ pub(super) fn merge_all(
             let told = inconsistent.told;
             let (view, gone) = merge.group(&key, replies, &mut group, inconsistent);
             group.settled = inconsistent.told == told && is_settled(&view, &group, gathered);
+            // A group keeps its domain when its servers get another one: none of theirs may be taken for unchanged.
+            let elsewhere = replies.members.iter().map(|(reply, _)| &reply.server.domain);
+            history.strays.extend(elsewhere.filter(|domain| **domain != group.domain).cloned());
             for peer in gone {
                 history.forget_peer(&ServerKey { peer, domain: group.domain.clone() }, &key);
             }
