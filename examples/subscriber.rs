@@ -4,6 +4,7 @@
 //!
 //! `cargo run --example subscriber -- nats://user:password@127.0.0.1:4222,127.0.0.1:4223`
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,8 @@ use tokio::time::timeout;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let servers = std::env::args().nth(1).unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
     let client = connect(&servers).await?;
-    // What is critical, of every check in every group; take `metawatch.alert.>` for everything.
-    let alerts = client.subscribe("metawatch.critical.>").await?;
+    // All alerts, of which the critical ones are paged. `metawatch.critical.>` carries these alone.
+    let alerts = client.subscribe("metawatch.alert.>").await?;
     let heartbeats = client.subscribe("metawatch.heartbeat").await?;
     client.flush().await?;
     say("listening")?;
@@ -33,6 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn act(alerts: Subscriber, heartbeats: Subscriber) -> std::io::Result<()> {
     let mut messages = futures_util::stream::select(alerts, heartbeats);
     let mut incidents = Incidents::default();
+    let mut paged = BTreeSet::new();
     let started = Instant::now();
     loop {
         // When nothing is heard of a system for so long, nobody watches it.
@@ -62,18 +64,14 @@ async fn act(alerts: Subscriber, heartbeats: Subscriber) -> std::io::Result<()> 
                     "{one} and {other} watch one system and do not know of each other"
                 )?;
             }
-            for Missed { incident, before } in missed {
-                // Heartbeats list warnings, too.
-                if incident.severity != Severity::Critical {
-                    continue;
-                }
-                let ActiveIncident { check, name, since, .. } = &incident;
-                page(before, incident.state, &format!("{check} {name}, since {since}"))?;
+            for Missed { incident: missed, .. } in missed {
+                let ActiveIncident { check, name, since, incident, state, severity, .. } = &missed;
+                page(&mut paged, incident, *severity, *state, &format!("{check} {name}, since {since}"))?;
             }
         } else if let Ok(event) = serde_json::from_slice::<AlertEvent>(&message.payload) {
             // What is delivered again is no news.
-            if let Heard::News { before } = incidents.event(&event, now) {
-                page(before, event.state, &event.summary)?;
+            if let Heard::News { .. } = incidents.event(&event, now) {
+                page(&mut paged, &event.incident, event.severity, event.state, &event.summary)?;
             }
         } else {
             writeln!(
@@ -107,13 +105,21 @@ async fn connect(servers: &str) -> std::io::Result<async_nats::Client> {
     }
 }
 
-/// Pages when an incident begins to fire, and says when a paged one is over.
-fn page(before: Option<State>, now: State, words: &str) -> std::io::Result<()> {
-    match (before, now) {
-        (Some(State::Firing), State::Firing) => Ok(()),
-        (_, State::Firing) => say(&format!("PAGE     {words}")),
-        (Some(State::Firing), State::Resolved) => say(&format!("all well {words}")),
-        _ => Ok(()),
+/// Pages when an incident begins to fire or becomes critical, and says when a paged one is over.
+fn page(
+    paged: &mut BTreeSet<String>,
+    incident: &str,
+    severity: Severity,
+    state: State,
+    words: &str,
+) -> std::io::Result<()> {
+    let is_critical = severity == Severity::Critical;
+    if state == State::Firing && is_critical && paged.insert(incident.to_owned()) {
+        say(&format!("PAGE     {words}"))
+    } else if state == State::Resolved && paged.remove(incident) {
+        say(&format!("all well {words}"))
+    } else {
+        Ok(())
     }
 }
 

@@ -51,7 +51,9 @@ function learn(incident, now) {
 }
 
 function onAlert(event) {
-  const { incident, seq, state, summary: words } = event;
+  const { incident, seq, state, severity, summary: words } = event;
+  // A warning is nothing to page for; an incident that became critical stays so until it ends.
+  if (severity !== "critical" && !incidents.has(incident)) return;
   // Else it is delivered again (an event's id is its incident and its seq), or no event at all.
   if (seq > (incidents.get(incident)?.seq ?? 0) && Number.isSafeInteger(seq)) {
     const told = source(event);
@@ -151,7 +153,7 @@ async function connectAtLast() {
 
 const client = await connectAtLast();
 tellOfConnection();
-client.subscribe("metawatch.critical.>", { callback: (_, message) => onAlert(read(message)) });
+client.subscribe("metawatch.alert.>", { callback: (_, message) => onAlert(read(message)) });
 client.subscribe("metawatch.heartbeat", { callback: (_, message) => onHeartbeat(read(message)) });
 await client.flush();
 console.log("listening");

@@ -55,6 +55,9 @@ class Consumer:
         except BAD as error:
             print(f"{message.subject} carries no alert event: {error!r}", file=sys.stderr)
             return
+        # A warning is nothing to page for; an incident that became critical stays so until it ends.
+        if event.get("severity") != "critical" and incident not in self.incidents:
+            return
         # Else it is delivered again (an event's id is its incident and its seq), or its number cannot be.
         if self.incidents.get(incident, NOTHING)["seq"] < seq < 2**53:
             # It answers for what another watcher told while the two could not hear each other.
@@ -168,7 +171,7 @@ async def main(servers: list[str]) -> None:
         **login,
     )
     connection.said.clear()
-    await client.subscribe("metawatch.critical.>", cb=consumer.on_alert)
+    await client.subscribe("metawatch.alert.>", cb=consumer.on_alert)
     await client.subscribe("metawatch.heartbeat", cb=consumer.on_heartbeat)
     await client.flush()
     print("listening", flush=True)

@@ -24,8 +24,10 @@ def source:
   {system: (.system // ""), instance: .monitor.instance, heard: now,
    order: [(.epoch.id | split("-") | last | tonumber), .timestamp]};
 # An event is known by its incident and its seq: else it is delivered again.
+# A warning is nothing to page for; an incident that became critical stays so until it ends.
 def event($e):
-  if $e.seq > (.incidents[$e.incident].seq // 0) and $e.seq < 9007199254740992 then
+  if $e.severity != "critical" and (.incidents[$e.incident] | not) then .
+  elif $e.seq > (.incidents[$e.incident].seq // 0) and $e.seq < 9007199254740992 then
     ($e | source) as $told
     # It answers for what another watcher told while the two could not hear each other.
     | reduce ($e.merged // [])[] as $one (.; if .incidents[$one] then .incidents[$one] += $told else . end)
@@ -106,6 +108,6 @@ ticking() {
 }
 
 echo listening
-nats "$@" sub --raw 'metawatch.critical.>' metawatch.heartbeat | ticking | jq -nRr --unbuffered "$decide"
+nats "$@" sub --raw 'metawatch.alert.>' metawatch.heartbeat | ticking | jq -nRr --unbuffered "$decide"
 echo "PAGE     the alerts of metawatch cannot be heard any more"
 exit 1

@@ -151,6 +151,13 @@ pub fn of_alerts(connection: Connection, inbox_prefix: &str, prefix: &str, asks:
         "no alert is published",
     ));
     rights.push(right(
+        Need::Useful,
+        Trial::Undelivered,
+        format!("{prefix}.critical.>"),
+        format!("{prefix}.critical.META_001.default.doctor.firing"),
+        "whoever subscribes to what is critical alone hears nothing",
+    ));
+    rights.push(right(
         Need::Vital,
         Trial::Undelivered,
         heartbeat.clone(),

@@ -134,8 +134,8 @@ fn a_right_that_is_missing_is_told_with_what_to_add_and_counts_by_what_depends_o
     assert_eq!(of("$SYS.REQ.SERVER.*.STATSZ").tried, "$SYS.REQ.SERVER.NABC.STATSZ");
     // A connection of its own needs an inbox, and in core mode asks what has arrived.
     let count = |connection, asks| rights::of_alerts(connection, "_INBOX", "metawatch", asks).len();
-    assert_eq!(count(Connection::Watching, true), 7);
-    assert_eq!((count(Connection::Alerts, true), count(Connection::Alerts, false)), (9, 8));
+    assert_eq!(count(Connection::Watching, true), 8);
+    assert_eq!((count(Connection::Alerts, true), count(Connection::Alerts, false)), (10, 9));
 }
 
 #[test]

@@ -208,6 +208,7 @@ async fn each_right_that_is_missing_is_named_with_the_line_to_add() {
                 ("publish", "metawatch.>") => {
                     vec![
                         "publish metawatch.alert.>",
+                        "publish metawatch.critical.>",
                         "publish metawatch.heartbeat",
                         "publish metawatch.watcher.*",
                     ]
