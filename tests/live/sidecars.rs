@@ -131,8 +131,9 @@ async fn a_speaker_that_is_stopped_hands_over_at_once() {
     let leaving = sidecars.get_mut(&first).unwrap();
     leaving.signal("TERM").unwrap();
     assert_eq!(leaving.wait().unwrap(), Some(0), "{}", leaving.log());
-    let second = watch.expect_heartbeat("another speaker", |beat| beat.speaker != first).await;
-    assert_eq!(second.watchers, 2);
+    watch.expect_heartbeat("another speaker", |beat| beat.speaker != first).await;
+    // It may not have heard the third one yet.
+    watch.expect_heartbeat("both that are left", |beat| beat.speaker != first && beat.watchers == 2).await;
 }
 
 /// The watcher of this name ends as by a crash.
