@@ -15,6 +15,7 @@ use tokio::time::{sleep_until, timeout};
 use tracing::Span;
 
 use crate::alert::{Reason, State};
+use crate::check::Severity;
 use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, LossKind, Options, Wake};
 use crate::epoch::Plan;
 use crate::event::AlertEvent;
@@ -477,10 +478,10 @@ pub(super) fn log(line: &Line) {
 /// One line for one thing that happened: what servers say of it when they are asked is no other.
 fn announce(event: &AlertEvent) {
     let AlertEvent { summary, check, incident, seq, .. } = event;
-    match event.state {
+    match (event.state, event.severity) {
         _ if event.reason == Reason::Diagnosed => tracing::debug!(check, incident, seq, "{summary}"),
-        State::Suspected => tracing::warn!(check, incident, seq, "{summary}"),
-        State::Firing => tracing::error!(check, incident, seq, "{summary}"),
-        State::Resolved => tracing::info!(check, incident, seq, "{summary}"),
+        (State::Resolved, _) => tracing::info!(check, incident, seq, "{summary}"),
+        (State::Firing, Severity::Critical) => tracing::error!(check, incident, seq, "{summary}"),
+        (State::Suspected | State::Firing, _) => tracing::warn!(check, incident, seq, "{summary}"),
     }
 }
