@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 use crate::stamp::Stamp;
-use crate::wire::{self, Advisory, JetStream, Reject, Reply, Server, Statsz};
+use crate::wire::{self, Advisory, AdvisoryKind, JetStream, Reject, Reply, Server, Statsz};
 use announced::Announced;
 use last_replies::Read;
 use servers::{Replies, RollCall, Servers};
@@ -153,6 +153,7 @@ pub struct Epoch {
     unreadable: BTreeSet<(ServerKey, Name)>,
     gateways: BTreeSet<Name>,
     advisories: BTreeSet<(Stamp, Advisory)>,
+    elections: BTreeSet<(Stamp, Advisory)>,
     announced: Announced,
     rejects: Vec<Reject>,
     late: Vec<Late>,
@@ -193,6 +194,7 @@ impl Epoch {
             unreadable: BTreeSet::new(),
             gateways: BTreeSet::new(),
             advisories: BTreeSet::new(),
+            elections: BTreeSet::new(),
             announced: Announced::default(),
             rejects: Vec::new(),
             late: Vec::new(),
@@ -273,6 +275,7 @@ impl Epoch {
         let mut conflicts = conflict::conflicts(runs, contradicted);
         self.counts.conflicting = conflicts.len() as u64;
         conflicts.truncate(EXAMPLES_MAX);
+        self.advisories.append(&mut self.elections);
         let gathered = Gathered {
             number: self.plan.number,
             opened: self.opened,
@@ -436,9 +439,11 @@ impl Epoch {
             None => self.counts.unexpected += 1,
             Some(Err(reject)) => self.reject(reject),
             Some(Ok(advisory)) => {
-                self.advisories.insert((at, advisory));
+                let elected = advisory.kind == AdvisoryKind::Elected;
+                let kept = if elected { &mut self.elections } else { &mut self.advisories };
+                kept.insert((at, advisory));
                 // The latest goes, whatever the order of arrival.
-                let dropped = self.advisories.len() > EXAMPLES_MAX && self.advisories.pop_last().is_some();
+                let dropped = kept.len() > EXAMPLES_MAX && kept.pop_last().is_some();
                 self.counts.announcements_dropped += u64::from(dropped);
             }
         }

@@ -77,6 +77,9 @@ pub struct RecordedEpoch<'a> {
     /// The replies to `STATSZ`; absent when it was not asked.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub statsz: Option<Vec<&'a RawValue>>,
+    /// The replies to `STATSZ` of the recorder's own server, where that alone was asked: in a first epoch.
+    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+    pub own_statsz: Vec<&'a RawValue>,
     /// The events that came before the epoch ended.
     #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<RecordedEvent<'a>>,
@@ -165,7 +168,7 @@ impl RecordedEpoch<'_> {
         for reply in &self.replies {
             epoch.hear(closed, Heard::Jsz { epoch: number, payload: reply.get().as_bytes() });
         }
-        for reply in self.statsz.iter().flatten() {
+        for reply in self.statsz.iter().flatten().chain(&self.own_statsz) {
             epoch.hear(closed, Heard::Statsz { epoch: number, payload: reply.get().as_bytes() });
         }
         let ended = self.ended.unwrap_or_else(|| epoch.ended_of_a_recording());

@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::epoch::Gathered;
 use crate::name::{Name, join_some, printable};
 use crate::rules::{Rules, SIZES_DIFFER_MIN};
-use crate::stamp::human_duration;
+use crate::stamp::{Stamp, human_duration};
 use crate::wire::{Advisory, AdvisoryKind};
 use unchanged::Unchanged;
 
@@ -71,12 +71,14 @@ pub fn merge_after(
         same.for_each(|(group, unchanged)| *unchanged &= !loads.contains(&group.key));
     }
     groups.iter().for_each(|group| inconsistent.sizes_of(group));
+    tell_strange_elections(gathered, &groups, &mut inconsistent);
     tell_flaws(gathered, &mut inconsistent);
     let Inconsistencies { all, warnings, .. } = inconsistent;
     let (epoch, servers) = (facts(gathered, history), servers(gathered, last_servers));
     // Anybody can say something in a name that nobody has.
     let of_a_peer = |advisory: &&Advisory| groups.iter().any(|group| group.peer(advisory.peer).is_some());
-    let said = gathered.advisories.iter().map(|(_, advisory)| advisory).filter(of_a_peer).map(in_words);
+    let said =
+        gathered.advisories.iter().map(|(_, advisory)| advisory).filter(of_a_peer).filter_map(in_words);
     // Whoever has not changed is not behind.
     let changed = groups.iter().zip(&unchanged).filter(|(_, unchanged)| !**unchanged);
     let behind =
@@ -90,9 +92,9 @@ pub fn merge_after(
 }
 
 /// What a server told of itself, for people: it may be what an operator has just done on purpose.
-fn in_words(advisory: &Advisory) -> String {
+fn in_words(advisory: &Advisory) -> Option<String> {
     let name = printable(advisory.name.as_str());
-    match &advisory.kind {
+    Some(match &advisory.kind {
         AdvisoryKind::OutOfStorage { stream } if stream.is_empty() => {
             format!("{name} says that its storage is full")
         }
@@ -104,7 +106,9 @@ fn in_words(advisory: &Advisory) -> String {
         AdvisoryKind::MetaRescue => {
             format!("{name} says that an operator lowered the quorum of its meta group (rescue)")
         }
-    }
+        // Who leads is told by the list of the leader.
+        AdvisoryKind::Elected => return None,
+    })
 }
 
 /// A word on a group whose quorum is not Raft's own.
@@ -122,6 +126,21 @@ fn behind(peer: &PeerView, limit: Duration) -> Option<String> {
     let grows = if last > first { format!(", up from {first}") } else { String::new() };
     let lasted = human_duration(streak.lasted());
     Some(format!("{} has not been current for {lasted}, {last} operations behind{grows}", peer.label()))
+}
+
+/// Counts the elections that are told of leaders whom no group has. Anybody can tell of one.
+fn tell_strange_elections(gathered: &Gathered, groups: &[GroupView], inconsistent: &mut Inconsistencies) {
+    let strange = |(_, advisory): &&(Stamp, Advisory)| {
+        let mut known =
+            groups.iter().filter(|group| group.had_list && group.domain == advisory.domain).peekable();
+        advisory.kind == AdvisoryKind::Elected
+            && known.peek().is_some()
+            && known.all(|group| group.peer(advisory.peer).is_none())
+    };
+    let count = gathered.advisories.iter().filter(strange).count();
+    if count > 0 {
+        inconsistent.note(format!("{count} elections are told of leaders that no group has"));
+    }
 }
 
 /// Tells what was wrong with answers of which the rest was taken, and what came in too great a number.

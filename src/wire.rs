@@ -18,7 +18,7 @@ mod template;
 
 use std::fmt;
 
-pub use advisory::{Advisory, AdvisoryKind, SUBJECTS as ADVISORIES, decode_advisory};
+pub use advisory::{Advisory, AdvisoryKind, ELECTIONS, SUBJECTS as ADVISORIES, decode_advisory};
 pub use fields::FLAWS_MAX;
 pub use statsz::{RouteTo, Statsz};
 pub use template::{Changes, Template};

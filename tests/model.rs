@@ -257,6 +257,11 @@ fn forged(server: &Server) -> String {
 /// The subject and the payload of a server's announcement.
 pub(crate) fn announcement(server: &Server, kind: &str) -> (String, String) {
     let (kind, stream) = kind.split_once(' ').unwrap_or((kind, ""));
+    if kind == "ELECTED" {
+        let leader = PeerId::of_server(&server.name);
+        let payload = json!({"leader": leader.as_str(), "cluster": server.cluster, "domain": server.domain});
+        return ("$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED".to_owned(), payload.to_string());
+    }
     if matches!(kind, "OUT_OF_STORAGE" | "REMOVED" | "META_RESCUE") {
         let payload = json!({"server": server.name, "server_id": run_id(server), "cluster": server.cluster,
             "domain": server.domain, "stream": stream});

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use metawatch::alert::State;
 use metawatch::event::heartbeat::Status;
 
+use crate::cluster::tiny_disk::can_mount;
 use crate::cluster::watch::{Seen, Watch, Watching};
-use crate::cluster::{Cluster, LONG, Layout, Mode, User};
+use crate::cluster::{Cluster, LONG, Layout, Mode, User, binary};
 use crate::figures::{Samples, progress, say};
 use crate::tools;
 
@@ -20,6 +21,9 @@ const POLL: Duration = Duration::from_millis(500);
 const CALM_AFTER_FREEZE: Duration = Duration::from_secs(10);
 /// What metawatch runs with.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Later versions do not always switch JetStream off, or never.
+const FILLED_VERSION: &str = "2.10.25";
 
 /// What the name of every renamed server ends with.
 const RENAMED: &str = "renamed";
@@ -35,11 +39,12 @@ enum Fault {
     FreezeLeader,
     FreezeOwn,
     CutOffFollower,
+    FillDisk,
     RenameAll,
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::StopFollower,
         Self::KillFollower,
         Self::KillLeader,
@@ -48,6 +53,7 @@ impl Fault {
         Self::FreezeLeader,
         Self::FreezeOwn,
         Self::CutOffFollower,
+        Self::FillDisk,
         Self::RenameAll,
     ];
 
@@ -61,6 +67,7 @@ impl Fault {
             Self::FreezeLeader => "frozen leader (SIGSTOP)",
             Self::FreezeOwn => "the frozen server is the one we talk to",
             Self::CutOffFollower => "partition of a follower",
+            Self::FillDisk => "full disk of a follower, which switches JetStream off (2.10.25)",
             Self::RenameAll => "all servers renamed at once",
         }
     }
@@ -71,6 +78,7 @@ impl Fault {
             Self::StopFollower => "< 0.6",
             Self::KillFollower | Self::KillLeader | Self::KillSeenByJszAlone => "142–239",
             Self::FreezeFollower | Self::FreezeLeader | Self::FreezeOwn | Self::CutOffFollower => "140–240",
+            Self::FillDisk => "never: the server answers",
             // There is no leader any more whose list would count.
             Self::RenameAll => "—",
         }
@@ -86,6 +94,11 @@ impl Fault {
         match self {
             Self::CutOffFollower => layout.proxied(),
             Self::KillSeenByJszAlone => layout.user(jsz_alone()),
+            Self::FillDisk => {
+                let mut layout = layout.version(Some(FILLED_VERSION));
+                layout.nodes[2].tiny_disk = true;
+                layout
+            }
             Self::StopFollower
             | Self::KillFollower
             | Self::KillLeader
@@ -96,8 +109,10 @@ impl Fault {
         }
     }
 
-    async fn make(self, cluster: &mut Cluster, victim: &str) -> io::Result<()> {
+    /// Gives the moment of the fault, where that is not the moment before.
+    async fn make(self, cluster: &mut Cluster, victim: &str) -> io::Result<Option<Instant>> {
         match self {
+            Self::FillDisk => return fill(cluster, victim).await.map(Some),
             Self::StopFollower => cluster.stop(victim).await,
             Self::KillFollower | Self::KillLeader | Self::KillSeenByJszAlone => cluster.kill(victim),
             Self::FreezeFollower | Self::FreezeLeader | Self::FreezeOwn => cluster.freeze(victim),
@@ -107,10 +122,16 @@ impl Fault {
             }
             Self::RenameAll => rename_all(cluster, |name| format!("{name}-{RENAMED}")),
         }
+        .map(|()| None)
     }
 
     fn mend(self, cluster: &mut Cluster, victim: &str) -> io::Result<()> {
         match self {
+            // Its disk is a new one then.
+            Self::FillDisk => {
+                cluster.kill(victim)?;
+                cluster.boot(victim)
+            }
             Self::StopFollower | Self::KillFollower | Self::KillLeader | Self::KillSeenByJszAlone => {
                 cluster.boot(victim)
             }
@@ -138,6 +159,30 @@ fn jsz_alone() -> User {
     }
 }
 
+/// Fills the disk of a server; gives the moment from which on it said that its JetStream is off.
+async fn fill(cluster: &Cluster, victim: &str) -> io::Result<Instant> {
+    let client = cluster.admin().await?;
+    let filter = format!(r#"{{"server_name":"{victim}"}}"#);
+    let is_off = async {
+        loop {
+            let asked = client.request("$SYS.REQ.SERVER.PING.JSZ", filter.clone().into());
+            let reply = tokio::time::timeout(Duration::from_millis(500), asked).await;
+            let off = |payload: &[u8]| payload.windows(15).any(|part| part == br#""disabled":true"#);
+            if matches!(reply, Ok(Ok(reply)) if off(&reply.payload)) {
+                return Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (off, filled) = tokio::join!(tokio::time::timeout(LONG, is_off), cluster.fill(victim));
+    filled?;
+    // A new disk would be filled by what the others have.
+    let app = cluster.client("app").await?;
+    app.publish("$JS.API.STREAM.DELETE.FILL", "".into()).await.map_err(io::Error::other)?;
+    app.flush().await.map_err(io::Error::other)?;
+    off.map_err(io::Error::other)
+}
+
 /// Kills every server and starts it again under another name, with what it has stored.
 fn rename_all(cluster: &mut Cluster, new: impl Fn(&str) -> String) -> io::Result<()> {
     let names = cluster.names();
@@ -150,6 +195,11 @@ fn rename_all(cluster: &mut Cluster, new: impl Fn(&str) -> String) -> io::Result
         cluster.rename(name, &new(name))?;
     }
     Ok(())
+}
+
+/// Whether there is a server that switches its JetStream off, and a disk to fill.
+fn can_be_filled() -> bool {
+    can_mount() && binary::nats_server(Some(FILLED_VERSION)).is_ok()
 }
 
 /// What the rounds of one fault gave.
@@ -175,6 +225,10 @@ pub(crate) async fn run(rounds: usize, only: &str, nats: Option<&Path>) -> io::R
     }
     let mut rows = Vec::new();
     for fault in Fault::ALL.into_iter().filter(|fault| fault.label().contains(only)) {
+        if fault == Fault::FillDisk && !can_be_filled() {
+            progress("faults: no disk can be filled: that takes a mount and nats-server 2.10.25");
+            continue;
+        }
         rows.push((fault, measure(fault, rounds, nats).await?));
     }
     say(&format!(
@@ -239,7 +293,7 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
         // Spread over the time between two epochs.
         tokio::time::sleep(INTERVAL * (2 * round as u32 + 1) / (2 * rounds as u32)).await;
         let begun = Instant::now();
-        fault.make(&mut cluster, &victim).await?;
+        let begun = fault.make(&mut cluster, &victim).await?.unwrap_or(begun);
         let (firing, nats_critical) = {
             let asked = async {
                 match nats {
@@ -252,7 +306,9 @@ async fn measure(fault: Fault, rounds: usize, nats: Option<&Path>) -> io::Result
         let suspected = suspected(&mut watch, begun, &firing);
         let nats_critical = nats_critical?;
         let after = |at: Option<Instant>| {
-            at.map_or("–".to_owned(), |at| format!("{:.2} s", (at - begun).as_secs_f64()))
+            at.map_or("–".to_owned(), |at| {
+                format!("{:.2} s", at.saturating_duration_since(begun).as_secs_f64())
+            })
         };
         progress(&format!(
             "faults: {}: round {}: metawatch suspects after {}, critical after {}, the nats CLI after {}",
@@ -295,11 +351,11 @@ fn suspected(watch: &mut Watch, begun: Instant, firing: &Seen) -> Option<Instant
 impl Row {
     fn take(&mut self, begun: Instant, suspected: Option<Instant>, firing: Instant, nats: Option<Said>) {
         if let Some(suspected) = suspected {
-            self.suspected.push(suspected - begun);
+            self.suspected.push(suspected.saturating_duration_since(begun));
         }
-        self.critical.push(firing - begun);
+        self.critical.push(firing.saturating_duration_since(begun));
         if let Some(said) = nats {
-            self.nats.push(said.at - begun);
+            self.nats.push(said.at.saturating_duration_since(begun));
             self.nats_said = said.line;
         }
     }
@@ -309,6 +365,8 @@ impl Row {
 async fn victim(fault: Fault, cluster: &Cluster, stays: &str) -> io::Result<String> {
     match fault {
         Fault::KillLeader | Fault::FreezeLeader => led_by_another(cluster, stays).await,
+        // The one whose disk is small; it must not lead, or the stream only stops to store.
+        Fault::FillDisk => led_by_another(cluster, "s3").await.map(|_| "s3".to_owned()),
         Fault::FreezeOwn => {
             let own = cluster.server_of("metawatch").await?;
             led_by_another(cluster, &own).await.map(|_| own)

@@ -21,6 +21,7 @@ mod figures;
 mod fleet;
 mod hardship;
 mod memory;
+mod stress;
 #[expect(dead_code, reason = "the simulation needs its random numbers alone")]
 #[path = "../../tests/support.rs"]
 mod support;
@@ -29,9 +30,11 @@ mod support;
 mod system;
 mod tools;
 mod watchers;
+mod witness;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const HELP: &str = "\
 Measures metawatch on real nats-servers, which it starts on loopback and ends again. Figures go to stdout, progress to
@@ -55,17 +58,21 @@ commands:
            partitions; needs no server; about 5 minutes
   hardship stops the watcher for 3 s around a change, floods it, and lets the disk of its state file hang (as root):
            counts what is lost; about 7 minutes
-  churn    rolling restarts, crashes, elections and new streams for a while: counts false alarms
+  churn    rolling restarts, crashes, elections and new streams for a while, or one hardship under which nobody is
+           offline: counts false criticals
 
 options:
   --rounds N     how often each fault is made [default: 5]
   --fault TEXT   `faults` makes only those whose name holds this
-  --minutes N    how long `churn` lasts [default: 60]
+  --for TIME     how long `churn` lasts [default: 1h]
+  --stress NAME  what `churn` does instead: pauses, load, wan, or disk (as root); NATS_SERVER chooses the server
+  --record FILE  where `churn` lets every epoch be recorded
+  --seed N       other random moments for `churn` [default: 1]
   --seeds N      how many random runs `elections` makes [default: 10]
   --nats PATH    the nats CLI to compare with [default: the one on PATH; without one the comparison is left out]
   -h, --help     this text
 
-`check`, `memory`, `delivery`, `hardship` and `watchers` measure the release build of metawatch: run
+`check`, `memory`, `delivery`, `hardship`, `watchers` and `churn` measure the release build of metawatch: run
 `cargo build --release` first.
 ";
 
@@ -74,7 +81,7 @@ struct Arguments {
     command: String,
     rounds: usize,
     fault: String,
-    minutes: u64,
+    churn: churn::Churn,
     nats: Option<PathBuf>,
     seeds: u64,
     /// How many watchers.
@@ -106,7 +113,12 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         command: String::new(),
         rounds: 5,
         fault: String::new(),
-        minutes: 60,
+        churn: churn::Churn {
+            length: Duration::from_secs(3_600),
+            stress: stress::Stress::None,
+            seed: 1,
+            record: None,
+        },
         nats: tools::on_path("nats"),
         seeds: 10,
         watchers: Vec::new(),
@@ -120,10 +132,20 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
                 let number = rounds.parse().ok().filter(|number| *number > 0);
                 arguments.rounds = number.ok_or_else(|| format!("--rounds {rounds} is no count"))?;
             }
-            "--minutes" => {
-                let minutes = value()?;
-                arguments.minutes =
-                    minutes.parse().map_err(|_| format!("--minutes {minutes} is no count"))?;
+            "--for" => {
+                let length = value()?;
+                arguments.churn.length =
+                    humantime::parse_duration(&length).map_err(|_| format!("--for {length} is no time"))?;
+            }
+            "--stress" => {
+                let name = value()?;
+                arguments.churn.stress =
+                    stress::Stress::named(&name).ok_or_else(|| format!("--stress {name} is unknown"))?;
+            }
+            "--record" => arguments.churn.record = Some(PathBuf::from(value()?)),
+            "--seed" => {
+                let seed = value()?;
+                arguments.churn.seed = seed.parse().map_err(|_| format!("--seed {seed} is no number"))?;
             }
             "--seeds" => {
                 let seeds = value()?;
@@ -174,7 +196,7 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
         faults::run(arguments.rounds, &arguments.fault, nats).await?;
     }
     if arguments.command == "churn" {
-        return churn::run(arguments.minutes).await;
+        return churn::run(&arguments.churn).await;
     }
     if arguments.command == "hardship" {
         return hardship::run().await;

@@ -167,5 +167,6 @@ fn observed(group: &GroupView, peer: &PeerView, witnesses: &[Witness]) -> bool {
     let leaderless = group.leaderless.is_some_and(|leaderless| leaderless.lasted() >= LEADERLESS_MIN);
     let corroborated =
         peer.contact_lost_earlier || announced || speaks(Witness::Hearsay) || group.quorum_gone();
-    leaderless && (silence || disabled) && corroborated
+    // A member gives up a leader that is gone: whoever still follows one hears it, and that one has a majority.
+    leaderless && !group.followed && (silence || disabled) && corroborated
 }

@@ -41,7 +41,8 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
         let words = format!("meta group {} changed its leader {value} times within {window}", group.key);
         let told = changes.iter().rev().map(|change| {
             let ago = human_duration(context.now.since(change.at));
-            format!("{} took over from {} {ago} ago", change.to, change.from.1)
+            let how = if change.told { ", as it told" } else { "" };
+            format!("{} took over from {}{how} {ago} ago", change.to, change.from.1)
         });
         (words, vec![join_some(told)])
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::{Cause, CauseKind, Check, Context, Finding, Grounds, Severity, Subject, Verdict, Witness};
 use crate::name::{Name, join_some};
-use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN, SHORT_MIN, STANDING_EPOCHS_MIN};
+use crate::rules::{CLAIM_SETTLES_MAX, LEADERLESS_MIN, LISTLESS_LEADS_MAX, SHORT_MIN, STANDING_EPOCHS_MIN};
 use crate::stamp::human_duration;
 use crate::view::{GroupView, PeerView, Streak, label};
 
@@ -27,7 +27,8 @@ pub(super) const CHECK: Check = Check {
 
 fn run(check: &Check, group: &GroupView, _: &Context<'_>, findings: &mut Vec<Finding>) {
     // A leader that only we cannot hear or read leads all the same, and one that was just elected may still have no list.
-    let settles = group.claimed.is_some_and(|claim| claim.lasted() < CLAIM_SETTLES_MAX);
+    let settles_within = if group.claim_followed { LISTLESS_LEADS_MAX } else { CLAIM_SETTLES_MAX };
+    let settles = group.claimed.is_some_and(|claim| claim.lasted() < settles_within);
     let leaderless =
         group.leaderless.filter(|streak| streak.lasted() >= LEADERLESS_MIN && !group.followed && !settles);
     // Members of a group give up a leader that is gone within an election; observers of a hub never do. Only they can

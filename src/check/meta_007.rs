@@ -43,6 +43,7 @@ fn run(check: &Check, group: &GroupView, context: &Context<'_>, findings: &mut V
     let words = format!("meta group {} has {size} peers, {} before", group.key, shrunk.from);
     let removed = shrunk.removed.iter().map(|(name, how)| match how {
         Removed::Running => format!("{name} was removed while it ran"),
+        Removed::Told => format!("{name} was removed while it ran, and says so itself"),
         Removed::Down => format!("{name} was removed while it was down"),
     });
     let finding = fault(finding, CauseKind::SizeDecreased, words, removed.collect());

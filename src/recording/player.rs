@@ -79,6 +79,7 @@ impl<'a> BareReplies<'a> {
             connected_to: None,
             replies: self.replies,
             statsz: (!self.statsz.is_empty()).then_some(self.statsz),
+            own_statsz: Vec::new(),
             events: Vec::new(),
         }))
     }

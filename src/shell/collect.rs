@@ -289,7 +289,10 @@ impl<P: Transport> Collector<P> {
                 self.urgent = true;
                 self.backlog.event(now, &message);
             }
-            Incoming::Elected => self.urgent = true,
+            Incoming::Elected(message) => {
+                self.urgent = true;
+                self.backlog.election(now, &message);
+            }
             Incoming::Link(event) => {
                 if event == LinkEvent::SlowConsumer {
                     self.backlog.lost();
@@ -384,8 +387,7 @@ impl<P: Transport> Collector<P> {
     fn hear(&mut self, open: &mut Open, now: Stamp, incoming: Incoming) {
         match incoming {
             Incoming::Reply(message) => self.hear_reply(open, now, &message),
-            Incoming::Elected => self.urgent = true,
-            Incoming::ServerEvent(message) => {
+            Incoming::ServerEvent(message) | Incoming::Elected(message) => {
                 self.urgent = true;
                 let (subject, payload) = (message.subject.as_str(), &message.payload[..]);
                 if self.options.raw {

@@ -261,6 +261,7 @@ fn line(job: &Job) -> serde_json::Result<Vec<u8>> {
         connected_to,
         replies: replies.iter().map(AsRef::as_ref).collect(),
         statsz: job.asked_statsz.then(|| statsz.iter().map(AsRef::as_ref).collect()),
+        own_statsz: statsz.iter().filter(|_| !job.asked_statsz).map(AsRef::as_ref).collect(),
         events: events
             .iter()
             .map(|(at, subject, payload)| RecordedEvent {

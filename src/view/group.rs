@@ -254,6 +254,7 @@ impl Merge<'_> {
             last_online: last.map(|(online, _)| online.clone()),
             leaderless: None,
             claimed: None,
+            claim_followed: false,
             enough: None,
             listless: BTreeSet::new(),
             led: false,
@@ -297,6 +298,7 @@ impl Merge<'_> {
         view.led = group.is_led(view, members);
         view.leaderless = group.leaderless;
         view.claimed = group.claimed;
+        view.claim_followed = group.is_claim_followed(view, members);
         view.enough = group.enough;
         view.listless.clone_from(&group.listless);
         view.disagreement = group.disagreement;

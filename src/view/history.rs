@@ -459,7 +459,10 @@ impl History {
                 None => self.heard(server, heard, delay, false),
                 Some(server) => {
                     server.missed = 0;
-                    server.answered = server.answered.saturating_add(1);
+                    // A member answers each epoch, if too late: it is waited for, or epochs that follow each other
+                    // quickly would never hear it.
+                    let least = if server.member { ANSWERED_MIN } else { 0 };
+                    server.answered = server.answered.saturating_add(1).max(least);
                     server.delay = server.delay.max(delay);
                 }
             }

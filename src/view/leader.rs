@@ -125,8 +125,8 @@ pub(super) fn list_of<'a>(
     list
 }
 
-/// Whether as many members as must agree name one leader that we cannot hear or read. One that answers, and does not
-/// claim to lead or has no list, leads nobody. Members stop naming one that is gone after some seconds (measured: 3.5
+/// Whether as many members as must agree, or all of those that answer, name one leader that we cannot hear or read. One
+/// that answers, and does not claim to lead or has no list, leads nobody. Members stop naming one that is gone after some seconds (measured: 3.5
 /// to 7.5 s), so in the long run only a leader that runs is followed.
 pub(super) fn followed(members: &Members<'_>, quorum: Option<u64>) -> bool {
     let mut followers: BTreeMap<PeerId, u64> = BTreeMap::new();
@@ -135,7 +135,9 @@ pub(super) fn followed(members: &Members<'_>, quorum: Option<u64>) -> bool {
             *followers.entry(leader).or_default() += 1;
         }
     }
-    followers.values().any(|count| quorum.is_some_and(|quorum| *count >= quorum))
+    let enough =
+        |count: &u64| *count == members.len() as u64 || quorum.is_some_and(|quorum| *count >= quorum);
+    followers.values().any(enough)
 }
 
 /// The leader that every member names who names one, when it gave no answer as a member.
@@ -229,10 +231,29 @@ impl GroupHistory {
     pub(super) fn is_led(&self, view: &GroupView, members: &Members<'_>) -> bool {
         let Some(authority) = &view.authority else { return false };
         let Some(quorum) = view.quorum else { return true };
-        let followers = members
-            .iter()
-            .filter(|(id, (_, meta))| self.members.contains(*id) && meta.leader_id == Some(authority.peer));
-        view.online.is_some_and(|online| online >= quorum) || followers.count() as u64 >= quorum
+        let followers = self.followers_of(authority.peer, members);
+        view.online.is_some_and(|online| online >= quorum) || followers >= quorum
+    }
+
+    /// How many known members name this leader, itself included.
+    fn followers_of(&self, leader: PeerId, members: &Members<'_>) -> u64 {
+        let of_it = |(id, (_, meta)): &(&PeerId, &(&Reply, &Meta))| {
+            self.members.contains(*id) && meta.leader_id == Some(leader)
+        };
+        members.iter().filter(of_it).count() as u64
+    }
+
+    /// Whether the one known member that has claimed to lead since nobody does, without a list, is followed by as many
+    /// known members as must agree: a server that was just started lists nobody of whom it has not heard yet. Servers
+    /// that were all renamed are no known members.
+    pub(super) fn is_claim_followed(&self, view: &GroupView, members: &Members<'_>) -> bool {
+        let mut claimants = members.iter().filter(|(_, (reply, meta))| claims(reply, meta));
+        let (Some((leader, _)), None) = (claimants.next(), claimants.next()) else { return false };
+        let followers = self.followers_of(*leader, members);
+        self.has_list
+            && self.listless.len() <= 1
+            && self.members.contains(leader)
+            && view.quorum.is_some_and(|quorum| followers >= quorum)
     }
 
     /// Remembers who has claimed to lead without a list since nobody leads.

@@ -156,7 +156,7 @@ impl PeerEvidence<'_> {
             match &advisory.kind {
                 AdvisoryKind::OutOfStorage { stream } => history.out_of_storage = Some((*at, stream.clone())),
                 AdvisoryKind::Removed => history.said_removed = true,
-                AdvisoryKind::MetaRescue => {}
+                AdvisoryKind::MetaRescue | AdvisoryKind::Elected => {}
             }
         }
         if answer == Answer::Member {

@@ -156,6 +156,8 @@ pub struct GroupView {
     pub leaderless: Option<Streak>,
     /// Since when a member has claimed to lead whom too few follow, or who has no list.
     pub claimed: Option<Streak>,
+    /// As many known members as must agree follow that one, and no other has claimed to lead since nobody does.
+    pub claim_followed: bool,
     /// Since when as many members have answered as must agree.
     pub enough: Option<Streak>,
     /// Who has claimed to lead since then without ever having a list of its peers.
@@ -168,7 +170,8 @@ pub struct GroupView {
     pub heard_by_leader: u64,
     /// The leader that every answering member names who names one, when it does not answer itself.
     pub silent_leader: Option<PeerId>,
-    /// Whether as many answering members as must agree follow one leader that is silent to us or cannot be read.
+    /// Whether as many answering members as must agree, or all of them, follow one leader that is silent to us or cannot
+    /// be read.
     pub followed: bool,
     /// A smaller list than the last agreed one, which too few could agree on.
     pub held: Option<Held>,

@@ -164,3 +164,43 @@ async fn a_member_of_another_version_is_told() {
     );
     watch.stop().await;
 }
+
+#[tokio::test]
+async fn a_quorum_that_an_operator_lowers_is_told_and_ends_the_loss_of_it_alone() {
+    // 2.15 has this way out, no version before.
+    if tested_version().is_some_and(|version| !version.starts_with("2.15")) {
+        return;
+    }
+    let mut cluster = three().await;
+    let survivor = cluster.follower("").await.unwrap();
+    let mut watch = cluster.watch(Watching::default()).await.unwrap();
+    watch.expect_status(Status::Ok).await;
+    let dead: Vec<String> = cluster.names().into_iter().filter(|name| *name != survivor).collect();
+    for name in &dead {
+        cluster.kill(name).unwrap();
+    }
+    let lost = expect(&mut watch, "META_006", State::Firing).await.event;
+    let admin = cluster.client_soon("admin").await;
+    let mut answer = String::new();
+    // As long as the survivor knows a leader it refuses.
+    for _ in 0..60 {
+        answer = ask(&admin, "$JS.API.META.RESCUE", r#"{"quorum_needed":1}"#).await;
+        if answer.contains(r#""new_quorum":1"#) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(answer.contains(r#""new_quorum":1"#), "{answer}");
+    let stands = "an operator lowered the quorum of meta group default: 1 of 3 must agree (rescue)";
+    let beat = watch
+        .expect_heartbeat("the lowered quorum", |beat| beat.notes.iter().any(|note| note == stands))
+        .await;
+    assert_eq!(beat.status, Status::Alerting);
+    let over =
+        watch.expect("the end", |event| event.incident == lost.incident && event.state == State::Resolved);
+    over.await;
+    let beat = watch.expect_heartbeat("the dead", |_| true).await;
+    let still: Vec<&str> = beat.active.iter().map(|open| open.check.as_str()).collect();
+    assert_eq!(still, ["META_001", "META_001"], "{beat:?}");
+    watch.stop().await;
+}

@@ -16,6 +16,8 @@ const BYTES_MAX: usize = 16 << 20;
 /// No more late replies than this, so that events have room. An epoch looks at so many of them as examples.
 const REPLIES_MAX: usize = 256;
 
+/// No more elections than this: nobody elects so often, and whoever says so anyway keeps nothing else out.
+const ELECTIONS_MAX: usize = 64;
 /// A message is kept for so long, which is longer than any epoch is away from the next one where a watcher looks.
 const KEPT_MAX: Duration = Duration::from_secs(600);
 
@@ -23,9 +25,17 @@ const KEPT_MAX: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 struct BufferedMessage {
     at: Stamp,
-    is_event: bool,
+    kind: Kind,
     subject: String,
     payload: Vec<u8>,
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Reply,
+    Event,
+    Election,
 }
 
 /// The messages between two epochs, and whether any was lost.
@@ -34,6 +44,7 @@ pub(super) struct Backlog {
     messages: VecDeque<BufferedMessage>,
     bytes: usize,
     replies: usize,
+    elections: usize,
     /// Further late replies, which are counted and not kept.
     further: u64,
     dropped: bool,
@@ -52,12 +63,21 @@ impl Backlog {
             return;
         }
         self.replies += 1;
-        self.keep(at, false, message);
+        self.keep(at, Kind::Reply, message);
     }
 
     /// Keeps an event of a server.
     pub(super) fn event(&mut self, at: Stamp, message: &Message) {
-        self.keep(at, true, message);
+        self.keep(at, Kind::Event, message);
+    }
+
+    /// Keeps the word on an election. It counts beside what the servers answer, so that one that has no room costs
+    /// nothing but itself.
+    pub(super) fn election(&mut self, at: Stamp, message: &Message) {
+        if self.elections < ELECTIONS_MAX {
+            self.elections += 1;
+            self.keep(at, Kind::Election, message);
+        }
     }
 
     /// Remembers that messages were lost.
@@ -65,7 +85,7 @@ impl Backlog {
         self.dropped = true;
     }
 
-    fn keep(&mut self, at: Stamp, is_event: bool, message: &Message) {
+    fn keep(&mut self, at: Stamp, kind: Kind, message: &Message) {
         self.forget_before(at);
         let bytes = self.bytes.saturating_add(message.payload.len());
         if self.messages.len() >= MESSAGES_MAX || bytes > BYTES_MAX {
@@ -74,7 +94,7 @@ impl Backlog {
         }
         self.bytes = bytes;
         let (subject, payload) = (message.subject.to_string(), message.payload.to_vec());
-        self.messages.push_back(BufferedMessage { at, is_event, subject, payload });
+        self.messages.push_back(BufferedMessage { at, kind, subject, payload });
     }
 
     /// Where no epoch has been opened for long, another watcher has heard what is old.
@@ -84,7 +104,8 @@ impl Backlog {
             && let Some(oldest) = self.messages.pop_front()
         {
             self.bytes = self.bytes.saturating_sub(oldest.payload.len());
-            self.replies = self.replies.saturating_sub(usize::from(!oldest.is_event));
+            self.replies = self.replies.saturating_sub(usize::from(oldest.kind == Kind::Reply));
+            self.elections = self.elections.saturating_sub(usize::from(oldest.kind == Kind::Election));
         }
     }
 
@@ -96,9 +117,9 @@ impl Backlog {
         inbox: &str,
         mut on_event: impl FnMut(Stamp, &str, &[u8]),
     ) {
-        for BufferedMessage { at, is_event, subject, payload } in self.messages.drain(..) {
+        for BufferedMessage { at, kind, subject, payload } in self.messages.drain(..) {
             let payload = &payload[..];
-            let heard = if is_event {
+            let heard = if kind != Kind::Reply {
                 on_event(at, &subject, payload);
                 Heard::Event { at, subject: &subject, payload }
             } else {
@@ -110,7 +131,7 @@ impl Backlog {
             };
             epoch.hear(at, heard);
         }
-        (self.bytes, self.replies) = (0, 0);
+        (self.bytes, self.replies, self.elections) = (0, 0, 0);
         let replies = std::mem::take(&mut self.further);
         if replies > 0 {
             epoch.hear(now, Heard::Late { replies });

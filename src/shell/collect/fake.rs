@@ -95,6 +95,11 @@ impl Fake {
         )));
     }
 
+    pub(crate) fn elect(&self, name: &str) {
+        let payload = format!(r#"{{"leader":"{}","cluster":"c1"}}"#, crate::name::PeerId::of_server(name));
+        self.arrives(Incoming::Elected(message(crate::wire::ELECTIONS, &payload, None)));
+    }
+
     pub(crate) fn answers(&self, request: &str, answers: Vec<(u64, Answer)>) {
         let answers = answers.into_iter().map(|(millis, answer)| (Duration::from_millis(millis), answer));
         self.world.lock().unwrap().answers.insert(request.to_owned(), answers.collect());

@@ -222,6 +222,24 @@ async fn a_flood_of_late_replies_is_counted_and_costs_the_next_epoch_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_that_have_become_slow_are_waited_for_although_epochs_follow_quickly() {
+    let mut bench = Bench::healthy().await;
+    for _ in 0..3 {
+        assert_eq!(bench.epoch().await.heard, 3);
+        bench.rest(SECOND).await;
+    }
+    // Nobody knows yet that their way is longer now.
+    let reply = |name| jsz(name, Some("s1"), &[]);
+    bench.fake.answers(PING_JSZ, vec![(1, reply("s1")), (700, reply("s2")), (700, reply("s3"))]);
+    let mut heard = Vec::new();
+    for _ in 0..8 {
+        heard.push(bench.epoch().await.heard);
+        bench.rest(Duration::from_millis(250)).await;
+    }
+    assert_eq!(heard[4..], [3, 3, 3, 3], "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_loss_of_the_connection_ends_an_epoch_and_its_return_a_rest() {
     let mut bench = Bench::new().await;
     let fake = bench.fake.clone();
@@ -363,9 +381,9 @@ async fn what_belongs_to_no_request_is_counted() {
 #[tokio::test(start_paused = true)]
 async fn one_that_opens_no_epoch_is_woken_by_its_connection_all_the_same_whatever_else_has_come() {
     let mut bench = Bench::healthy().await;
-    bench.fake.arrives(Incoming::Elected);
+    bench.fake.elect("s2");
     assert_eq!(bench.rest(SECOND).await.0, WakeReason::Event);
-    bench.fake.arrives(Incoming::Elected);
+    bench.fake.elect("s2");
     bench.fake.link(LinkEvent::Connected);
     let until = bench.clock.now().plus(SECOND);
     assert_eq!(bench.collector.listen_until(until).await, WakeReason::Connected);

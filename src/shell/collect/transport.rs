@@ -8,7 +8,7 @@ use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 
 use crate::shell::connect::{Link, LinkEvent};
-use crate::wire::ADVISORIES;
+use crate::wire::{ADVISORIES, ELECTIONS};
 
 /// Something that came in.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub enum Incoming {
     /// An event of a server: it stops, or tells of its storage or its membership.
     ServerEvent(Message),
     /// A meta group has elected a leader.
-    Elected,
+    Elected(Message),
     /// Something happened to the connection.
     Link(LinkEvent),
 }
@@ -107,7 +107,7 @@ impl Transport for NatsTransport {
             message = from(&mut self.shutdowns) => Incoming::ServerEvent(message),
             message = from(&mut self.lameducks) => Incoming::ServerEvent(message),
             message = from(&mut self.advisories) => Incoming::ServerEvent(message),
-            _ = from(&mut self.elections) => Incoming::Elected,
+            message = from(&mut self.elections) => Incoming::Elected(message),
         };
         self.link.heard();
         incoming
@@ -177,7 +177,7 @@ impl Subscription {
             Self::Inbox => format!("{inbox}.*.*"),
             Self::Shutdown => "$SYS.SERVER.*.SHUTDOWN".to_owned(),
             Self::Lameduck => "$SYS.SERVER.*.LAMEDUCK".to_owned(),
-            Self::Elected => "$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED".to_owned(),
+            Self::Elected => ELECTIONS.to_owned(),
             Self::Advisories => ADVISORIES.to_owned(),
         }
     }

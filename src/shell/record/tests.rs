@@ -45,6 +45,7 @@ fn an_epoch_becomes_one_line_that_is_read_back() {
     assert_eq!((&*epoch.opened, epoch.ended), ("2026-11-22T20:43:42.300Z", Some(Ended::AllHeard)));
     assert_eq!((epoch.replies.len(), epoch.statsz.is_none(), epoch.events.len()), (1, true, 1));
     assert_eq!(epoch.connected_to.as_deref(), Some("s1"));
+    assert_eq!(epoch.own_statsz.len(), 1, "nobody else was asked");
 }
 
 /// A disk that takes so many bytes.
