@@ -3,11 +3,14 @@
 //! A pure state machine: `shell::forward` hears the alerts and heartbeats, posts what [`Forward::next`] gives, and tells
 //! [`Forward::done`] what came of it. Every receiver is on its own: one that is down holds up no other. **Invariants:** one
 //! post at a time is on its way to a receiver; an event is posted until the receiver has taken it, or a newer one of
-//! its incident stands in its place, or it is dropped, counted and told; no queue grows without a limit.
+//! its incident stands in its place, or it is dropped, counted and told; no queue grows without a limit. What has not
+//! arrived, and what is known to be open, can be saved and gone on with ([`SavedForward`]).
 
 pub mod alertmanager;
 pub mod answer;
 mod notice;
+mod receiver;
+mod saved;
 pub mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +21,12 @@ use crate::daemon::{Level, Line};
 use crate::event::incidents::{Heard, Incidents, Missed, Quiet};
 use crate::event::{AlertEvent, Heartbeat};
 use crate::stamp::Stamp;
-use alertmanager::{Labels, Told};
-use answer::{Answer, Meaning, parked, pause};
+use alertmanager::{Annotations, Labels};
+use answer::Answer;
 use notice::{Notice, QUIET};
-use webhook::{Delivery, Queue};
+use receiver::{Backlog, Receiver};
+pub use saved::SavedForward;
+use webhook::Delivery;
 
 /// So many alerts are followed.
 const STANDING_MAX: usize = 1_000;
@@ -59,8 +64,8 @@ pub struct Post {
 #[derive(Clone, Debug)]
 struct Standing {
     labels: Labels,
-    annotations: BTreeMap<&'static str, String>,
-    since: String,
+    annotations: Annotations,
+    since: Stamp,
     /// Counts its changes.
     state: u64,
     ended: Option<Stamp>,
@@ -75,26 +80,6 @@ struct Followed {
     system: Option<String>,
 }
 
-#[derive(Clone, Debug)]
-enum Backlog {
-    States(Told),
-    Events(Queue),
-}
-
-/// One receiver.
-#[derive(Clone, Debug)]
-struct Receiver {
-    name: String,
-    backlog: Backlog,
-    on_the_way: bool,
-    failures: u32,
-    again_at: Option<Stamp>,
-    /// What was told of its failures last.
-    told: Option<String>,
-    /// How many dropped events were told.
-    told_dropped: u64,
-}
-
 /// Everything that is passed on.
 #[derive(Clone, Debug)]
 pub struct Forward {
@@ -106,7 +91,11 @@ pub struct Forward {
     receivers: Vec<Receiver>,
     /// The systems that nobody watches, by the moment of their last heartbeat.
     quiet: BTreeMap<Option<String>, Stamp>,
+    /// Those of them that were told before a restart.
+    quiet_before: BTreeSet<Option<String>>,
     changes: u64,
+    /// Counts everything that is worth saving.
+    revision: u64,
     /// That too many alerts stand has been told.
     told_full: bool,
 }
@@ -114,27 +103,17 @@ pub struct Forward {
 impl Forward {
     /// For these receivers, each with the name that it is told by.
     pub fn new(receivers: Vec<(ReceiverKind, String)>, rules: ForwardRules, now: Stamp) -> Self {
-        let receiver = |(kind, name)| Receiver {
-            name,
-            backlog: match kind {
-                ReceiverKind::Alertmanager => Backlog::States(Told::default()),
-                ReceiverKind::Webhook => Backlog::Events(Queue::default()),
-            },
-            on_the_way: false,
-            failures: 0,
-            again_at: None,
-            told: None,
-            told_dropped: 0,
-        };
         Self {
             rules,
             started: now,
             incidents: Incidents::default(),
             followed: BTreeMap::new(),
             book: BTreeMap::new(),
-            receivers: receivers.into_iter().map(receiver).collect(),
+            receivers: receivers.into_iter().map(|(kind, name)| Receiver::new(kind, name)).collect(),
             quiet: BTreeMap::new(),
+            quiet_before: BTreeSet::new(),
             changes: 0,
+            revision: 0,
             told_full: false,
         }
     }
@@ -149,14 +128,16 @@ impl Forward {
                 return vec![line(Level::Warn, text, "see who else publishes on these subjects")];
             }
         };
-        self.take(Notice::of_event(event, raw), before, now)
+        self.take(Notice::of_event(event, raw, now), before, now)
     }
 
     /// A heartbeat was heard.
     pub fn heartbeat(&mut self, heartbeat: &Heartbeat, now: Stamp) -> Vec<Line> {
         let learned = self.incidents.heartbeat(heartbeat, now.since(self.started));
         let mut lines = Vec::new();
-        if learned.back {
+        let told_before =
+            [&heartbeat.system, &None].into_iter().filter(|system| self.quiet_before.remove(*system)).count();
+        if learned.back || told_before > 0 {
             for system in [heartbeat.system.clone(), None] {
                 if self.quiet.remove(&system).is_some() {
                     lines.push(line(Level::Warn, "heartbeats are heard again".to_owned(), ""));
@@ -172,7 +153,7 @@ impl Forward {
             lines.push(line(Level::Warn, crate::report::lines::beside(beside), ""));
         }
         for Missed { incident, before } in learned.missed {
-            lines.extend(self.take(Notice::of_incident(&incident, heartbeat), before, now));
+            lines.extend(self.take(Notice::of_incident(&incident, heartbeat, now), before, now));
         }
         lines
     }
@@ -181,6 +162,10 @@ impl Forward {
     pub fn wake(&mut self, now: Stamp) -> Vec<Line> {
         let mut lines = Vec::new();
         for Quiet { system, since, .. } in self.incidents.quiet(now.since(self.started)) {
+            // It was told before a restart, and nobody was heard since.
+            if since.is_none() && !self.quiet_before.is_empty() {
+                continue;
+            }
             let last = since.map_or(self.started, |since| self.started.plus(since));
             let text = crate::report::lines::quiet(system.as_deref(), since.map(|_| last), now.since(last));
             lines.push(line(
@@ -240,9 +225,15 @@ impl Forward {
             return Vec::new();
         };
         receiver.on_the_way = false;
+        self.revision += 1;
         let lines = receiver.done(answer, now);
         self.forget(now);
         lines
+    }
+
+    /// Grows with everything that is worth saving.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// When there is something to do, unless something is heard before.
@@ -287,18 +278,20 @@ impl Forward {
 
     /// Takes something to tell. `before` is where its incident stood.
     fn take(&mut self, notice: Notice, before: Option<State>, now: Stamp) -> Vec<Line> {
+        self.revision += 1;
         let is_end = notice.state == State::Resolved;
         let unwanted = self.rules.only_firing
             && (notice.state == State::Suspected || (is_end && before != Some(State::Firing)));
         if !unwanted {
             for receiver in &mut self.receivers {
                 if let Backlog::Events(queue) = &mut receiver.backlog {
-                    queue.push(Delivery {
+                    let delivery = Delivery {
                         id: notice.id.clone(),
                         lane: notice.incident.clone(),
                         is_end,
                         body: notice.body.clone(),
-                    });
+                    };
+                    queue.push(delivery, now);
                 }
             }
         }
@@ -314,35 +307,33 @@ impl Forward {
         let mut labels = notice.labels;
         if let Some(known) = self.followed.get(&notice.incident) {
             // The name of a peer may become known; to an Alertmanager it would be another alert.
-            for fixed in ["peer", "group"] {
-                if let Some(value) = known.labels.get(fixed) {
-                    labels.insert(fixed, value.clone());
-                }
-            }
+            let fixed = known.labels.iter().filter(|(name, _)| ["peer", "group"].contains(&name.as_ref()));
+            labels.extend(fixed.map(|(name, value)| (name.clone(), value.clone())));
             if known.labels != labels {
                 self.leave(&notice.incident, now);
             }
         }
         let full = self.book.len() >= STANDING_MAX;
-        if full && !self.book.contains_key(&labels) {
+        let crowded = self.followed.len() >= STANDING_MAX && !self.followed.contains_key(&notice.incident);
+        if crowded || (full && !self.book.contains_key(&labels)) {
             let text =
                 format!("more than {STANDING_MAX} alerts stand: Alertmanagers are not told of the rest");
             let news = !std::mem::replace(&mut self.told_full, true);
             let hint = "listen to fewer systems with --prefix";
             return news.then(|| line(Level::Warn, text, hint)).into_iter().collect();
         }
-        self.told_full &= full;
+        self.told_full &= full || crowded;
         self.changes += 1;
         let standing = self.book.entry(labels.clone()).or_insert_with(|| Standing {
             labels: labels.clone(),
-            annotations: BTreeMap::new(),
-            since: notice.since.clone(),
+            annotations: Annotations::new(),
+            since: notice.since,
             state: self.changes,
             ended: None,
             incidents: BTreeSet::new(),
         });
         if standing.ended.take().is_some() {
-            standing.since.clone_from(&notice.since);
+            standing.since = notice.since;
             standing.state = self.changes;
         }
         if standing.annotations != notice.annotations {
@@ -357,6 +348,7 @@ impl Forward {
     /// An incident is over, or has other labels now.
     fn leave(&mut self, incident: &str, now: Stamp) {
         let Some(followed) = self.followed.remove(incident) else { return };
+        self.revision += 1;
         let Some(standing) = self.book.get_mut(&followed.labels) else { return };
         standing.incidents.remove(incident);
         if standing.incidents.is_empty() && standing.ended.is_none() {
@@ -387,64 +379,6 @@ impl Forward {
                 }
             }
         }
-    }
-}
-
-impl Receiver {
-    fn done(&mut self, answer: &Answer, now: Stamp) -> Vec<Line> {
-        let meaning = answer.meaning();
-        match (&mut self.backlog, meaning) {
-            // Of several alerts it has taken those that it could read.
-            (Backlog::States(told), Meaning::Taken | Meaning::Refused) => told.done(true, now),
-            (Backlog::States(told), Meaning::Later(_) | Meaning::Misdirected) => told.done(false, now),
-            (Backlog::Events(queue), Meaning::Taken) => queue.taken(),
-            (Backlog::Events(queue), Meaning::Refused) => queue.refused(now),
-            (Backlog::Events(queue), Meaning::Later(_) | Meaning::Misdirected) => queue.not_taken(),
-        }
-        (self.failures, self.again_at) = match meaning {
-            Meaning::Taken | Meaning::Refused => (0, None),
-            Meaning::Later(asked) => {
-                let failures = self.failures.saturating_add(1);
-                (failures, Some(now.plus(pause(failures, asked))))
-            }
-            Meaning::Misdirected => (self.failures.saturating_add(1), Some(now.plus(parked()))),
-        };
-        self.tell(answer, meaning)
-    }
-
-    /// Tells what changes, once.
-    fn tell(&mut self, answer: &Answer, meaning: Meaning) -> Vec<Line> {
-        let name = &self.name;
-        let mut lines = Vec::new();
-        if meaning == Meaning::Taken {
-            if self.told.take().is_some() {
-                lines.push(line(Level::Warn, format!("{name} takes alerts again"), ""));
-            }
-        } else {
-            let (why, hint) = answer.in_words();
-            if self.told.as_deref() != Some(why.as_str()) {
-                let what = match meaning {
-                    Meaning::Refused => "is set aside and tried again in 5 minutes",
-                    Meaning::Misdirected => "waits; it is tried again in 5 minutes",
-                    Meaning::Later(_) | Meaning::Taken => "waits",
-                };
-                let text = format!("{name} does not take an alert, which {what}: {why}");
-                lines.push(line(Level::Error, text, hint));
-                self.told = Some(why);
-            }
-        }
-        if let Backlog::Events(queue) = &self.backlog
-            && queue.dropped > self.told_dropped
-        {
-            self.told_dropped = queue.dropped;
-            let text = format!("{name}: {} events were dropped, because too many wait", queue.dropped);
-            lines.push(line(
-                Level::Error,
-                text,
-                "mend the receiver, or listen to fewer systems with --prefix",
-            ));
-        }
-        lines
     }
 }
 

@@ -220,6 +220,36 @@ async fn a_page_of_somebody_else_cannot_use_a_browser_to_look() {
 }
 
 #[tokio::test]
+async fn a_scraper_and_a_probe_call_this_host_as_they_like_and_a_browser_does_not() {
+    let server = serve(&[]);
+    for host in
+        ["metawatch:7778", "metawatch.monitoring.svc.cluster.local:7778", "10.42.0.7:7778", "[fd00::7]:7778"]
+    {
+        let of = async |path: &str, more: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n");
+            ask(server.address(), request.as_bytes()).await
+        };
+        for agent in ["Prometheus/3.5.0", "kube-probe/1.34"] {
+            let agent = format!("User-Agent: {agent}\r\n");
+            has(&of("/metrics", &agent).await, 200, &["\nmetawatch_ready "]);
+            assert!(!of("/healthz", &agent).await.starts_with("HTTP/1.1 421 "), "{host}");
+            has(&of("/readyz", &agent).await, 503, &[]);
+        }
+        if host.starts_with("metawatch") {
+            for browser in
+                ["User-Agent: Mozilla/5.0 (X11)\r\n", "Accept-Language: en\r\n", "Accept-Language: \r\n"]
+            {
+                for path in ["/metrics", "/readyz"] {
+                    has(&of(path, browser).await, 421, &[]);
+                }
+            }
+            has(&of("/status.json", "").await, 421, &[]);
+            has(&of("/nowhere", "").await, 421, &[]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_too_long_or_no_request_at_all_is_refused() {
     let server = serve(&[]);
     let address = server.address();

@@ -14,6 +14,8 @@ mod speakers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::heartbeat::{ActiveIncident, Heartbeat, Status};
 use super::{AlertEvent, EventEpoch, SEQ_MAX};
 use crate::alert::State;
@@ -65,7 +67,7 @@ pub struct Incidents {
     unfollowed: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     incident: ActiveIncident,
     /// The seq of the last event that was heard, 0 for none.
@@ -76,8 +78,15 @@ struct Known {
     /// In which of its epochs that was.
     order: Order,
     /// When that was heard.
+    #[serde(skip)]
     at: Duration,
 }
+
+/// What was heard of incidents, for whoever listens on after a restart. Who speaks, and when the next heartbeat is overdue,
+/// is learned anew.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SavedIncidents(Vec<Known>);
 
 /// What an event means to somebody who has heard others before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +154,18 @@ pub struct Quiet {
 }
 
 impl Incidents {
+    /// Goes on with what was heard before.
+    pub fn restore(saved: SavedIncidents) -> Self {
+        let mut incidents = Self::default();
+        saved.0.into_iter().take(KNOWN_MAX).for_each(|known| incidents.keep(known));
+        incidents
+    }
+
+    /// What is to be saved.
+    pub fn save(&self) -> SavedIncidents {
+        SavedIncidents(self.known.values().cloned().collect())
+    }
+
     /// Takes an event that was heard.
     pub fn event(&mut self, event: &AlertEvent, now: Duration) -> Heard {
         if event.seq == 0 || event.seq > SEQ_MAX {
@@ -377,7 +398,7 @@ impl Incidents {
 
 /// Which of two messages of one watcher was written later: by the number of its epoch, which grows whatever
 /// happens to its clock, then by the time. It says nothing of another watcher's.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Order(u64, String);
 
 impl Order {

@@ -4,7 +4,8 @@
 //! one is posted with an end some minutes ahead, again and again, and its end once it is there. What an alert *is* to
 //! an Alertmanager is the set of its labels; two incidents with the same labels are one there, open while either is.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,15 +23,17 @@ pub const ENDS_TOLD: Duration = Duration::from_secs(300);
 const POST_MAX: usize = 64;
 
 /// The labels of an alert: its identity.
-pub(super) type Labels = BTreeMap<&'static str, String>;
+pub(super) type Labels = BTreeMap<Cow<'static, str>, String>;
+/// What else is told of it.
+pub(super) type Annotations = Labels;
 
 /// One alert as the v2 API takes it.
 #[derive(Serialize)]
 struct Alert<'a> {
     labels: &'a Labels,
-    annotations: &'a BTreeMap<&'static str, String>,
+    annotations: &'a Annotations,
     #[serde(rename = "startsAt")]
-    starts_at: &'a str,
+    starts_at: String,
     #[serde(rename = "endsAt")]
     ends_at: String,
 }
@@ -42,6 +45,10 @@ pub(super) struct Told {
     taken: BTreeMap<Labels, (u64, Stamp)>,
     /// What is on its way.
     on_the_way: Vec<(Labels, u64)>,
+    /// What was in a post that was refused: one of those may have spoilt it for the others.
+    alone: BTreeSet<Labels>,
+    /// What was refused alone, and told.
+    told: BTreeSet<Labels>,
 }
 
 impl Told {
@@ -64,32 +71,57 @@ impl Told {
 
     /// The next post, where anything is due. It is on its way from now on.
     pub(super) fn next(&mut self, book: &BTreeMap<Labels, Standing>, now: Stamp) -> Option<String> {
-        let due: Vec<&Standing> =
-            book.values().filter(|standing| self.is_due(standing, now)).take(POST_MAX).collect();
-        if due.is_empty() {
+        let due = || book.values().filter(|standing| self.is_due(standing, now));
+        let together = due().filter(|standing| !self.alone.contains(&standing.labels));
+        let mut posted: Vec<&Standing> = together.take(POST_MAX).collect();
+        if posted.is_empty() {
+            posted.extend(due().next());
+        }
+        if posted.is_empty() {
             return None;
         }
-        self.on_the_way = due.iter().map(|standing| (standing.labels.clone(), standing.state)).collect();
-        let alerts: Vec<Alert<'_>> = due
-            .iter()
-            .map(|standing| Alert {
-                labels: &standing.labels,
-                annotations: &standing.annotations,
-                starts_at: &standing.since,
-                ends_at: standing.ended.unwrap_or_else(|| now.plus(AHEAD)).to_string(),
-            })
-            .collect();
+        self.on_the_way = posted.iter().map(|standing| (standing.labels.clone(), standing.state)).collect();
+        let alert = |standing: &&'_ Standing| {
+            let end = standing.ended.unwrap_or_else(|| now.plus(AHEAD));
+            // No Alertmanager takes an alert that begins after its end, as it may where clocks differ.
+            let latest = standing.ended.unwrap_or(now);
+            let start = if standing.since.wall_ns() > latest.wall_ns() { latest } else { standing.since };
+            (start.to_string(), end.to_string())
+        };
+        let times: Vec<(String, String)> = posted.iter().map(alert).collect();
+        let alerts = posted.iter().zip(times).map(|(standing, (starts_at, ends_at))| Alert {
+            labels: &standing.labels,
+            annotations: &standing.annotations,
+            starts_at,
+            ends_at,
+        });
         // A list of texts can always be written.
-        serde_json::to_string(&alerts).ok()
+        serde_json::to_string(&alerts.collect::<Vec<_>>()).ok()
     }
 
     /// What was on its way has arrived, or has not.
     pub(super) fn done(&mut self, taken: bool, now: Stamp) {
         for (labels, state) in std::mem::take(&mut self.on_the_way) {
             if taken {
+                self.alone.remove(&labels);
+                self.told.remove(&labels);
                 self.taken.insert(labels, (state, now));
             }
         }
+    }
+
+    /// What was on its way is refused. Of several alerts each is posted alone from now on, so that one that cannot be read
+    /// spoils no other. Gives what is refused alone, the first time.
+    pub(super) fn refused(&mut self, now: Stamp) -> Option<Labels> {
+        let mut on_the_way = std::mem::take(&mut self.on_the_way);
+        if on_the_way.len() > 1 {
+            self.alone.extend(on_the_way.into_iter().map(|(labels, _)| labels));
+            return None;
+        }
+        let (labels, state) = on_the_way.pop()?;
+        self.alone.insert(labels.clone());
+        self.taken.insert(labels.clone(), (state, now));
+        self.told.insert(labels.clone()).then_some(labels)
     }
 
     /// When anything is to be posted.
@@ -104,5 +136,7 @@ impl Told {
 
     pub(super) fn forget(&mut self, labels: &Labels) {
         self.taken.remove(labels);
+        self.alone.remove(labels);
+        self.told.remove(labels);
     }
 }

@@ -1,23 +1,25 @@
 //! What there is to tell, for an Alertmanager as labels and annotations, for a webhook as JSON.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
-use super::alertmanager::Labels;
+use super::alertmanager::{Annotations, Labels};
 use crate::advice::Advice;
 use crate::alert::State;
 use crate::check::Severity;
 use crate::event::heartbeat::ActiveIncident;
 use crate::event::{AlertEvent, Heartbeat};
-use crate::name::printable;
-use crate::stamp::Stamp;
+use crate::name::{printable, shortened};
+use crate::stamp::{Stamp, parse_wall_ns};
 
 /// The alert that nobody watches.
 pub(super) const QUIET: &str = "MetawatchQuiet";
 /// The types of what a webhook gets besides alert events.
 const INCIDENT_TYPE: &str = "io.metawatch.forward.v1.incident";
 const QUIET_TYPE: &str = "io.metawatch.forward.v1.quiet";
+
+/// So many bytes of a name become a label, and of a text an annotation: an Alertmanager keeps them all in memory.
+const NAME_MAX: usize = 1 << 10;
+const TEXT_MAX: usize = 8 << 10;
 
 /// Something to tell.
 #[derive(Clone, Debug)]
@@ -28,9 +30,9 @@ pub(super) struct Notice {
     pub(super) incident: String,
     pub(super) state: State,
     pub(super) system: Option<String>,
-    pub(super) since: String,
+    pub(super) since: Stamp,
     pub(super) labels: Labels,
-    pub(super) annotations: BTreeMap<&'static str, String>,
+    pub(super) annotations: Annotations,
     /// For a webhook.
     pub(super) body: String,
 }
@@ -64,24 +66,24 @@ struct QuietDocument<'a> {
 
 impl Notice {
     /// An event, which a webhook gets as it is.
-    pub(super) fn of_event(event: &AlertEvent, raw: &str) -> Self {
+    pub(super) fn of_event(event: &AlertEvent, raw: &str, now: Stamp) -> Self {
         let peer = event.peer.as_ref().map(|peer| peer.name.as_deref().unwrap_or(&peer.id));
         let system = event.system.clone();
         let mut annotations = annotations(&event.summary, &event.title, &event.incident);
         let because = event.cause.iter().flat_map(|cause| &cause.because).map(|because| printable(because));
         let because: Vec<_> = because.collect();
         if !because.is_empty() {
-            annotations.insert("because", because.join("; "));
+            annotations.insert("because".into(), shortened(&because.join("; "), TEXT_MAX));
         }
         let advice: Vec<String> = event.advice.iter().map(advised).collect();
         if !advice.is_empty() {
-            annotations.insert("description", advice.join("\n"));
+            annotations.insert("description".into(), shortened(&advice.join("\n"), TEXT_MAX));
         }
         Self {
             id: event.id.clone(),
             incident: event.incident.clone(),
             state: event.state,
-            since: event.since.clone(),
+            since: moment(&event.since, now),
             labels: labels(&event.check, event.severity, &event.group.name, peer, system.as_deref()),
             annotations,
             body: raw.to_owned(),
@@ -90,7 +92,7 @@ impl Notice {
     }
 
     /// What only heartbeats tell: it began before this process, or its event was missed.
-    pub(super) fn of_incident(incident: &ActiveIncident, heartbeat: &Heartbeat) -> Self {
+    pub(super) fn of_incident(incident: &ActiveIncident, heartbeat: &Heartbeat, now: Stamp) -> Self {
         let system = heartbeat.system.clone();
         let id = format!("{}.{}.{}", incident.incident, incident.seq, incident.state.as_str());
         let peer = (incident.name != "_").then_some(incident.name.as_str());
@@ -106,7 +108,7 @@ impl Notice {
         Self {
             incident: incident.incident.clone(),
             state: incident.state,
-            since: incident.since.clone(),
+            since: moment(&incident.since, now),
             labels: labels(&incident.check, incident.severity, &incident.group, peer, system.as_deref()),
             annotations: annotations(&summary, &incident.check, &incident.incident),
             // Texts and numbers can always be written.
@@ -145,16 +147,16 @@ impl Notice {
             system: system.as_deref(),
         };
         let mut labels = Labels::from([
-            ("alertname", QUIET.to_owned()),
-            ("severity", Severity::Critical.as_str().to_owned()),
+            ("alertname".into(), QUIET.to_owned()),
+            ("severity".into(), Severity::Critical.as_str().to_owned()),
         ]);
-        labels.extend(system.iter().map(|system| ("system", system.clone())));
+        labels.extend(system.iter().map(|system| ("system".into(), shortened(&printable(system), NAME_MAX))));
         let mut annotations = annotations(summary, "nobody watches the meta group", &incident);
-        annotations
-            .insert("description", "see whether metawatch runs, and whether its server does".to_owned());
+        let description = "see whether metawatch runs, and whether its server does";
+        annotations.insert("description".into(), description.to_owned());
         Self {
             state,
-            since: since.to_string(),
+            since,
             labels,
             annotations,
             body: serde_json::to_string(&document).unwrap_or_default(),
@@ -166,24 +168,27 @@ impl Notice {
 }
 
 fn labels(check: &str, severity: Severity, group: &str, peer: Option<&str>, system: Option<&str>) -> Labels {
-    let mut labels = Labels::from([
-        ("alertname", printable(check).into_owned()),
-        ("severity", severity.as_str().to_owned()),
-    ]);
+    let given = [
+        ("alertname", Some(check)),
+        ("severity", Some(severity.as_str())),
+        ("group", Some(group)),
+        ("peer", peer),
+        ("system", system),
+    ];
     // An Alertmanager takes no label without a value.
-    let more = [("group", Some(group)), ("peer", peer), ("system", system)];
     let given =
-        more.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)));
-    labels.extend(given.map(|(name, value)| (name, printable(value).into_owned())));
-    labels
+        given.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)));
+    given.map(|(name, value)| (name.into(), shortened(&printable(value), NAME_MAX))).collect()
 }
 
-fn annotations(summary: &str, title: &str, incident: &str) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
-        ("summary", printable(summary).into_owned()),
-        ("title", printable(title).into_owned()),
-        ("incident", printable(incident).into_owned()),
-    ])
+fn annotations(summary: &str, title: &str, incident: &str) -> Annotations {
+    let given = [("summary", summary), ("title", title), ("incident", incident)];
+    given.into_iter().map(|(name, value)| (name.into(), shortened(&printable(value), TEXT_MAX))).collect()
+}
+
+/// A moment as it was told; the present where it cannot be read.
+fn moment(text: &str, now: Stamp) -> Stamp {
+    parse_wall_ns(text).map_or(now, |wall_ns| Stamp::at_wall(wall_ns, now))
 }
 
 fn advised(advice: &Advice) -> String {

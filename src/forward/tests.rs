@@ -15,6 +15,9 @@ use crate::event::heartbeat::ActiveIncident;
 use crate::event::{AlertEvent, Heartbeat};
 use crate::stamp::Stamp;
 
+mod refusals;
+mod restart;
+
 const FIRING: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/events/v1/meta_001-firing-observed.json"));
 const OK: Answer = Answer::Status { code: 200, retry_after: None };
@@ -43,7 +46,7 @@ fn event(incident: &str, seq: u64, state: State) -> AlertEvent {
     event.peer.as_mut().expect("a peer").name = Some(format!("peer-of-{incident}"));
     (event.id, event.seq, event.state) = (format!("{incident}.{seq}"), seq, state);
     event.severity = if state == State::Suspected { Severity::Warning } else { Severity::Critical };
-    event.system = Some("sys".to_owned());
+    (event.system, event.since) = (Some("sys".to_owned()), wall(0));
     (event.epoch.id, event.monitor.instance) = ("i-1".to_owned(), "i".to_owned());
     event
 }
@@ -288,27 +291,6 @@ fn a_receiver_says_itself_when_it_may_be_asked_again_within_reason() {
         stage.post(|_| OK);
         assert_eq!(stage.keys(), ["a.1", "a.1"], "{code} {retry_after:?}");
     }
-}
-
-#[test]
-fn what_is_refused_waits_with_what_follows_it_and_holds_up_no_other_incident() {
-    let mut stage = Stage::new(&[ReceiverKind::Webhook]);
-    stage.event("a", 1, State::Firing);
-    stage.event("a", 2, State::Resolved);
-    stage.event("b", 1, State::Firing);
-    stage.post(|post| if post.key.as_deref() == Some("a.1") { status(422) } else { OK });
-    assert_eq!(stage.keys(), ["a.1", "b.1"]);
-    stage.now = 299;
-    stage.post(|_| OK);
-    assert_eq!(stage.keys().len(), 2);
-    stage.now = 300;
-    stage.post(|_| OK);
-    assert_eq!(stage.keys(), ["a.1", "b.1", "a.1", "a.2"]);
-    assert!(
-        stage.lines[0].contains("set aside and tried again in 5 minutes: it answers 422"),
-        "{:?}",
-        stage.lines
-    );
 }
 
 #[test]

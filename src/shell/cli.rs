@@ -247,7 +247,7 @@ pub struct RunFlags {
     #[arg(long, env = "METAWATCH_LISTEN", hide_env_values = true, value_name = "[ADDRESS:]PORT")]
     #[arg(help_heading = "Status page", value_parser = access::listen_address)]
     pub listen: Option<SocketAddr>,
-    /// Answer browsers and scrapers that call this host so; IP addresses and localhost need no name
+    /// Answer browsers that call this host so; IP addresses and localhost need no name, and scrapers never do
     #[arg(long, env = "METAWATCH_LISTEN_HOST", hide_env_values = true, value_name = "NAME")]
     #[arg(help_heading = "Status page", value_delimiter = ',', requires = "listen")]
     #[arg(value_parser = access::host_name)]

@@ -293,8 +293,7 @@ fn run_options(flags: &RunFlags, place: &Place<'_>) -> Result<(ConnectConfig, Ru
         prefix: flags.life.prefix.clone(),
     };
     let state = match &flags.state {
-        Some(word) if word.as_os_str() == "none" => StateLocation::Nowhere,
-        Some(file) => StateLocation::In(file.clone()),
+        Some(file) => StateLocation::named(file),
         None => StateLocation::usual(place.around, &config, &settings.prefix),
     };
     let alerts = flags.delivery.connection().map(|given| config.beside(&given, place.around)).transpose()?;

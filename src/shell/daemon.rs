@@ -20,6 +20,7 @@ use crate::daemon::{Daemon, Effect, Level, Line, LinkNews, LossKind, Options, Wa
 use crate::epoch::Plan;
 use crate::event::AlertEvent;
 use crate::pipeline::Settings;
+use crate::replicated_state::ReplicatedState;
 use crate::shell::clock::Clock;
 use crate::shell::collect::{Collector, CollectorOptions};
 use crate::shell::config::ConnectConfig;
@@ -166,7 +167,10 @@ async fn close(task: tokio::task::JoinHandle<Epochs>) {
     }
 }
 
-fn writer_of(state: StateFile, saved: mpsc::Sender<Result<(), String>>) -> Result<StateWriter, Failure> {
+fn writer_of(
+    state: StateFile,
+    saved: mpsc::Sender<Result<(), String>>,
+) -> Result<StateWriter<ReplicatedState>, Failure> {
     // One state at a time is written, so there is room; without a daemon there is nobody to tell.
     let writer = state.into_writer(move |result| drop(saved.try_send(result)));
     writer.map_err(|error| {
@@ -196,7 +200,7 @@ struct Driver {
     publisher: Publisher,
     publications: mpsc::Receiver<PublisherReport>,
     peers: PeerChannel,
-    writer: Option<StateWriter>,
+    writer: Option<StateWriter<ReplicatedState>>,
     saves: mpsc::Receiver<Result<(), String>>,
     follow_ups: FollowUpTask,
     requests: Requests,

@@ -1,6 +1,7 @@
 //! Hears alerts and heartbeats and posts them where [`crate::forward`] says, each post in a task of its own.
 
 mod receiver;
+mod saver;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -22,10 +23,14 @@ use crate::shell::connect::{Link, Retry, connect};
 use crate::shell::daemon::log;
 use crate::shell::failure::{Failure, FailureKind};
 use crate::shell::listen::{overdue, read, refused, subscribe};
+use crate::shell::state_file::StateLocation;
 use receiver::{Header, Receiver, trust};
+use saver::Saver;
 
-/// What is left when it is told to stop may take so long.
+/// What is left when it is told to stop may take so long ...
 const LEAVE_MAX: Duration = Duration::from_secs(3);
+/// ... and the state file so much longer.
+const SAVE_MAX: Duration = Duration::from_secs(3);
 
 /// Where alerts are posted to.
 #[derive(Clone, Debug)]
@@ -44,13 +49,16 @@ pub struct ForwardOptions {
     pub webhook_headers: Vec<Secret>,
     /// Authorities to trust instead of the system's.
     pub tls_ca: Option<PathBuf>,
+    /// Where what has not arrived is kept; `None` for the usual place.
+    pub state: Option<StateLocation>,
 }
 
 /// Forwards until `shutdown` is ready. It waits for a connection, for as long as it takes.
 ///
 /// # Errors
 ///
-/// No receiver or a wrong one is given, or the user may not subscribe to alerts.
+/// No receiver or a wrong one is given, the state file that is named cannot be used, or the user may not subscribe to
+/// alerts.
 pub async fn forward(
     config: &ConnectConfig,
     options: ForwardOptions,
@@ -60,14 +68,22 @@ pub async fn forward(
     tokio::pin!(shutdown);
     let receivers = receivers(&options, around)?;
     let clock = Clock::new();
-    let names = receivers.iter().map(|(kind, receiver)| (*kind, receiver.name.clone())).collect();
-    let forward = Forward::new(names, options.rules.clone(), clock.now());
+    let names: Vec<_> = receivers.iter().map(|(kind, receiver)| (*kind, receiver.name.clone())).collect();
+    let usual = || {
+        let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+        StateLocation::usual_of_forward(around, config, &options.prefix, &names)
+    };
+    let (saver, held) = Saver::open(&options.state.clone().unwrap_or_else(usual))?;
+    let mut forward = Forward::new(names, options.rules.clone(), clock.now());
+    if let Some(held) = held {
+        forward.restore(held, clock.now()).iter().for_each(log);
+    }
     let receivers = receivers.into_iter().map(|(_, receiver)| Arc::new(receiver)).collect();
-    let mut driver = Driver { forward, receivers, clock, posts: JoinSet::new() };
+    let mut driver = Driver { forward, receivers, clock, saver, posts: JoinSet::new() };
     // Also without a connection it is told that nobody can be heard.
     let link = tokio::select! {
         biased;
-        () = &mut shutdown => return Ok(()),
+        () = &mut shutdown => return Ok(driver.leave().await),
         link = connect(config, Retry::Forever) => link?,
         never = driver.forever() => match never {},
     };
@@ -125,6 +141,7 @@ struct Driver {
     forward: Forward,
     receivers: Vec<Arc<Receiver>>,
     clock: Clock,
+    saver: Saver,
     posts: JoinSet<(usize, Answer)>,
 }
 
@@ -187,7 +204,10 @@ impl Driver {
                 (post.receiver, answer)
             });
         }
-        let until = self.forward.next_wake(now).map(|at| self.clock.instant(at));
+        self.saver.save(&self.forward, &self.clock);
+        let wakes = [self.forward.next_wake(now), self.saver.next_at(&self.forward, now)];
+        let until =
+            wakes.into_iter().flatten().min_by_key(|at| at.steady_ns()).map(|at| self.clock.instant(at));
         tokio::select! {
             biased;
             Some(done) = self.posts.join_next() => {
@@ -210,6 +230,9 @@ impl Driver {
         };
         if timeout(LEAVE_MAX, posting).await.is_err() {
             tracing::warn!(waiting = self.forward.waiting(), "stopped before every alert had arrived");
+        }
+        if timeout(SAVE_MAX, self.saver.finish(&self.forward, &self.clock)).await.is_err() {
+            tracing::error!("stopped before the state file was written");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::shell::atomic_file::{file_at, replace};
 use crate::shell::cli::{ColorWhen, LineFormat, OutputFlags};
 use crate::shell::config::Env;
 use crate::shell::failure::{Failure, FailureKind};
+use crate::shell::service_manager::is_journal;
 
 /// How wide a terminal is that does not say.
 const COLUMNS: u16 = 80;
@@ -199,6 +200,7 @@ pub fn trace(output: &OutputFlags, around: &Env) {
     // A second subscriber can only be set by a test; the first one stays.
     drop(match json {
         true => subscriber.json().flatten_event(true).with_span_list(false).try_init(),
+        false if is_journal(around) => subscriber.without_time().try_init(),
         false => subscriber.try_init(),
     });
     if let Some(broken) = broken {

@@ -33,6 +33,23 @@ impl NotifyOptions {
     }
 }
 
+/// Whether stderr leads into the journal, which notes the time of each line itself: `$JOURNAL_STREAM` names its device and
+/// its inode, and whoever was started with another stderr inherits the variable all the same (`systemd.exec(5)`).
+pub fn is_journal(around: &Env) -> bool {
+    #[cfg(unix)]
+    {
+        let named = around.variable("JOURNAL_STREAM").and_then(|text| text.split_once(':'));
+        let found = rustix::fs::fstat(std::io::stderr());
+        matches!((named, found), (Some((device, inode)), Ok(found))
+            if device.parse() == Ok(found.st_dev) && inode.parse() == Ok(found.st_ino))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = around;
+        false
+    }
+}
+
 /// A service manager that is told; without one nothing is.
 #[derive(Debug, Default)]
 pub(super) struct ServiceManager {

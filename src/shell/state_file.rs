@@ -1,6 +1,6 @@
 //! The state file: what a restarted watcher goes on with.
 //!
-//! It holds one [`ReplicatedState`] behind a line that says what it is and how its bytes add up. It is replaced as a whole,
+//! It holds one [`ReplicatedState`], or what [`crate::forward`] goes on with, behind a line that says what it is and how its bytes add up. It is replaced as a whole,
 //! so a reader, and a watcher that starts after a crash, sees the one before or the one after and never half of it.
 //! What is no state file of ours is set aside, never overwritten. **Invariant:** no trouble with the disk delays or
 //! stops the watching.
@@ -13,10 +13,12 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::name::base62;
+use crate::forward::SavedForward;
+use crate::name::{base62, printable};
 use crate::replicated_state::ReplicatedState;
 use crate::shell::atomic_file::{open_regular, remove_leftovers, replace};
 use crate::shell::config::{ConnectConfig, Env, reason};
@@ -43,6 +45,23 @@ impl StateLocation {
     /// `$XDG_STATE_HOME` or `~/.local/state`, in a file for these servers and this prefix, so that what was seen of
     /// one system is never taken for another's.
     pub fn usual(around: &Env, config: &ConnectConfig, prefix: &str) -> Self {
+        let parts = [prefix, &config.name, config.context.as_deref().unwrap_or_default()];
+        Self::among_ours::<ReplicatedState>(around, config, &parts, "state")
+    }
+
+    /// The same for `forward`: for these servers, this prefix, and receivers that are told by these names.
+    pub fn usual_of_forward(around: &Env, config: &ConnectConfig, prefix: &str, receivers: &[&str]) -> Self {
+        let parts =
+            [&[prefix, &config.name, config.context.as_deref().unwrap_or_default()], receivers].concat();
+        Self::among_ours::<SavedForward>(around, config, &parts, "forward")
+    }
+
+    /// The one that somebody names: a file, or `none`.
+    pub fn named(path: &Path) -> Self {
+        if path.as_os_str() == "none" { Self::Nowhere } else { Self::In(path.to_owned()) }
+    }
+
+    fn among_ours<T: Persistent>(around: &Env, config: &ConnectConfig, parts: &[&str], ending: &str) -> Self {
         let given = around.variable("STATE_DIRECTORY").and_then(|list| list.split(':').next());
         let own = || {
             let named =
@@ -51,31 +70,65 @@ impl StateLocation {
             Some(home.join("metawatch"))
         };
         let Some(folder) = given.map(PathBuf::from).or_else(own) else {
-            tracing::warn!(
-                hint = "give --state FILE, or none",
-                "there is no home for a state file: open incidents do not survive a restart"
-            );
+            let hint = "give --state FILE, or none";
+            tracing::warn!(hint, "there is no home for a state file: {}", T::WITHOUT);
             return Self::Nowhere;
         };
         let mut hash = Sha256::new();
-        for address in &config.servers {
-            hash.update(address.as_url_str());
-            hash.update([0]);
-        }
-        for part in [prefix, &config.name, config.context.as_deref().unwrap_or_default()] {
+        for part in config.servers.iter().map(|address| address.as_url_str()).chain(parts.iter().copied()) {
             hash.update(part);
             hash.update([0]);
         }
         let which: String = base62(&hash.finalize()).take(8).map(char::from).collect();
-        Self::IfPossible(folder.join(format!("{which}.state")))
+        Self::IfPossible(folder.join(format!("{which}.{ending}")))
     }
+}
+
+/// What a state file can hold.
+pub trait Persistent: Serialize + DeserializeOwned + Send + 'static {
+    /// Whose it is; `None` is a watcher's.
+    const OF: Option<&'static str>;
+    /// What it costs to be without: completes "the state file …: ".
+    const WITHOUT: &'static str;
+    /// What follows from a file that was set aside.
+    const SET_ASIDE: &'static str;
+}
+
+impl Persistent for ReplicatedState {
+    const OF: Option<&'static str> = None;
+    const WITHOUT: &'static str = "open incidents are kept in memory and do not survive a restart";
+    const SET_ASIDE: &'static str = "watching starts anew. Incidents that were open are announced again if they last, and \
+         not resolved if they are over";
+}
+
+impl Persistent for SavedForward {
+    const OF: Option<&'static str> = Some("forward");
+    const WITHOUT: &'static str = "what has not arrived is kept in memory and does not survive a restart";
+    const SET_ASIDE: &'static str =
+        "what had not arrived at webhooks is not posted, and what is open is posted again";
 }
 
 /// The first line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     metawatch_state: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
     sha256: String,
+}
+
+/// Why a file cannot be read. The words complete "the state file …".
+#[derive(Debug, PartialEq, Eq)]
+struct Unreadable {
+    why: String,
+    /// It is the whole file of another command, and not to be set aside.
+    is_anothers: bool,
+}
+
+impl From<String> for Unreadable {
+    fn from(why: String) -> Self {
+        Self { why, is_anothers: false }
+    }
 }
 
 /// An open state file, which no other watcher uses.
@@ -88,15 +141,15 @@ pub struct StateFile {
 
 /// The way to the thread that writes the file.
 #[derive(Debug)]
-pub struct StateWriter {
-    states: SyncSender<ReplicatedState>,
+pub struct StateWriter<T> {
+    states: SyncSender<T>,
     unsynced: Arc<AtomicU64>,
 }
 
 impl StateFile {
     /// Opens the file and reads what it holds; `None` for none. Nothing that it holds is a failure; a place that
     /// cannot be written to is one, and so is a file that another watcher uses.
-    pub fn open(location: &StateLocation) -> Result<Option<(Self, Option<ReplicatedState>)>, Failure> {
+    pub fn open<T: Persistent>(location: &StateLocation) -> Result<Option<(Self, Option<T>)>, Failure> {
         let (path, demanded) = match location {
             StateLocation::Nowhere => return Ok(None),
             StateLocation::IfPossible(path) => (path, false),
@@ -106,16 +159,13 @@ impl StateFile {
             Ok(opened) => Ok(Some(opened)),
             Err(failure) if demanded => Err(failure),
             Err(failure) => {
-                tracing::warn!(
-                    hint = failure.hint(),
-                    "{failure}: open incidents are kept in memory and do not survive a restart"
-                );
+                tracing::warn!(hint = failure.hint(), "{failure}: {}", T::WITHOUT);
                 Ok(None)
             }
         }
     }
 
-    fn open_at(path: &Path) -> Result<(Self, Option<ReplicatedState>), Failure> {
+    fn open_at<T: Persistent>(path: &Path) -> Result<(Self, Option<T>), Failure> {
         let failed = |why: &str| cannot_use(path, why);
         let unusable = |error: &io::Error| unusable(path, error);
         check_kind(path)?;
@@ -136,13 +186,13 @@ impl StateFile {
         }
         let held = match read(path) {
             Ok(held) => held,
-            Err(why) => {
+            Err(Unreadable { why, is_anothers: true }) => return Err(of_another(path, &why)),
+            Err(Unreadable { why, .. }) => {
                 let aside = set_aside(path).map_err(|error| unusable(&error))?;
                 tracing::error!(
                     file = %path.display(),
                     kept_as = %aside.display(),
-                    "the state file {why}: it is set aside, and watching starts anew. \
-                     Incidents that were open are announced again if they last, and not resolved if they are over"
+                    "the state file {why}: it is set aside, and {}", T::SET_ASIDE
                 );
                 None
             }
@@ -158,8 +208,11 @@ impl StateFile {
 
     /// Starts the thread that writes the file. It calls `saved` after each state, with the reason when it could not be
     /// written; a disk that does not answer holds up this thread alone.
-    pub fn into_writer(self, saved: impl Fn(Result<(), String>) + Send + 'static) -> io::Result<StateWriter> {
-        let (states, waiting) = sync_channel::<ReplicatedState>(1);
+    pub fn into_writer<T: Persistent>(
+        self,
+        saved: impl Fn(Result<(), String>) + Send + 'static,
+    ) -> io::Result<StateWriter<T>> {
+        let (states, waiting) = sync_channel::<T>(1);
         let (woken, wakes) = sync_channel::<()>(1);
         let newest = Arc::new(Mutex::new(None));
         let unsynced = Arc::new(AtomicU64::new(0));
@@ -192,9 +245,9 @@ impl StateFile {
     }
 }
 
-impl StateWriter {
+impl<T> StateWriter<T> {
     /// Writes this state next. False when the last one is not written yet, and another one waits.
-    pub fn save(&self, state: ReplicatedState) -> bool {
+    pub fn save(&self, state: T) -> bool {
         self.states.try_send(state).is_ok()
     }
 
@@ -228,10 +281,11 @@ pub fn usable(path: &Path) -> Result<Usable, Failure> {
     let there = folders.find(|folder| folder.exists()).unwrap_or(Path::new("."));
     let trial = tempfile::Builder::new().prefix(".metawatch-").tempfile_in(there);
     drop(trial.map_err(|error| cannot_use(path, &format!("{}: {}", there.display(), reason(&error))))?);
-    match read(path) {
+    match read::<ReplicatedState>(path) {
         Ok(None) => Ok(Usable::New),
         Ok(Some(_)) => Ok(Usable::There),
-        Err(why) => {
+        Err(Unreadable { why, is_anothers: true }) => Err(of_another(path, &why)),
+        Err(Unreadable { why, .. }) => {
             let message = format!("the state file {} {why}", path.display());
             Err(Failure::new(
                 FailureKind::Io,
@@ -246,6 +300,11 @@ fn cannot_use(path: &Path, why: &str) -> Failure {
     let message = format!("cannot use the state file {}: {why}", path.display());
     let hint = "give --state a file in a directory that this user may write to, or none";
     Failure::new(FailureKind::Io, message, hint)
+}
+
+fn of_another(path: &Path, why: &str) -> Failure {
+    let message = format!("the state file {} {why}", path.display());
+    Failure::new(FailureKind::Io, message, "give each command a --state file of its own")
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
@@ -285,9 +344,13 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn encode(state: &ReplicatedState) -> serde_json::Result<Vec<u8>> {
+fn encode<T: Persistent>(state: &T) -> serde_json::Result<Vec<u8>> {
     let body = serde_json::to_vec(state)?;
-    let mut bytes = serde_json::to_vec(&Header { metawatch_state: VERSION, sha256: sum(&body) })?;
+    let mut bytes = serde_json::to_vec(&Header {
+        metawatch_state: VERSION,
+        of: T::OF.map(str::to_owned),
+        sha256: sum(&body),
+    })?;
     bytes.push(b'\n');
     bytes.extend(body);
     bytes.push(b'\n');
@@ -299,7 +362,7 @@ fn sum(body: &[u8]) -> String {
 }
 
 /// What the file holds; `None` when there is no file. The error completes "the state file …".
-fn read(path: &Path) -> Result<Option<ReplicatedState>, String> {
+fn read<T: Persistent>(path: &Path) -> Result<Option<T>, Unreadable> {
     let mut bytes = Vec::new();
     match open_regular(path, OpenOptions::new().read(true)) {
         Ok(file) => {
@@ -307,23 +370,31 @@ fn read(path: &Path) -> Result<Option<ReplicatedState>, String> {
             read.map_err(|error| format!("cannot be read ({})", reason(&error)))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("cannot be read ({})", reason(&error))),
+        Err(error) => return Err(format!("cannot be read ({})", reason(&error)).into()),
     }
     decode(&bytes).map(Some)
 }
 
-fn decode(bytes: &[u8]) -> Result<ReplicatedState, String> {
+fn decode<T: Persistent>(bytes: &[u8]) -> Result<T, Unreadable> {
     let foreign = || "was not written by metawatch".to_owned();
     let at = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(foreign)?;
     let (line, body) = (&bytes[..at], bytes[at + 1..].trim_ascii_end());
     let header: Header = serde_json::from_slice(line).map_err(|_| foreign())?;
     if header.metawatch_state != VERSION {
-        return Err(format!("is of version {}, and this metawatch knows {VERSION}", header.metawatch_state));
+        let version = header.metawatch_state;
+        return Err(format!("is of version {version}, and this metawatch knows {VERSION}").into());
+    }
+    if header.of.as_deref() != T::OF {
+        let whose = header.of.unwrap_or_else(|| "run".to_owned());
+        return Err(Unreadable {
+            why: format!("is one of metawatch {}", printable(&whose)),
+            is_anothers: true,
+        });
     }
     if header.sha256 != sum(body) {
-        return Err("is damaged (its checksum does not fit)".to_owned());
+        return Err("is damaged (its checksum does not fit)".to_owned().into());
     }
-    serde_json::from_slice(body).map_err(|error| format!("cannot be understood ({error})"))
+    serde_json::from_slice(body).map_err(|error| format!("cannot be understood ({error})").into())
 }
 
 /// Renames the file, to a name that is free.

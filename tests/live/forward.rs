@@ -24,13 +24,13 @@ const SECRET: &str = "s3cr3t-t0k3n";
 const EVENT: &str = include_str!("../events/v1/meta_001-firing-observed.json");
 
 /// A running `metawatch forward`, which ends with this value.
-struct Forwarder {
-    _child: Child,
+pub(super) struct Forwarder {
+    child: Child,
     folder: TempDir,
 }
 
 impl Forwarder {
-    fn start(cluster: &Cluster, more: &[&str]) -> Self {
+    pub(super) fn start(cluster: &Cluster, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new(BINARY);
@@ -44,15 +44,15 @@ impl Forwarder {
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);
-        Self { _child: command.spawn().unwrap(), folder }
+        Self { child: command.spawn().unwrap(), folder }
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     /// Waits until it has said so.
-    async fn says(&self, words: &str) {
+    pub(super) async fn says(&self, words: &str) {
         let saying = async {
             while !self.log().contains(words) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -62,9 +62,24 @@ impl Forwarder {
     }
 }
 
+impl Forwarder {
+    /// Ends it at once, as a crash does.
+    pub(super) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Ends it in an orderly way.
+    pub(super) async fn stop(mut self) -> String {
+        Command::new("kill").arg(self.child.id().unwrap().to_string()).status().await.unwrap();
+        let ended = tokio::time::timeout(LONG, self.child.wait()).await.expect("it ends").unwrap();
+        assert_eq!(ended.code(), Some(0), "{}", self.log());
+        self.log()
+    }
+}
+
 /// A receiver: it answers with these statuses, the last of them for ever, and keeps what it was sent.
 #[derive(Clone, Default)]
-struct Mock {
+pub(super) struct Mock {
     requests: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -95,7 +110,11 @@ impl Mock {
 
     /// Its address.
     async fn listen(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.listen_on("127.0.0.1:0").await
+    }
+
+    pub(super) async fn listen_on(&self, address: &str) -> String {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mock = self.clone();
         tokio::spawn(async move {
@@ -107,7 +126,7 @@ impl Mock {
     }
 
     /// Waits for so many requests, and gives their heads in small letters and their bodies.
-    async fn sent(&self, count: usize) -> Vec<(String, Value)> {
+    pub(super) async fn sent(&self, count: usize) -> Vec<(String, Value)> {
         let waiting = async {
             while self.requests.lock().unwrap().len() < count {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -130,7 +149,7 @@ fn is_whole(text: &str) -> bool {
     length.is_none_or(|length| body.len() >= length.parse().unwrap())
 }
 
-fn event(seq: u64, state: &str) -> Value {
+pub(super) fn event(seq: u64, state: &str) -> Value {
     let mut event: Value = serde_json::from_str(EVENT).unwrap();
     event["seq"] = seq.into();
     event["state"] = state.into();
@@ -138,7 +157,7 @@ fn event(seq: u64, state: &str) -> Value {
     event
 }
 
-async fn publish(cluster: &Cluster, event: &Value) {
+pub(super) async fn publish(cluster: &Cluster, event: &Value) {
     let client = cluster.client("admin").await.unwrap();
     let subject = format!("metawatch.alert.META_001.default.s3.{}", event["state"].as_str().unwrap());
     client.publish(subject, event.to_string().into()).await.unwrap();
@@ -192,7 +211,9 @@ async fn events_arrive_in_order_with_their_secret_whatever_the_receiver_answers_
     forwarder.says("it answers 422").await;
     forwarder.says("takes alerts again").await;
     assert_eq!((redirecting.sent(1).await.len(), elsewhere.sent(0).await.len()), (1, 0));
-    assert_eq!(refusing.sent(1).await.len(), 1, "what follows waits with what is refused");
+    let refused = refusing.sent(4).await;
+    let seqs: Vec<u64> = refused.iter().map(|(_, body)| body["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, [1, 1, 2, 3], "what is refused is tried once more, and then what follows it");
     assert!(!forwarder.log().contains(SECRET), "{}", forwarder.log());
 }
 
@@ -238,15 +259,15 @@ async fn a_receiver_is_trusted_only_with_its_authority_and_a_slow_one_is_not_wai
 }
 
 /// An Alertmanager, which ends with this value.
-struct Alertmanager {
+pub(super) struct Alertmanager {
     _child: Child,
     _folder: TempDir,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Alertmanager {
     /// `None` where there is none on this machine.
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let port = metawatch::shell::demo::process::free_port().unwrap();
         let config = folder.path().join("alertmanager.yml");
@@ -289,7 +310,7 @@ impl Alertmanager {
     }
 
     /// Waits for a moment when one of these labels is active, or none is.
-    async fn wait(&self, name: &str, severity: &str, active: bool) -> Option<Value> {
+    pub(super) async fn wait(&self, name: &str, severity: &str, active: bool) -> Option<Value> {
         let waiting = async {
             loop {
                 let alerts = self.alerts().await;

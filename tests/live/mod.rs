@@ -11,6 +11,7 @@ mod diagnosis;
 mod doctor;
 mod faults;
 mod forward;
+mod forward_restart;
 mod hardship;
 mod harness;
 mod image;

@@ -87,6 +87,50 @@ fn a_watcher_without_a_server_asks_for_time_on_a_socket_with_a_path_and_on_an_ab
 }
 
 #[test]
+fn lines_for_the_journal_have_no_time_of_their_own_and_all_others_have() {
+    use std::os::linux::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let first_line = |stream: &dyn Fn(u64, u64) -> String, more: &[&str]| {
+        let log = std::fs::File::create(&path).unwrap();
+        let found = log.metadata().unwrap();
+        let mut watcher = Command::new(METAWATCH)
+            .args(["run", "--no-context", "--server", "127.0.0.1:9", "--state", "none"])
+            .args(more)
+            .env_clear()
+            .env("JOURNAL_STREAM", stream(found.st_dev(), found.st_ino()))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let began = std::time::Instant::now();
+        let line = loop {
+            let text = std::fs::read_to_string(&path).unwrap();
+            if let Some((line, _)) = text.split_once('\n') {
+                break line.to_owned();
+            }
+            assert!(began.elapsed() < LONG, "nothing is told");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        watcher.kill().unwrap();
+        watcher.wait().unwrap();
+        line
+    };
+    let ours = |device, inode| format!("{device}:{inode}");
+    let journal = first_line(&ours, &[]);
+    assert!(journal.trim_start().starts_with("WARN "), "{journal}");
+    let timed = regex::Regex::new(r"^\d{4}-\d\d-\d\dT\S+Z +WARN ").unwrap();
+    let (other, broken) =
+        (|device, inode: u64| format!("{device}:{}", inode + 1), |_, _| "journal".to_owned());
+    for stream in [&other as &dyn Fn(u64, u64) -> String, &broken] {
+        let line = first_line(stream, &[]);
+        assert!(timed.is_match(&line), "{line}");
+    }
+    let json = first_line(&ours, &["--log-format", "json"]);
+    assert!(json.starts_with(r#"{"timestamp":""#), "{json}");
+}
+
+#[test]
 fn a_socket_that_nobody_reads_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nobody");

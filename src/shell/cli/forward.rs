@@ -9,6 +9,7 @@ use super::values;
 use crate::forward::ForwardRules;
 use crate::shell::config::Secret;
 use crate::shell::forward::ForwardOptions;
+use crate::shell::state_file::StateLocation;
 
 /// The flags of `metawatch forward`.
 #[derive(Clone, Debug, Args)]
@@ -44,6 +45,10 @@ pub struct ForwardFlags {
     #[arg(long, env = "METAWATCH_KEEP", hide_env_values = true, value_name = "DURATION")]
     #[arg(default_value = "1h", value_parser = values::positive)]
     pub keep: Duration,
+    /// Keep what has not arrived, and what is open, in this file; none: lose it with the process [default: under
+    /// $STATE_DIRECTORY, else $XDG_STATE_HOME, else ~/.local/state]
+    #[arg(long, env = "METAWATCH_FORWARD_STATE", hide_env_values = true, value_name = "FILE|none")]
+    pub state: Option<PathBuf>,
     /// First part of the subjects of alerts and heartbeats
     #[arg(long, env = "METAWATCH_PREFIX", hide_env_values = true)]
     #[arg(value_name = "SUBJECT", default_value = crate::event::PREFIX, value_parser = values::prefix)]
@@ -62,6 +67,7 @@ impl ForwardFlags {
             alertmanager_headers: given(self.alertmanager_headers),
             webhook_headers: given(self.webhook_headers),
             tls_ca: self.receiver_tlsca,
+            state: self.state.as_deref().map(StateLocation::named),
         }
     }
 }

@@ -29,16 +29,18 @@ const TEXT: &str = "text/plain; charset=utf-8";
 struct Route {
     path: &'static str,
     answer: fn(&Site, &HeaderMap) -> Response<Answer>,
+    /// Whether it is there for programs, which go by whatever name they found us under: that of a service or a pod.
+    any_host: bool,
 }
 
 /// Every path that there is.
 const ROUTES: [Route; 6] = [
-    Route { path: "/", answer: Site::page },
-    Route { path: "/status.json", answer: Site::document },
-    Route { path: "/events", answer: Site::events },
-    Route { path: "/metrics", answer: Site::metrics },
-    Route { path: "/healthz", answer: Site::health },
-    Route { path: "/readyz", answer: Site::readiness },
+    Route { path: "/", answer: Site::page, any_host: false },
+    Route { path: "/status.json", answer: Site::document, any_host: false },
+    Route { path: "/events", answer: Site::events, any_host: false },
+    Route { path: "/metrics", answer: Site::metrics, any_host: true },
+    Route { path: "/healthz", answer: Site::health, any_host: true },
+    Route { path: "/readyz", answer: Site::readiness, any_host: true },
 ];
 
 /// What is shown, and to whom.
@@ -93,10 +95,12 @@ impl Site {
         if uri.path_and_query().is_some_and(|path| path.as_str().len() > PATH_MAX) {
             return plain(StatusCode::URI_TOO_LONG, "this path is too long\n");
         }
+        let route = ROUTES.iter().find(|route| route.path == uri.path());
         let named = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
         let named = uri.authority().map(|authority| authority.as_str()).or(named);
         match named {
             // Only browsers can be led astray, and they all tell whom they ask.
+            _ if route.is_some_and(|route| route.any_host) && !is_of_a_browser(request.headers()) => {}
             None if request.version() == Version::HTTP_10 => {}
             Some(host) if access::is_our_host(host, &self.hosts) => {}
             _ => {
@@ -105,7 +109,7 @@ impl Site {
                 return plain(StatusCode::MISDIRECTED_REQUEST, text);
             }
         }
-        let Some(route) = ROUTES.iter().find(|route| route.path == uri.path()) else {
+        let Some(route) = route else {
             let paths = ROUTES.map(|route| route.path).join(" ");
             return plain(StatusCode::NOT_FOUND, format!("there is: {paths}\n"));
         };
@@ -171,6 +175,13 @@ impl Site {
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         answer
     }
+}
+
+/// Whether a browser may have sent this. Each of them tells which language it prefers, and a page cannot keep it from that;
+/// a scraper or a probe has none.
+fn is_of_a_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ACCEPT_LANGUAGE)
+        || headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
 }
 
 /// The answer to a probe.

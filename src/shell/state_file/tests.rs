@@ -46,11 +46,11 @@ fn what_was_saved_is_there_after_a_restart() {
 fn two_watchers_never_share_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let (_state, _) = open(&location(&folder));
-    let failure = StateFile::open(&location(&folder)).unwrap_err();
+    let failure = StateFile::open::<ReplicatedState>(&location(&folder)).unwrap_err();
     assert!(failure.to_string().contains("another metawatch uses"), "{failure}");
     // Where nobody asked for the file, the second one goes without.
     let StateLocation::In(path) = location(&folder) else { unreachable!() };
-    assert!(StateFile::open(&StateLocation::IfPossible(path)).unwrap().is_none());
+    assert!(StateFile::open::<ReplicatedState>(&StateLocation::IfPossible(path)).unwrap().is_none());
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn what_is_no_state_file_is_set_aside_and_kept() {
         (b"{}\n{}\n", "was not written by metawatch"),
     ];
     for (number, (bytes, why)) in (1..).zip(bad) {
-        assert!(decode(bytes).unwrap_err().contains(why), "{why}");
+        assert!(decode::<ReplicatedState>(bytes).unwrap_err().why.contains(why), "{why}");
         fs::write(&path, bytes).unwrap();
         let (state, held) = open(&StateLocation::In(path.clone()));
         assert_eq!(held, None, "{why}");
@@ -110,7 +110,8 @@ fn no_link_and_no_pipe_is_ever_opened_or_written_through() {
         assert!(std::process::Command::new("mkfifo").arg(at(name)).status().unwrap().success());
     };
     let fails = |name: &str, why: &str| {
-        let failure = StateFile::open(&StateLocation::In(at(name))).unwrap_err().to_string();
+        let failure =
+            StateFile::open::<ReplicatedState>(&StateLocation::In(at(name))).unwrap_err().to_string();
         assert!(failure.contains(why), "{name}: {failure}");
     };
     link("linked.state");
@@ -150,4 +151,24 @@ fn without_a_word_the_state_goes_where_the_system_keeps_state() {
     assert_eq!(usual(&[], "a"), StateLocation::Nowhere);
     // What was seen of one system is never taken for another's.
     assert_ne!(usual(&[("HOME", "/h")], "a"), usual(&[("HOME", "/h")], "b"));
+}
+
+#[test]
+fn what_another_command_keeps_is_neither_read_nor_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let place = StateLocation::In(path.clone());
+    let theirs = [encode(&saved_state()).unwrap(), encode(&SavedForward::default()).unwrap()];
+    for bytes in theirs {
+        fs::write(&path, &bytes).unwrap();
+        let opened = [
+            StateFile::open::<ReplicatedState>(&place).map(drop),
+            StateFile::open::<SavedForward>(&place).map(drop),
+        ];
+        let refused: Vec<String> =
+            opened.into_iter().filter_map(Result::err).map(|failure| failure.to_string()).collect();
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(refused[0].contains("is one of metawatch "), "{refused:?}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
 }
