@@ -83,7 +83,10 @@ pub async fn forward(
     // Also without a connection it is told that nobody can be heard.
     let link = tokio::select! {
         biased;
-        () = &mut shutdown => return Ok(driver.leave().await),
+        () = &mut shutdown => {
+            driver.leave().await;
+            return Ok(());
+        }
         link = connect(config, Retry::Forever) => link?,
         never = driver.forever() => match never {},
     };
