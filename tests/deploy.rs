@@ -47,7 +47,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_variable_in_a_shipped_file_is_one_that_metawatch_reads() {
-    let help: String = [["run", "--help"], ["check", "--help"], ["-q", "--help"]]
+    let help: String = [["run", "--help"], ["check", "--help"], ["forward", "--help"], ["-q", "--help"]]
         .iter()
         .map(|words| metawatch(words))
         .collect();

@@ -176,7 +176,8 @@ incident, with an Idempotency-Key that is the same at every try. Of an incident 
 leaves waiting, the newest state is kept beyond 16 events.
 
 A receiver that is down is tried again, after 1 s to 60 s, for as long as it takes; what refuses (4xx) \
-or redirects, after 5 minutes. A login in a header or an address is never told.
+or redirects, after 5 minutes. What is refused twice leaves its place to a newer event of its incident. \
+What has not arrived survives a restart (--state). A login in a header or an address is never told.
 
 It ends with 0 on SIGINT and SIGTERM, and with 1 when it cannot start.";
 
