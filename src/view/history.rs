@@ -23,8 +23,7 @@ pub use saved::{Moments, Remembered, SavedHistory, read_leniently};
 
 /// A server outside every group is expected for this long after its last answer.
 const OUTSIDER_EXPECTED: Duration = Duration::from_secs(60);
-/// A server is awaited once it has answered so many epochs running, unless nobody has yet: for one that
-/// answers once and never again no epoch waits.
+/// A server is awaited once it has answered so many epochs running, unless nobody has yet.
 const ANSWERED_MIN: u32 = 2;
 /// A late answer teaches no longer delay than this: more patience would cost more than it gives.
 const LATENESS_MAX: Duration = Duration::from_secs(1);
@@ -36,7 +35,7 @@ const GROUP_FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const REMEMBERED_FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 /// More clusters with gateways are not remembered.
 const GATEWAYS_MAX: usize = 1_024;
-/// How many openings are kept to tell how late a late reply is.
+/// So many openings are kept to tell how late a late reply is.
 const OPENINGS_MAX: usize = 32;
 
 /// What earlier epochs taught. Created empty; only [`super::merge`] changes it.
@@ -459,10 +458,8 @@ impl History {
                 None => self.heard(server, heard, delay, false),
                 Some(server) => {
                     server.missed = 0;
-                    // A member answers each epoch, if too late: it is waited for, or epochs that follow each other
-                    // quickly would never hear it.
-                    let least = if server.member { ANSWERED_MIN } else { 0 };
-                    server.answered = server.answered.saturating_add(1).max(least);
+                    // A member is waited for at once, or epochs that follow each other quickly never hear it.
+                    server.answered = server.answered.saturating_add(1 + u32::from(server.member));
                     server.delay = server.delay.max(delay);
                 }
             }
